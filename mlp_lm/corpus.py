@@ -1,0 +1,132 @@
+"""Word lists: where they come from, and their division into training, dev and test words."""
+
+import hashlib
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+
+from mlp_lm.vocabulary import BOUNDARY
+
+DEFAULT_DATA = "ssa2018"  # mlp_lm/data/README.md tells where it comes from.
+MAKEMORE_DATA = "makemore"
+MAKEMORE_URL = "https://raw.githubusercontent.com/karpathy/makemore/master/names.txt"
+MAKEMORE_SHA256 = "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d"
+SPLIT_SEED = 42  # The lecture's.
+MAX_WORD_LENGTH = 1000  # A longer line is a file of another kind, not a word.
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A word list as read: duplicates and order kept."""
+
+    name: str
+    words: tuple[str, ...]
+    sha256: str
+
+
+@dataclass(frozen=True)
+class WordSplit:
+    """Training, dev and test words; `dev_unseen` are the dev words that do not occur in `train`."""
+
+    train: tuple[str, ...]
+    dev: tuple[str, ...]
+    test: tuple[str, ...]
+
+    @property
+    def dev_unseen(self) -> tuple[str, ...]:
+        seen = set(self.train)
+        return tuple(word for word in self.dev if word not in seen)
+
+
+def load_corpus(source: str = DEFAULT_DATA) -> Corpus:
+    """The word list named `ssa2018` (embedded) or `makemore` (downloaded once), or the file at a path.
+
+    Raises:
+        ValueError: the list cannot be had or is not a UTF-8 word list; the message says what to do.
+    """
+    if source == DEFAULT_DATA:
+        raw = resources.files("mlp_lm").joinpath("data/ssa2018.txt").read_bytes()
+    elif source == MAKEMORE_DATA:
+        raw = _download_makemore().read_bytes()
+    else:
+        raw = _read_file(Path(source))
+    return Corpus(source, parse_words(raw, source), hashlib.sha256(raw).hexdigest())
+
+
+def parse_words(raw: bytes, source: str) -> tuple[str, ...]:
+    """One word a line, UTF-8; a byte-order mark, surrounding blanks and empty lines are dropped.
+
+    Raises:
+        ValueError: not UTF-8 text, no word at all, or a line that cannot be a word.
+    """
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{source}: not UTF-8 text (byte {error.start} is {raw[error.start]:#04x}); save it as UTF-8, one word a line"
+        ) from None
+    # Only newlines end a word: splitlines() would also cut at form feeds and Unicode separators.
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    for number, line in enumerate(lines, start=1):
+        _check_word(line.strip(), f"{source}, line {number}")
+    words = tuple(word for line in lines if (word := line.strip()))
+    if not words:
+        raise ValueError(f"{source}: no words in the file; give a UTF-8 list with one word a line")
+    return words
+
+
+def split_words(words: Sequence[str], seed: int = SPLIT_SEED) -> WordSplit:
+    """Shuffle with `random.Random(seed)` and cut at 80 % and 90 %, as the makemore lectures do.
+
+    Raises:
+        ValueError: too few words for each part to have one.
+    """
+    shuffled = list(words)
+    random.Random(seed).shuffle(shuffled)
+    first, second = int(0.8 * len(shuffled)), int(0.9 * len(shuffled))
+    split = WordSplit(tuple(shuffled[:first]), tuple(shuffled[first:second]), tuple(shuffled[second:]))
+    if not (split.train and split.dev and split.test):
+        raise ValueError(f"{len(shuffled)} words are too few to split 80/10/10; give at least 10")
+    return split
+
+
+def _check_word(word: str, where: str) -> None:
+    if BOUNDARY in word:
+        raise ValueError(f"{where}: the word {word[:40]!r} contains {BOUNDARY!r}, which marks the word boundary; remove it")
+    if "\0" in word:
+        raise ValueError(f"{where}: a NUL character; this is not a text file with one word a line")
+    if len(word) > MAX_WORD_LENGTH:
+        raise ValueError(f"{where}: {len(word)} characters; a word has at most {MAX_WORD_LENGTH}, one word a line")
+
+
+def _read_file(path: Path) -> bytes:
+    if path.exists() and not path.is_file():
+        raise ValueError(f"{path}: not a regular file; give a UTF-8 list with one word a line")
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise ValueError(
+            f"{path}: no such file; give a path, {DEFAULT_DATA!r} (embedded) or {MAKEMORE_DATA!r} (downloaded)"
+        ) from None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ValueError(f"{path}: cannot be read ({reason}); give a readable word list") from None
+
+
+def _download_makemore() -> Path:
+    # Only needed here, and slow to import.
+    import pooch
+    import requests
+
+    pooch.get_logger().setLevel("ERROR")
+    try:
+        return Path(
+            pooch.retrieve(MAKEMORE_URL, f"sha256:{MAKEMORE_SHA256}", "names.txt", path=pooch.os_cache("mlp-lm"))
+        )
+    except (requests.RequestException, OSError, ValueError) as error:
+        raise ValueError(
+            f"the makemore list could not be downloaded ({type(error).__name__}); "
+            f"pass a file with --data PATH (the list is {MAKEMORE_URL})"
+        ) from None

@@ -1,0 +1,228 @@
+"""Training: one step, one run as a loop of steps, and a block of runs mapped over a run axis.
+
+A run is a pure function of its own specification. Its draws are keyed by (seed, purpose, step), never by where it stands,
+and a compiled program always holds the same number of runs, so on a CPU a run's bits do not depend on its company.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import struct
+from jaxtyping import Array, Float, Int, Key, UInt32
+
+from mlp_lm.evaluation import EvaluationSet, exact_losses, population_moments
+from mlp_lm.initializers import Scheme, scale_draws, standard_draws
+from mlp_lm.loss import counted_cross_entropy, minibatch_loss
+from mlp_lm.model import Architecture, Params
+from mlp_lm.schedules import PLATEAU, SCHEDULES, plateau
+
+BLOCK_WIDTH = 4  # Runs to a compiled program on a CPU: their weights and activations fit its cache.
+DRAWN_STEPS = 100  # Minibatches drawn at once; no number depends on it.
+DIVERGED_LOSS = 1000.0  # Nats per token: no initialisation starts near it, and no run comes back from it.
+NOT_DIVERGED = -1
+
+WEIGHTS, MINIBATCH = 0, 1  # Purposes of a run's random draws.
+
+
+@dataclass(frozen=True)
+class Program:
+    """What shapes a compiled training program. `batch_size = 0` is full-batch gradient descent."""
+
+    architecture: Architecture
+    batch_size: int
+    schedule: str
+    momentum: bool
+    weight_decay: bool
+
+
+@struct.dataclass
+class Run:
+    """What a compiled program may vary."""
+
+    seed: UInt32[Array, ""]
+    learning_rate: Float[Array, ""]
+    momentum: Float[Array, ""]
+    weight_decay: Float[Array, ""]
+
+
+@struct.dataclass
+class TrainingData:
+    """Windows to draw minibatches from, and the same compressed for exact losses and full batches."""
+
+    contexts: Int[Array, "n block"]
+    targets: Int[Array, " n"]
+    examples: EvaluationSet
+
+
+@struct.dataclass
+class TrainState:
+    """A run between two steps. `loss_sum` adds up minibatch losses since the last evaluation, in nats per token."""
+
+    params: Params
+    optimizer: optax.OptState
+    plateau: optax.OptState
+    loss_sum: Float[Array, ""]
+    diverged_step: Int[Array, ""]
+
+
+@struct.dataclass
+class Evaluation:
+    """A run at one step: exact losses of each split of the examples, in nats per token."""
+
+    losses: Float[Array, " split"]
+    loss_sum: Float[Array, ""]
+    diverged_step: Int[Array, ""]
+
+
+def purpose_key(seed: UInt32[Array, ""], purpose: int) -> Key[Array, ""]:
+    """The key of one purpose of a run."""
+    return jax.random.fold_in(jax.random.key(seed), purpose)
+
+
+def draw_weights(seed: UInt32[Array, ""], scheme: Scheme, architecture: Architecture) -> Params:
+    """The initial weights of the run with this seed."""
+    draws = jax.device_get(standard_draws(purpose_key(seed, WEIGHTS), scheme.sample, architecture))
+    return scale_draws(draws, scheme, architecture)
+
+
+def draw_minibatches(
+    seed: UInt32[Array, ""], steps: Int[Array, " steps"], batch_size: int, n_windows: int
+) -> Int[Array, "steps batch"]:
+    """The windows of each step's minibatch, with replacement; the first 32 of a batch of 128 are the batch of 32."""
+    key = purpose_key(seed, MINIBATCH)
+    return jax.vmap(lambda t: jax.random.randint(jax.random.fold_in(key, t), (batch_size,), 0, n_windows))(steps)
+
+
+def decays(params: Params) -> Params:
+    """Which parameters weight decay acts on: weights and embedding, never biases, gains or shifts."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].name in ("weight", "embedding", "direct"), params)
+
+
+def make_optimizer(run: Run, rate: Float[Array, ""], program: Program) -> optax.GradientTransformation:
+    """SGD at `rate`, with the run's momentum and weight decay where the program has them."""
+    sgd = optax.sgd(rate, momentum=run.momentum if program.momentum else None)
+    return optax.chain(optax.add_decayed_weights(run.weight_decay, mask=decays), sgd) if program.weight_decay else sgd
+
+
+def init_state(params: Params, run: Run, program: Program) -> TrainState:
+    """The state before the first step."""
+    return TrainState(
+        params=params,
+        optimizer=make_optimizer(run, run.learning_rate, program).init(params),
+        plateau=plateau.init(params),
+        loss_sum=jnp.zeros(()),
+        diverged_step=jnp.array(NOT_DIVERGED),
+    )
+
+
+def train_step(
+    state: TrainState, step: Int[Array, ""], rate: Float[Array, ""], run: Run, program: Program, loss_and_grad
+) -> TrainState:
+    """One update. `loss_and_grad(params)` is the mean loss of the step's examples and its gradient."""
+    loss, grads = loss_and_grad(state.params)
+    updates, optimizer = make_optimizer(run, rate, program).update(grads, state.optimizer, state.params)
+    diverges = (state.diverged_step == NOT_DIVERGED) & ~(loss < DIVERGED_LOSS)
+    return state.replace(
+        params=optax.apply_updates(state.params, updates),
+        optimizer=optimizer,
+        loss_sum=state.loss_sum + loss,
+        diverged_step=jnp.where(diverges, step, state.diverged_step),
+    )
+
+
+def advance(
+    state: TrainState,
+    run: Run,
+    data: TrainingData,
+    start: Int[Array, ""],
+    stop: Int[Array, ""],
+    n_steps: Int[Array, ""],
+    program: Program,
+) -> TrainState:
+    """Steps `start` to `stop - 1` of a run of `n_steps`; cutting a run into such segments changes nothing."""
+    schedule = SCHEDULES[program.schedule]
+
+    def drawn_steps(i, state):
+        steps = start + i * DRAWN_STEPS + jnp.arange(DRAWN_STEPS)
+        rates = run.learning_rate * state.plateau.scale * schedule(steps, n_steps)
+        batches = step_losses(run, data, steps, program)
+
+        def step(j, state):
+            return train_step(state, steps[j], rates[j], run, program, batches(j))
+
+        return jax.lax.fori_loop(0, jnp.minimum(DRAWN_STEPS, stop - steps[0]), step, state)
+
+    return jax.lax.fori_loop(0, (stop - start + DRAWN_STEPS - 1) // DRAWN_STEPS, drawn_steps, state)
+
+
+def step_losses(run: Run, data: TrainingData, steps: Int[Array, " steps"], program: Program):
+    """A function from a step's place in `steps` to its `loss_and_grad(params)`."""
+    if program.batch_size == 0:
+        return lambda j: partial(full_batch_loss_and_grad, examples=data.examples)
+    indices = draw_minibatches(run.seed, steps, program.batch_size, len(data.targets))
+
+    def at(j):
+        return lambda params: jax.value_and_grad(minibatch_loss)(
+            params, data.contexts[indices[j]], data.targets[indices[j]]
+        )
+
+    return at
+
+
+def full_batch_loss_and_grad(params: Params, examples: EvaluationSet) -> tuple[Float[Array, ""], Params]:
+    """Mean loss over every window of the first split, and its exact gradient, from distinct contexts."""
+
+    def summed(params, contexts, counts):
+        return counted_cross_entropy(params, contexts, counts[:1])[0] / examples.totals[0]
+
+    if params.norms:  # Batch norm's moments join all contexts.
+        contexts = examples.contexts.reshape(-1, examples.contexts.shape[-1])
+        counts = examples.counts[:, 0].reshape(1, len(contexts), -1)
+        return jax.value_and_grad(summed)(params, contexts, counts)
+
+    def accumulate(total, chunk):
+        return jax.tree.map(jnp.add, total, jax.value_and_grad(summed)(params, *chunk)), None
+
+    zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
+    return jax.lax.scan(accumulate, zero, (examples.contexts, examples.counts))[0]
+
+
+def evaluate(state: TrainState, data: TrainingData, program: Program) -> tuple[TrainState, Evaluation]:
+    """Exact losses; a plateau schedule takes note of the dev loss (the second split)."""
+    losses = exact_losses(state.params, data.examples, population_moments(state.params, data.examples))
+    evaluation = Evaluation(losses, state.loss_sum, state.diverged_step)
+    if program.schedule == PLATEAU:
+        nothing = jax.tree.map(jnp.zeros_like, state.params)
+        _, noted = plateau.update(nothing, state.plateau, state.params, value=losses[1])
+        state = state.replace(plateau=noted)
+    return state.replace(loss_sum=jnp.zeros_like(state.loss_sum)), evaluation
+
+
+@partial(jax.jit, static_argnames="program")
+def init_block(params: Params, runs: Run, program: Program) -> TrainState:
+    """`init_state` of a block of runs, stacked along a leading axis."""
+    return jax.vmap(partial(init_state, program=program))(params, runs)
+
+
+@partial(jax.jit, static_argnames="program")
+def advance_block(
+    states: TrainState,
+    runs: Run,
+    data: TrainingData,
+    start: Int[Array, ""],
+    stop: Int[Array, ""],
+    n_steps: Int[Array, ""],
+    program: Program,
+) -> TrainState:
+    """`advance` of a block of runs, stacked along a leading axis."""
+    mapped = jax.vmap(partial(advance, program=program), in_axes=(0, 0, None, None, None, None))
+    return mapped(states, runs, data, start, stop, n_steps)
+
+
+@partial(jax.jit, static_argnames="program")
+def evaluate_block(states: TrainState, data: TrainingData, program: Program) -> tuple[TrainState, Evaluation]:
+    """`evaluate` of a block of runs, stacked along a leading axis."""
+    return jax.vmap(partial(evaluate, program=program), in_axes=(0, None))(states, data)
