@@ -125,6 +125,8 @@ SCHEMES: dict[str, Scheme] = {
         FAN_IN,
         summary="orthogonal hidden and output weights, biases 0",
         source="Saxe et al. 2014, Exact solutions to the nonlinear dynamics of learning",
+        hidden=ONE,
+        output=ONE,
         orthogonal=True,
     ),
     "bengio2003": replace(
@@ -182,12 +184,12 @@ def standard_draws(key: Key[Array, ""], sample: Sample, architecture: Architectu
 def scale_draws(draws: Params, scheme: Scheme, architecture: Architecture) -> Params:
     """Standard draws to a scheme's weights: multiplications only, unless the scheme is orthogonal."""
     a = architecture
-    weight = orthonormal if scheme.orthogonal else lambda w, scale: w * np.float32(scale)
 
     def dense(layer: Dense, scale: Scale, bias_scale: Scale) -> Dense:
-        fans = layer.weight.shape[-2], layer.weight.shape[-1]
-        bias = None if layer.bias is None else layer.bias * np.float32(bias_scale(*fans))
-        return Dense(weight(layer.weight, scale(*fans)), bias)
+        fan_in, fan_out = layer.weight.shape
+        weight = orthonormal(layer.weight) if scheme.orthogonal else layer.weight
+        bias = None if layer.bias is None else layer.bias * np.float32(bias_scale(fan_in, fan_out))
+        return Dense(weight * np.float32(scale(fan_in, fan_out)), bias)
 
     return draws.replace(
         embedding=draws.embedding * np.float32(scheme.embedding(1, a.embedding_dim)),
@@ -197,7 +199,12 @@ def scale_draws(draws: Params, scheme: Scheme, architecture: Architecture) -> Pa
     )
 
 
-def orthonormal(gaussian: Float[Array, "fan_in fan_out"], _: float = 1.0) -> Float[Array, "fan_in fan_out"]:
+def with_gain(scheme: Scheme, gain: float) -> Scheme:
+    """The scheme with a factor on its hidden weights."""
+    return replace(scheme, hidden=lambda fan_in, fan_out: gain * scheme.hidden(fan_in, fan_out))
+
+
+def orthonormal(gaussian: Float[Array, "fan_in fan_out"]) -> Float[Array, "fan_in fan_out"]:
     """Orthonormal columns (rows, where fan_out is the larger) from Gaussian draws, uniform over such matrices."""
     if 0 in gaussian.shape:
         return jnp.asarray(gaussian)

@@ -17,6 +17,7 @@ from mlp_lm.evaluation import EvaluationSet, exact_losses, population_moments
 from mlp_lm.initializers import Scheme, scale_draws, standard_draws
 from mlp_lm.loss import counted_cross_entropy, minibatch_loss
 from mlp_lm.model import Architecture, Params
+from mlp_lm.padding import pad_params, unpad_params
 from mlp_lm.schedules import PLATEAU, SCHEDULES, plateau
 
 BLOCK_WIDTH = 4  # Runs to a compiled program on a CPU: their weights and activations fit its cache.
@@ -82,10 +83,17 @@ def purpose_key(seed: UInt32[Array, ""], purpose: int) -> Key[Array, ""]:
     return jax.random.fold_in(jax.random.key(seed), purpose)
 
 
-def draw_weights(seed: UInt32[Array, ""], scheme: Scheme, architecture: Architecture) -> Params:
-    """The initial weights of the run with this seed."""
-    draws = jax.device_get(standard_draws(purpose_key(seed, WEIGHTS), scheme.sample, architecture))
-    return scale_draws(draws, scheme, architecture)
+def draw_weights(
+    seed: UInt32[Array, ""], scheme: Scheme, architecture: Architecture, wide: Architecture | None = None
+) -> Params:
+    """The initial weights of the run with this seed, zero-padded to the widths of `wide`.
+
+    Draws are nested, so those of the wide model hold the ones wanted, and one compiled program serves many widths.
+    """
+    wide = wide or architecture
+    draws = jax.device_get(standard_draws(purpose_key(seed, WEIGHTS), scheme.sample, wide))
+    params = scale_draws(unpad_params(draws, architecture), scheme, architecture)
+    return pad_params(params, architecture, wide.embedding_dim, wide.hidden_size)
 
 
 def draw_minibatches(

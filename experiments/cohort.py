@@ -1,0 +1,245 @@
+"""Train one cohort on this process's devices: blocks of runs, in segments short enough to interrupt."""
+
+import functools
+import math
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.material import load_material
+from experiments.plan import Cohort, padded_widths
+from experiments.record import SCHEMA, History, make_row, processor
+from experiments.shards import Checkpoint, Store
+from experiments.spec import RunSpec
+from mlp_lm.evaluation import EvaluationSet
+from mlp_lm.initializers import SCHEMES, with_gain
+from mlp_lm.model import Architecture, Params
+from mlp_lm.padding import stack_runs, take_run, unpad_params
+from mlp_lm.training import (
+    BLOCK_WIDTH,
+    Program,
+    Run,
+    TrainingData,
+    TrainState,
+    advance_block,
+    draw_weights,
+    evaluate_block,
+    init_block,
+)
+from mlp_lm.weights import from_tensors, to_tensors
+
+FIRST_SEGMENT = 100  # Steps, until the speed is known.
+SEGMENT_SECONDS = 2.0  # Between two looks at whether to stop.
+CHECKPOINT_SECONDS = 5.0
+
+
+class Stopped(Exception):
+    """Training was asked to stop; what was done is in a checkpoint."""
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """How a cohort in training talks to whoever runs it."""
+
+    on_steps: Callable[[int], None] = lambda model_steps: None
+    should_stop: Callable[[], bool] = lambda: False
+
+
+@dataclass
+class Block:
+    """Runs that train side by side, and how far they are. Rows past the last run are filled with copies of it."""
+
+    runs: tuple[RunSpec, ...]
+    program: Program
+    varied: Run
+    states: TrainState
+    histories: list[History]
+    step: int = 0
+    segment: int = FIRST_SEGMENT
+
+
+@dataclass
+class Cursor:
+    """A cohort in progress: what is finished, and the block at work."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    params: list[Params] = field(default_factory=list)
+    block: Block | None = None
+    saved_at: float = field(default_factory=time.monotonic)
+
+
+def train_cohort(
+    cohort: Cohort, data: str, store: Store, hooks: Hooks | None = None, width: int = BLOCK_WIDTH
+) -> list[dict[str, Any]]:
+    """Train the runs of a cohort, store them, and return their rows. Goes on from a checkpoint where there is one.
+
+    Raises:
+        Stopped: `hooks.should_stop` said so.
+    """
+    hooks = hooks or Hooks()
+    cursor = _resume(cohort, data, store, width)
+    while len(cursor.rows) < len(cohort.runs):
+        first = len(cursor.rows)
+        cursor.block = cursor.block or start_block(cohort.runs[first : first + width], data, width)
+        for model_steps in train_block(cursor.block, data):
+            hooks.on_steps(model_steps)
+            stopping = hooks.should_stop()
+            if stopping or time.monotonic() - cursor.saved_at > CHECKPOINT_SECONDS:
+                _save(cohort, cursor, store)
+            if stopping:
+                raise Stopped
+        _finish_block(cursor, data)
+    store.write(cohort.cohort_id, cursor.rows, to_tensors(stack_runs(cursor.params)), SCHEMA)
+    return cursor.rows
+
+
+def start_block(runs: tuple[RunSpec, ...], data: str, width: int) -> Block:
+    """A block of runs at step 0."""
+    filled = (*runs, *[runs[-1]] * (width - len(runs)))
+    vocab_size = len(load_material(data).vocabulary)
+    program = program_of(runs[0], vocab_size)
+    params = [
+        draw_weights(
+            np.uint32(run.seed),
+            with_gain(SCHEMES[run.init], run.gain),
+            architecture_of(run, vocab_size),
+            program.architecture,
+        )
+        for run in filled
+    ]
+    varied = stack_runs(
+        [
+            Run(np.uint32(run.seed), *np.float32([run.learning_rate, run.momentum, run.weight_decay]))
+            for run in filled
+        ]
+    )
+    return Block(runs, program, varied, init_block(stack_runs(params), varied, program), [History() for _ in runs])
+
+
+def train_block(block: Block, data: str):
+    """Train a block to its end, yielding the model-steps done after every segment."""
+    examples = training_data(data, block.runs[0].block_size)
+    n_steps = block.runs[0].n_steps
+    evaluations = block.runs[0].evaluation_steps
+    for target in evaluations[len(block.histories[0].step) :]:
+        while block.step < target:
+            stop = min(target, block.step + block.segment)
+            seconds = _timed_advance(block, examples, stop, n_steps)
+            yield (stop - block.step) * len(block.runs)
+            block.segment = _next_segment(stop - block.step, seconds)
+            block.step = stop
+        _evaluate(block, examples, previous=max((s for s in evaluations if s < target), default=0))
+
+
+def architecture_of(run: RunSpec, vocab_size: int) -> Architecture:
+    """The sizes of a run's model."""
+    return Architecture(
+        vocab_size, run.block_size, run.embedding_dim, run.hidden_size, run.n_layers, run.batch_norm, run.direct
+    )
+
+
+def program_of(run: RunSpec, vocab_size: int) -> Program:
+    """The compiled program that trains a run."""
+    embedding_dim, hidden_size = padded_widths(run)
+    wide = replace(architecture_of(run, vocab_size), embedding_dim=embedding_dim, hidden_size=hidden_size)
+    return Program(wide, run.batch_size, run.schedule, run.momentum > 0, run.weight_decay > 0)
+
+
+@functools.lru_cache(maxsize=4)
+def training_data(data: str, block_size: int) -> TrainingData:
+    """The windows of a word list on the device, and its distinct contexts for training, dev and unseen dev words."""
+    material = load_material(data)
+    train = material.windows("train", block_size)
+    examples = EvaluationSet.of(material.counted(block_size))
+    return TrainingData(jnp.asarray(train.contexts), jnp.asarray(train.targets), examples)
+
+
+def device_name() -> str:
+    """What trains here, for a row's provenance."""
+    device = jax.devices()[0]
+    return processor() if device.platform == "cpu" else device.device_kind
+
+
+def _timed_advance(block: Block, examples: TrainingData, stop: int, n_steps: int) -> float:
+    start = time.monotonic()
+    block.states = jax.block_until_ready(
+        advance_block(block.states, block.varied, examples, block.step, stop, n_steps, block.program)
+    )
+    seconds = time.monotonic() - start
+    for history in block.histories:
+        history.wall_seconds += seconds / len(block.runs)
+    return seconds
+
+
+def _next_segment(steps: int, seconds: float) -> int:
+    return max(1, min(10 * steps, math.ceil(steps * SEGMENT_SECONDS / max(seconds, 1e-6))))
+
+
+def _evaluate(block: Block, examples: TrainingData, previous: int) -> None:
+    start = time.monotonic()
+    block.states, evaluation = evaluate_block(block.states, examples, block.program)
+    evaluation = jax.device_get(evaluation)
+    seconds = time.monotonic() - start
+    for i, history in enumerate(block.histories):
+        mean = evaluation.loss_sum[i] / (block.step - previous) if block.step else math.nan
+        history.note(block.step, evaluation.losses[i], mean, evaluation.diverged_step[i])
+        history.wall_seconds += seconds / len(block.runs)
+
+
+def _finish_block(cursor: Cursor, data: str) -> None:
+    block = cursor.block
+    assert block is not None
+    params = jax.device_get(block.states.params)
+    vocab_size = block.program.architecture.vocab_size
+    for i, (run, history) in enumerate(zip(block.runs, block.histories, strict=True)):
+        n_params = architecture_of(run, vocab_size).n_params
+        cursor.rows.append(make_row(run, n_params, history, data, device_name()))
+        cursor.params.append(take_run(params, i))
+    cursor.block = None
+
+
+def load_params(store: Store, row: dict[str, Any], run: RunSpec, vocab_size: int) -> Params:
+    """The trained weights of a stored run, at its own widths."""
+    return unpad_params(from_tensors(store.weights(row)), architecture_of(run, vocab_size))
+
+
+def _save(cohort: Cohort, cursor: Cursor, store: Store) -> None:
+    block = cursor.block
+    assert block is not None
+    tensors = {f"state.{i}": np.asarray(leaf) for i, leaf in enumerate(jax.tree.leaves(block.states))}
+    if cursor.params:
+        tensors |= {f"finished.{k}": v for k, v in to_tensors(stack_runs(cursor.params)).items()}
+    metadata = {
+        "rows": cursor.rows,
+        "step": block.step,
+        "segment": block.segment,
+        "histories": [asdict(history) for history in block.histories],
+    }
+    store.save_checkpoint(cohort.cohort_id, tensors, metadata)
+    cursor.saved_at = time.monotonic()
+
+
+def _resume(cohort: Cohort, data: str, store: Store, width: int) -> Cursor:
+    checkpoint = store.load_checkpoint(cohort.cohort_id)
+    if checkpoint is None:
+        return Cursor()
+    rows = checkpoint.metadata["rows"]
+    finished = {k.removeprefix("finished."): v for k, v in checkpoint.tensors.items() if k.startswith("finished.")}
+    stacked = from_tensors(finished) if rows else None
+    block = start_block(cohort.runs[len(rows) : len(rows) + width], data, width)
+    _restore(block, checkpoint)
+    return Cursor(rows, [take_run(stacked, i) for i in range(len(rows))], block)
+
+
+def _restore(block: Block, checkpoint: Checkpoint) -> None:
+    structure = jax.tree.structure(block.states)
+    leaves = [jnp.asarray(checkpoint.tensors[f"state.{i}"]) for i in range(structure.num_leaves)]
+    block.states = jax.tree.unflatten(structure, leaves)
+    block.step = checkpoint.metadata["step"]
+    block.segment = checkpoint.metadata["segment"]
+    block.histories = [History(**told) for told in checkpoint.metadata["histories"]]

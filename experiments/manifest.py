@@ -1,0 +1,73 @@
+"""What a finished cohort promises about its files, and how a broken promise is told from a newer program's.
+
+A manifest is one line of JSON with sorted keys and the sha256 of itself without that field. Every future
+schema version must keep that much: it is how a flipped bit in `schema_version` is known for damage.
+"""
+
+import errno
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from experiments.atomic import Fingerprint
+
+SCHEMA_VERSION = 1
+
+
+class Damaged(Exception):
+    """A file of a finished cohort is not what was written; the text names it."""
+
+
+def canonical_json(value: Mapping[str, Any]) -> bytes:
+    """The one spelling of a value, so that equal values are equal bytes."""
+    return json.dumps(value, sort_keys=True).encode() + b"\n"
+
+
+def encode_manifest(cohort_id: str, files: Mapping[str, Fingerprint]) -> bytes:
+    """The content of a manifest; `files` maps the kind of a file to its fingerprint."""
+    promises = {kind: promise._asdict() for kind, promise in files.items()}
+    return _sealed({"cohort_id": cohort_id, "files": promises, "schema_version": SCHEMA_VERSION})
+
+
+def read_manifest(path: Path, cohort_id: str) -> dict[str, Fingerprint]:
+    """The promised fingerprints; raises Damaged, or ValueError where a newer program wrote the manifest."""
+    with damage_of(path):
+        data = path.read_bytes()
+    body = _unsealed(data)
+    if body is None or body["cohort_id"] != cohort_id:
+        raise Damaged(f"{path} does not match its checksum")
+    if body["schema_version"] > SCHEMA_VERSION:
+        raise ValueError(
+            f"{path} has schema version {body['schema_version']}, this program knows up to {SCHEMA_VERSION}: "
+            "update the program or choose another folder"
+        )
+    return {kind: Fingerprint(**promise) for kind, promise in body["files"].items()}
+
+
+@contextmanager
+def damage_of(path: Path) -> Iterator[None]:
+    """Missing, or unreadable for the disk or for Parquet, is damage; forbidden is not: it may be sound."""
+    try:
+        yield
+    except (OSError, pa.ArrowException) as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT, errno.ENOTDIR, errno.EIO):
+            raise OSError(error.errno, f"{path}: cannot be read ({error.strerror})") from error
+        raise Damaged(f"{path} is missing or unreadable") from error
+
+
+def _sealed(body: Mapping[str, Any]) -> bytes:
+    return canonical_json({**body, "sha256": hashlib.sha256(canonical_json(body)).hexdigest()})
+
+
+def _unsealed(data: bytes) -> dict[str, Any] | None:
+    try:
+        body = json.loads(data)
+        body.pop("sha256")
+        return body if _sealed(body) == data else None
+    except (ValueError, AttributeError, TypeError, KeyError, RecursionError):
+        return None
