@@ -14,7 +14,7 @@ import numpy as np
 from experiments.material import load_material
 from experiments.plan import Cohort, padded_widths
 from experiments.record import SCHEMA, History, make_row, processor
-from experiments.shards import Checkpoint, Store
+from experiments.store import Checkpoint, Store
 from experiments.spec import RunSpec
 from mlp_lm.evaluation import EvaluationSet
 from mlp_lm.initializers import SCHEMES, with_gain

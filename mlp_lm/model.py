@@ -95,7 +95,7 @@ class Activations:
 
 def embed(table: Float[Array, "vocab embed"], ids: Int[Array, "batch block"]) -> Float[Array, "batch features"]:
     """Rows of `table` for each context, concatenated: features = block * embed."""
-    return table[ids].reshape(ids.shape[0], ids.shape[1] * table.shape[1])
+    return jnp.asarray(table)[ids].reshape(ids.shape[0], ids.shape[1] * table.shape[1])
 
 
 def affine(layer: Dense, x: Float[Array, "batch fan_in"]) -> Float[Array, "batch fan_out"]:

@@ -122,7 +122,7 @@ def init_state(params: Params, run: Run, program: Program) -> TrainState:
         optimizer=make_optimizer(run, run.learning_rate, program).init(params),
         plateau=plateau.init(params),
         loss_sum=jnp.zeros(()),
-        diverged_step=jnp.array(NOT_DIVERGED),
+        diverged_step=jnp.array(NOT_DIVERGED, jnp.int32),  # Not weakly typed, or the next call compiles anew.
     )
 
 

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import experiments.manifest
-from experiments.shards import Store
+import experiments.store.manifest
+from experiments.store.shards import Store
 
 COHORT, OTHER = "00c0ffee", "0123456789abcdef"
 VERSION_1 = Path(__file__).parent / "test_shards_version_1"  # written by schema version 1: never rewrite it
@@ -306,13 +306,13 @@ def test_version_1_is_readable_for_ever(tmp_path):
 
 
 def test_an_older_version_is_read_by_a_newer_program(tmp_path, monkeypatch):
-    monkeypatch.setattr(experiments.manifest, "SCHEMA_VERSION", 2)
+    monkeypatch.setattr(experiments.store.manifest, "SCHEMA_VERSION", 2)
     test_version_1_is_readable_for_ever(tmp_path)
 
 
 def test_a_newer_version_is_refused_and_left_alone(store, monkeypatch):
     with monkeypatch.context() as newer:
-        newer.setattr(experiments.manifest, "SCHEMA_VERSION", 2)
+        newer.setattr(experiments.store.manifest, "SCHEMA_VERSION", 2)
         write_example(store, COHORT, 1)
     before = sorted(store.root.rglob("*"))
     for refused in (store.rows, store.run_ids, lambda: write_example(store, COHORT, 1)):

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments.shards import Store
+from experiments.store.shards import Store
 from tests.test_shards import COHORT, OTHER, example_cohort, losses, store, write_example
 
 FILES = {"shards": ".parquet", "weights": ".safetensors", "manifests": ".json"}

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.shards import Store
+from experiments.store.shards import Store
 from tests.test_shards import COHORT, OTHER, example_cohort, losses, write_example
 
 CALLS = ("write", "fsync", "replace", "unlink")

@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.folder_lock import folder_lock
-from experiments.shards import Store
+from experiments.store.folder_lock import folder_lock
+from experiments.store.shards import Store
 from tests.test_shards import COHORT, OTHER, losses, one_line, store, write_example
 
 ROOT = Path(__file__).parent.parent
 HOLD = """
 import sys
 from pathlib import Path
-from experiments.shards import Store
+from experiments.store.shards import Store
 with Store(Path(sys.argv[1])).lock(shared=len(sys.argv) > 2):
     print("held", flush=True)
     sys.stdin.read()
@@ -114,7 +114,7 @@ def in_private_mounts(script: str, folder: Path, python: str) -> str:
 SETTING = """
 import sys
 from pathlib import Path
-from experiments.shards import Store
+from experiments.store.shards import Store
 from tests.test_shards import COHORT, OTHER, write_example
 store = Store(Path(sys.argv[1]))
 """

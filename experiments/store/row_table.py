@@ -6,7 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from experiments.manifest import SCHEMA_VERSION
+from experiments.store.manifest import SCHEMA_VERSION
 
 VERSION_KEY = "mlp_lm.schema_version"
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from experiments.atomic import Fingerprint
+from experiments.store.atomic import Fingerprint
 
 SCHEMA_VERSION = 1
 

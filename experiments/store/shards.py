@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike
 
-from experiments.atomic import (
+from experiments.store.atomic import (
     explained,
     fingerprint,
     fingerprint_file,
@@ -35,8 +35,8 @@ from experiments.atomic import (
     replace_file,
     sync_folder,
 )
-from experiments.folder_lock import folder_lock
-from experiments.manifest import (
+from experiments.store.folder_lock import folder_lock
+from experiments.store.manifest import (
     SCHEMA_VERSION,
     Damaged,
     canonical_json,
@@ -44,8 +44,8 @@ from experiments.manifest import (
     encode_manifest,
     read_manifest,
 )
-from experiments.row_table import Rows, cohort_table, decode_table, encode_table, unite
-from experiments.tensor_file import as_arrays, encode_tensors, read_run, read_tensors, tensors_digest
+from experiments.store.row_table import Rows, cohort_table, decode_table, encode_table, unite
+from experiments.store.tensor_file import as_arrays, encode_tensors, read_run, read_tensors, tensors_digest
 
 COHORT_ID = re.compile(r"[0-9a-f]{8,64}")
 SUFFIXES = {

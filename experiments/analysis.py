@@ -1,0 +1,127 @@
+"""What a sweep's rows say: cells of the grid with intervals over seeds, and differences paired by seed.
+
+From rows alone, without JAX. Losses are in nats per token; intervals are 95 %.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from experiments.record import DIVERGED
+from experiments.spec import AXES
+
+CONFIDENCE = 0.95
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over n seeds and its 95 % interval (Student's t); the interval is infinite for one seed."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        if self.n == 0:
+            return "-"
+        return f"{self.mean:.4f}" if self.n == 1 else f"{self.mean:.4f} ± {(self.high - self.low) / 2:.4f}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The runs of one configuration, which differ in their seed only."""
+
+    settings: dict[str, Any]
+    rows: tuple[Row, ...]
+
+    @property
+    def finished(self) -> tuple[Row, ...]:
+        """The runs that did not diverge."""
+        return tuple(row for row in self.rows if row["status"] != DIVERGED)
+
+    @property
+    def n_diverged(self) -> int:
+        """How many did."""
+        return len(self.rows) - len(self.finished)
+
+    def estimate(self, column: str) -> Estimate:
+        """Mean and interval of a column over the finished runs."""
+        return estimate(row[column] for row in self.finished)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Cells that are compared with one another, best first, and the axes in which they differ."""
+
+    name: str
+    axes: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+    @property
+    def best(self) -> Cell:
+        """The cell of the lowest mean dev loss."""
+        return self.cells[0]
+
+    def label(self, cell: Cell) -> str:
+        """A cell in words, by the axes that vary."""
+        return describe(cell.settings, self.axes)
+
+
+def estimate(values: Iterable[float]) -> Estimate:
+    """Mean and Student's t interval of a sample."""
+    sample = np.array(list(values), dtype=float)
+    if len(sample) == 0:
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    if len(sample) == 1:
+        return Estimate(float(sample[0]), -math.inf, math.inf, 1)
+    half = stats.sem(sample) * stats.t.ppf((1 + CONFIDENCE) / 2, len(sample) - 1)
+    mean = float(sample.mean())
+    return Estimate(mean, mean - half, mean + half, len(sample))
+
+
+def paired_difference(cell: Cell, reference: Cell, column: str = "dev_loss") -> Estimate:
+    """`cell` minus `reference`, over the seeds that both finished: shared luck cancels."""
+    ours = {row["seed"]: row[column] for row in cell.finished}
+    theirs = {row["seed"]: row[column] for row in reference.finished}
+    return estimate(ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys()))
+
+
+def make_study(name: str, rows: Sequence[Row]) -> Study:
+    """Group rows into cells and rank them: by mean dev loss, cells with diverged runs last."""
+    groups: dict[tuple, list[Row]] = defaultdict(list)
+    for row in rows:
+        groups[tuple(row[axis] for axis in AXES)].append(row)
+    cells = [Cell(dict(zip(AXES, key, strict=True)), tuple(_by_seed(members))) for key, members in groups.items()]
+    varying = tuple(axis for axis in AXES if len({cell.settings[axis] for cell in cells}) > 1)
+    return Study(name, varying, tuple(sorted(cells, key=_rank)))
+
+
+def describe(settings: dict[str, Any], axes: Sequence[str]) -> str:
+    """Settings in words: `hidden_size 300, batch_norm`."""
+    words = []
+    for axis in axes:
+        value = settings[axis]
+        if value is True:
+            words.append(axis)
+        elif axis in ("init", "schedule"):
+            words.append(str(value))
+        elif value is not False:
+            words.append(f"{axis} {value:g}")
+    return ", ".join(words) or "the one configuration"
+
+
+def _by_seed(rows: Iterable[Row]) -> list[Row]:
+    return sorted(rows, key=lambda row: row["seed"])
+
+
+def _rank(cell: Cell) -> tuple:
+    mean = cell.estimate("dev_loss").mean
+    return cell.n_diverged > 0, math.isnan(mean), mean, repr(cell.settings)

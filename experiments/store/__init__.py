@@ -1,0 +1,5 @@
+"""The result store: what is written is whole and checked, or not there."""
+
+from experiments.store.shards import Checkpoint, Contents, Store
+
+__all__ = ["Checkpoint", "Contents", "Store"]

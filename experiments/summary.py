@@ -1,0 +1,181 @@
+"""A sweep's tables: ranked cells, differences paired by seed, yardsticks, and the winner's test loss."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.analysis import Cell, Estimate, Row, Study, estimate, make_study, paired_difference
+from experiments.figures import write_figures
+from experiments.material import Material
+from experiments.record import DIVERGED
+from experiments.request import Request, read_request
+from experiments.store import Store
+from experiments.store.atomic import make_folder, replace_file
+from experiments.tables import csv_text, markdown_table
+from experiments.winner import HeldOut, evaluate_winner
+from mlp_lm.yardstick import YardstickRow, yardstick
+
+MAX_YARDSTICK = 7  # Context tokens of the longest count model.
+SHOWN_CELLS = 40  # In Markdown; the CSV has all.
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All that a sweep's tables and figures show."""
+
+    request: Request
+    rows: list[Row]
+    studies: tuple[Study, ...]
+    yardsticks: list[YardstickRow]
+    vocab_size: int
+    winner: tuple[Study, Cell, HeldOut] | None
+
+
+def write_summary(store: Store, material: Material) -> str:
+    """Write `tables/` and `figures/` of a sweep's folder from its shards; returns the table as Markdown."""
+    summary = summarise(store, material)
+    text = as_markdown(summary)
+    make_folder(store.root / "tables")
+    replace_file(store.root / "tables" / "summary.csv", csv_text(list(_csv_rows(summary))).encode())
+    replace_file(store.root / "tables" / "summary.md", text.encode())
+    write_figures(store, summary.studies, material.vocabulary)
+    return text
+
+
+def summarise(store: Store, material: Material) -> Summary:
+    """Read the rows of the runs that were asked for, and weigh them."""
+    request = read_request(store.root)
+    by_id = {row["run_id"]: row for row in store.rows().table.to_pylist()}
+    rows = [by_id[run_id] for run_id in sorted(request.run_ids & by_id.keys())]
+    studies = tuple(
+        make_study(name, [by_id[run_id] for run_id in run_ids if run_id in by_id])
+        for name, run_ids in request.studies.items()
+        if by_id.keys() & set(run_ids)
+    )
+    longest = max((row["block_size"] for row in rows), default=1)
+    return Summary(
+        request, rows, studies, yardsticks(material, longest), len(material.vocabulary), _winner(store, studies, material)
+    )
+
+
+def yardsticks(material: Material, block_size: int) -> list[YardstickRow]:
+    """Count models with up to as many context tokens as the runs have, and the floor of each context length."""
+    length = min(block_size, MAX_YARDSTICK)
+    train, dev = (material.windows(part, length) for part in ("train", "dev"))
+    return yardstick(
+        (train.contexts, train.targets), (dev.contexts, dev.targets), len(material.vocabulary), length
+    )
+
+
+def as_markdown(summary: Summary) -> str:
+    """The tables in words and Markdown."""
+    return "\n\n".join([_head(summary), *map(_study_section, summary.studies), _yardstick_section(summary), *_test(summary)]) + "\n"
+
+
+def _head(summary: Summary) -> str:
+    request, rows = summary.request, summary.rows
+    n_diverged = sum(row["status"] == DIVERGED for row in rows)
+    made = sorted({f"{row['device']}, commit {(row['commit'] or 'unknown')[:9]}{'+' if row['dirty'] else ''}" for row in rows})
+    return "\n".join(
+        [
+            f"# {request.name}: {request.title}",
+            "",
+            f"{len(rows)} of {len(request.run_ids)} runs done, {n_diverged} of them diverged; "
+            f"{sum(row['n_steps'] for row in rows) / 1e6:,.1f} million steps. Losses are in nats per token, exact over "
+            "whole splits; intervals are 95 % over seeds.",
+            "",
+            f"Command: `{request.command}`",
+            f"Data: {request.data}, sha256 {request.data_hash[:12]}. Made on: {'; '.join(made)}.",
+        ]
+    )
+
+
+def _study_section(study: Study) -> str:
+    header = ["rank", *(study.axes or ("configuration",)), "seeds", "dev", "to best", "dev, unseen names", "train", "parameters"]
+    rows = [_cells_row(rank, study, cell) for rank, cell in enumerate(study.cells[:SHOWN_CELLS], start=1)]
+    more = len(study.cells) - len(rows)
+    note = f"\n\n{more} more cells are in summary.csv." if more > 0 else ""
+    return f"## {study.name}\n\n{markdown_table(header, rows)}{note}"
+
+
+def _cells_row(rank: int, study: Study, cell: Cell) -> list[Any]:
+    difference = paired_difference(cell, study.best)
+    n = f"{len(cell.finished)}" + (f" ({cell.n_diverged} diverged)" if cell.n_diverged else "")
+    return [
+        rank,
+        *([cell.settings[axis] for axis in study.axes] or ["the one"]),
+        n,
+        cell.estimate("dev_loss"),
+        "best" if cell is study.best else _signed(difference),
+        cell.estimate("dev_unseen_loss"),
+        cell.estimate("train_loss"),
+        f"{cell.rows[0]['n_params']:,}",
+    ]
+
+
+def _signed(difference: Estimate) -> str:
+    text = str(difference)
+    return text if text.startswith("-") else f"+{text}"
+
+
+def _yardstick_section(summary: Summary) -> str:
+    families = list(dict.fromkeys(row.family for row in summary.yardsticks))
+    lengths = sorted({row.context_length for row in summary.yardsticks})
+    by_place = {(row.family, row.context_length): row for row in summary.yardsticks}
+    rows = [[f"{family}, dev", *(_loss(by_place[family, k].dev_loss) for k in lengths)] for family in families]
+    floors = ["floor: no model has a lower train loss", *(_loss(by_place[families[0], k].floor) for k in lengths)]
+    uniform = ["uniform: log of the vocabulary", *[_loss(math.log(summary.vocab_size))] * len(lengths)]
+    table = markdown_table(["context tokens", *map(str, lengths)], [*rows, floors, uniform])
+    return f"## Yardsticks\n\nCount models of the same training words; discounts are chosen on dev.\n\n{table}"
+
+
+def _test(summary: Summary) -> Iterator[str]:
+    if summary.winner:
+        study, cell, held_out = summary.winner
+        yield (
+            f"## Test\n\nThe configuration of the lowest dev loss ({study.name}: {study.label(cell)}) has a test loss of "
+            f"{estimate(held_out.losses)} over {len(held_out.losses)} seeds."
+        )
+
+
+def _winner(store: Store, studies: Sequence[Study], material: Material) -> tuple[Study, Cell, HeldOut] | None:
+    candidates = [study for study in studies if study.best.finished]
+    if not candidates:
+        return None
+    study = min(candidates, key=lambda study: study.best.estimate("dev_loss").mean)
+    return study, study.best, evaluate_winner(store, study.best, material)
+
+
+def _csv_rows(summary: Summary) -> Iterator[dict[str, Any]]:
+    for study in summary.studies:
+        for rank, cell in enumerate(study.cells, start=1):
+            yield {"kind": "cell", "study": study.name, "rank": rank, **cell.settings} | _cell_numbers(study, cell)
+    for row in summary.yardsticks:
+        told = {"kind": "yardstick", "study": row.family, "block_size": row.context_length, "dev_loss": row.dev_loss}
+        yield told | {"discount": row.discount, "floor": row.floor, "distinct_contexts": row.distinct_contexts}
+    yield {"kind": "yardstick", "study": "uniform", "dev_loss": math.log(summary.vocab_size)}
+    if summary.winner:
+        study, cell, held_out = summary.winner
+        yield {"kind": "test", "study": study.name, **cell.settings, **_columns("test_loss", estimate(held_out.losses))}
+
+
+def _cell_numbers(study: Study, cell: Cell) -> dict[str, Any]:
+    return {
+        "n_seeds": len(cell.finished),
+        "n_diverged": cell.n_diverged,
+        "n_params": cell.rows[0]["n_params"],
+        **_columns("dev_loss", cell.estimate("dev_loss")),
+        **_columns("difference_to_best", paired_difference(cell, study.best)),
+        **_columns("dev_unseen_loss", cell.estimate("dev_unseen_loss")),
+        **_columns("train_loss", cell.estimate("train_loss")),
+    }
+
+
+def _columns(name: str, value: Estimate) -> dict[str, float]:
+    return {name: value.mean, f"{name}_low": value.low, f"{name}_high": value.high}
+
+
+def _loss(value: float) -> str:
+    return f"{value:.4f}" if math.isfinite(value) else "infinite"

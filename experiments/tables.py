@@ -1,0 +1,40 @@
+"""Tables as aligned Markdown, readable in a terminal, and as CSV."""
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # A spreadsheet would run such a text.
+
+
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A Markdown table whose columns line up; all but the first are right-aligned."""
+    texts = [list(header), *[[_inert(str(value)) for value in row] for row in rows]]
+    widths = [max(3, *(len(text[i]) for text in texts)) for i in range(len(header))]
+    rule = ["-" * widths[0], *["-" * (width - 1) + ":" for width in widths[1:]]]
+    return "\n".join(_line(text, widths) for text in (texts[0], rule, *texts[1:]))
+
+
+def csv_text(rows: Sequence[dict[str, Any]]) -> str:
+    """CSV of rows that may have different columns; text that a spreadsheet would take for a formula is quoted."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    sink = io.StringIO()
+    writer = csv.DictWriter(sink, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _no_formula(value) for name, value in row.items()} for row in rows)
+    return sink.getvalue()
+
+
+def _line(texts: Sequence[str], widths: Sequence[int]) -> str:
+    first, *rest = (text.ljust(w) if i == 0 else text.rjust(w) for i, (text, w) in enumerate(zip(texts, widths, strict=True)))
+    return f"| {' | '.join([first, *rest])} |"
+
+
+def _inert(text: str) -> str:
+    printable = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return printable.replace("|", "\\|").replace("<", "&lt;")
+
+
+def _no_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
