@@ -1,0 +1,1 @@
+"""What one does with the models: sweeps and studies, each run with `python -m experiments.NAME`."""

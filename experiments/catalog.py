@@ -32,9 +32,7 @@ _SWEEPS = (
     SweepSpec(
         "smoke",
         "A few seconds, to see that everything works.",
-        (
-            Grid("size", RunSpec(n_steps=200, n_evaluations=2, embedding_dim=2), (("hidden_size", (8, 16)),), 2),
-        ),
+        (Grid("size", RunSpec(n_steps=200, n_evaluations=2, embedding_dim=2), (("hidden_size", (8, 16)),), 2),),
     ),
     SweepSpec(
         "initialisation",

@@ -14,8 +14,8 @@ import numpy as np
 from experiments.material import load_material
 from experiments.plan import Cohort, padded_widths
 from experiments.record import SCHEMA, History, make_row, processor
-from experiments.store import Checkpoint, Store
 from experiments.spec import RunSpec
+from experiments.store import Checkpoint, Store
 from mlp_lm.evaluation import EvaluationSet
 from mlp_lm.initializers import SCHEMES, with_gain
 from mlp_lm.model import Architecture, Params
@@ -30,6 +30,7 @@ from mlp_lm.training import (
     draw_weights,
     evaluate_block,
     init_block,
+    make_run,
 )
 from mlp_lm.weights import from_tensors, to_tensors
 
@@ -105,19 +106,11 @@ def start_block(runs: tuple[RunSpec, ...], data: str, width: int) -> Block:
     program = program_of(runs[0], vocab_size)
     params = [
         draw_weights(
-            np.uint32(run.seed),
-            with_gain(SCHEMES[run.init], run.gain),
-            architecture_of(run, vocab_size),
-            program.architecture,
+            run.seed, with_gain(SCHEMES[run.init], run.gain), architecture_of(run, vocab_size), program.architecture
         )
         for run in filled
     ]
-    varied = stack_runs(
-        [
-            Run(np.uint32(run.seed), *np.float32([run.learning_rate, run.momentum, run.weight_decay]))
-            for run in filled
-        ]
-    )
+    varied = stack_runs([make_run(run.seed, run.learning_rate, run.momentum, run.weight_decay) for run in filled])
     return Block(runs, program, varied, init_block(stack_runs(params), varied, program), [History() for _ in runs])
 
 
@@ -230,16 +223,15 @@ def _resume(cohort: Cohort, data: str, store: Store, width: int) -> Cursor:
         return Cursor()
     rows = checkpoint.metadata["rows"]
     finished = {k.removeprefix("finished."): v for k, v in checkpoint.tensors.items() if k.startswith("finished.")}
-    stacked = from_tensors(finished) if rows else None
     block = start_block(cohort.runs[len(rows) : len(rows) + width], data, width)
     _restore(block, checkpoint)
-    return Cursor(rows, [take_run(stacked, i) for i in range(len(rows))], block)
+    return Cursor(rows, [take_run(from_tensors(finished), i) for i in range(len(rows))], block)
 
 
 def _restore(block: Block, checkpoint: Checkpoint) -> None:
-    structure = jax.tree.structure(block.states)
-    leaves = [jnp.asarray(checkpoint.tensors[f"state.{i}"]) for i in range(structure.num_leaves)]
-    block.states = jax.tree.unflatten(structure, leaves)
+    leaves, structure = jax.tree.flatten(block.states)
+    saved = [jnp.asarray(checkpoint.tensors[f"state.{i}"]) for i in range(len(leaves))]
+    block.states = jax.tree.unflatten(structure, saved)
     block.step = checkpoint.metadata["step"]
     block.segment = checkpoint.metadata["segment"]
     block.histories = [History(**told) for told in checkpoint.metadata["histories"]]

@@ -12,7 +12,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from platformdirs import user_cache_path
 
 from experiments.plan import Cohort, signature
 from experiments.record import processor
+from experiments.spec import RunSpec
 
 BLOCK_WIDTH = 4  # mlp_lm.training.BLOCK_WIDTH, which imports JAX; a test holds them equal.
 MAX_ATTEMPTS = 5
@@ -68,13 +68,13 @@ def execute(
 ) -> Iterator[Progress]:
     """Train cohorts, longest first, one pinned process a core; yields what happens, and often enough to look around.
 
-    Once `stopping()` is true workers finish their segment, save a checkpoint and end. A worker that dies takes no cohort
-    with it: its cohort is cut in half and tried again in a fresh process, up to five times.
+    Once `stopping()` is true workers finish their segment, save a checkpoint and end. A worker that dies takes no
+    cohort with it: its cohort is cut in half and tried again in a fresh process, up to five times.
     """
     pending = deque((cohort, 1) for cohort in cohorts)
     workers = [_Worker(core, job) for core in cores[: max(1, len(pending))]]
     try:
-        while pending and not stopping() or any(worker.task for worker in workers):
+        while (pending and not stopping()) or any(worker.task for worker in workers):
             for worker in workers:
                 if stopping():
                     worker.ask_to_stop()
@@ -87,83 +87,92 @@ def execute(
             worker.end()
 
 
+class _Process:
+    """A worker process on one core, and our end of the pipe to it."""
+
+    def __init__(self, core: int, job: Job) -> None:
+        context = multiprocessing.get_context("spawn")  # A forked JAX deadlocks.
+        self.connection, theirs = context.Pipe()
+        self.programs: set[RunSpec] = set()
+        with _environment(XLA_FLAGS=f"{os.environ.get('XLA_FLAGS', '')} {SINGLE_THREADED}".strip()):
+            self.process = context.Process(target=_work, args=(theirs, core, job), daemon=True)
+            self.process.start()
+        theirs.close()
+
+    def serves(self, program: RunSpec) -> bool:
+        """Whether it is alive and has room for one more program."""
+        return self.process.is_alive() and len(self.programs | {program}) <= PROGRAMS_PER_WORKER
+
+    def tell(self, message: Cohort | None) -> None:
+        """Give it a cohort, or None: stop."""
+        with contextlib.suppress(OSError):  # Dead already: reading from it will say so.
+            self.connection.send(message)
+
+    def end(self) -> None:
+        """End it at once."""
+        self.process.kill()
+        self.process.join()
+        self.connection.close()
+
+
 class _Worker:
-    """One process on one core, replaced when it dies or has compiled enough."""
+    """One core's place, held by one process after another."""
 
     def __init__(self, core: int, job: Job) -> None:
         self.core, self.job = core, job
         self.task: tuple[Cohort, int] | None = None
-        self.process: BaseProcess | None = None
-        self.connection: Connection | None = None
-        self.programs: set = set()
-        self.told = False
+        self.process: _Process | None = None
+        self.told_to_stop = False
 
     def give(self, cohort: Cohort, attempt: int) -> None:
-        self.programs.add(signature(cohort.runs[0]))
-        if self.process is None or not self.process.is_alive() or len(self.programs) > PROGRAMS_PER_WORKER:
+        """Start on a cohort, in a fresh process where need be."""
+        program = signature(cohort.runs[0])
+        if self.process is None or not self.process.serves(program):
             self.end()
-            self._start()
-            self.programs = {signature(cohort.runs[0])}
-        self.task, self.told = (cohort, attempt), False
-        with contextlib.suppress(OSError):  # Dead already: its sentinel says so.
-            self.connection.send(cohort)
+            self.process = _Process(self.core, self.job)
+        self.process.programs.add(program)
+        self.task = (cohort, attempt)
+        self.process.tell(cohort)
 
     def ask_to_stop(self) -> None:
-        if self.task and not self.told:
-            self.told = True
-            with contextlib.suppress(OSError):
-                self.connection.send(None)
+        """Ask once for a checkpoint and an end."""
+        if self.process and not self.told_to_stop:
+            self.told_to_stop = True
+            self.process.tell(None)
 
-    def news(self, pending: deque) -> Iterator[Progress]:
+    def news(self, pending: deque[tuple[Cohort, int]]) -> Iterator[Progress]:
         """What the process told, or its death."""
+        assert self.process and self.task
         cohort, attempt = self.task
         try:
-            while self.connection.poll():
-                kind, content = self.connection.recv()
-                if kind != STEPS:
-                    self.task = None
-                yield from self._understand(kind, content, cohort, attempt, pending)
-                if self.task is None:
-                    return
+            kind, content = self.process.connection.recv()
         except (EOFError, OSError):
-            self.process.join()
-            reason = f"its process died ({_exit_reason(self.process.exitcode)})"
+            self.process.process.join()
+            kind, content = FAILED, f"its process died ({_exit_reason(self.process.process.exitcode)})"
+        if kind != STEPS:
             self.task = None
-            yield from _retry(cohort, attempt, reason, pending)
-
-    def _understand(self, kind, content, cohort, attempt, pending) -> Iterator[Progress]:
         if kind == STEPS:
             yield Progress(cohort, model_steps=content)
         elif kind == DONE:
             yield Progress(cohort, rows=tuple(content))
         elif kind == FAILED:
-            yield from _retry(cohort, attempt, content, pending)
             self.end()
+            yield from _retry(cohort, attempt, content, pending)
 
     def end(self) -> None:
-        """End the process at once."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.join()
-            self.connection.close()
+        """End the process, if there is one."""
+        if self.process:
+            self.process.end()
             self.process = None
-
-    def _start(self) -> None:
-        context = multiprocessing.get_context("spawn")  # A forked JAX deadlocks.
-        self.connection, theirs = context.Pipe()
-        with _environment(XLA_FLAGS=f"{os.environ.get('XLA_FLAGS', '')} {SINGLE_THREADED}".strip()):
-            self.process = context.Process(target=_work, args=(theirs, self.core, self.job), daemon=True)
-            self.process.start()
-        theirs.close()
 
 
 def _with_news(workers: Sequence[_Worker]) -> list[_Worker]:
-    busy = {worker.connection: worker for worker in workers if worker.task}
+    busy = {worker.process.connection: worker for worker in workers if worker.task and worker.process}
     ready = wait(list(busy), timeout=0.2)
-    return [busy[connection] for connection in ready]
+    return [worker for connection, worker in busy.items() if connection in ready]
 
 
-def _retry(cohort: Cohort, attempt: int, reason: str, pending: deque) -> Iterator[Progress]:
+def _retry(cohort: Cohort, attempt: int, reason: str, pending: deque[tuple[Cohort, int]]) -> Iterator[Progress]:
     if attempt >= MAX_ATTEMPTS:
         yield Progress(cohort, failure=f"{reason}; tried {attempt} times")
     else:

@@ -22,7 +22,7 @@ from mlp_lm.vocabulary import Vocabulary
 # Okabe and Ito's colours, told apart by colour-blind readers; black last.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 LINES = ("-", "--", ":", "-.")
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "figure.dpi": 150,
     "figure.constrained_layout.use": True,
     "font.size": 9,
@@ -53,7 +53,9 @@ def write_figures(store: Store, studies: Sequence[Study], vocabulary: Vocabulary
 
 def draw_axes(study: Study) -> Figure:
     """Dev loss by each axis that varies, averaged over all others within a seed, with intervals over seeds."""
-    figure, axes = plt.subplots(1, len(study.axes), figsize=(2.6 * len(study.axes) + 1, 3.2), sharey=True, squeeze=False)
+    figure, axes = plt.subplots(
+        1, len(study.axes), figsize=(2.6 * len(study.axes) + 1, 3.2), sharey=True, squeeze=False
+    )
     for ax, axis in zip(axes[0], study.axes, strict=True):
         effects = main_effects(study, axis)
         _draw_estimates(ax, [_value_name(value) for value in effects], list(effects.values()))

@@ -1,4 +1,4 @@
-"""Runs to cohorts: which runs share a compiled program, in which pieces they are handed out, and what they will cost."""
+"""Runs to cohorts: which runs share a compiled program, how they are handed out, and what they will cost."""
 
 import hashlib
 import itertools

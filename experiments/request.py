@@ -52,4 +52,6 @@ def read_request(folder: Path) -> Request:
     try:
         return Request(**json.loads(path.read_bytes()))
     except (OSError, TypeError, ValueError):
-        raise ValueError(f"{path} is missing or damaged: {folder} is no sweep's folder, or run its sweep again") from None
+        raise ValueError(
+            f"{path} is missing or damaged: {folder} is no sweep's folder, or run its sweep again"
+        ) from None

@@ -1,4 +1,4 @@
-"""What is to be run: one run's specification, and a sweep's expansion into runs. No JAX here: mistakes are found first."""
+"""What is to be run: a run's specification, a sweep's expansion. No JAX: mistakes are found before it starts."""
 
 import difflib
 import hashlib
@@ -83,7 +83,9 @@ class RunSpec:
         if self.momentum >= 1:
             raise ValueError(f"momentum must be below 1, got {self.momentum}")
         if self.hidden_size == 0 and not self.direct:
-            raise ValueError("hidden_size 0 leaves nothing between context and output; give direct True or hidden units")
+            raise ValueError(
+                "hidden_size 0 leaves nothing between context and output; give direct True or hidden units"
+            )
         if self.n_evaluations > self.n_steps:
             raise ValueError(f"n_evaluations {self.n_evaluations} exceeds n_steps {self.n_steps}; evaluate less often")
         if self.seed >= 2**32:
@@ -103,12 +105,12 @@ class RunSpec:
 
 
 AXES = tuple(f.name for f in fields(RunSpec) if f.metadata)  # Everything but the seed and the data.
-_TYPES = {f.name: type(f.default) for f in fields(RunSpec)}
+_TYPES: dict[str, Any] = {f.name: type(f.default) for f in fields(RunSpec)}
 
 
 @dataclass(frozen=True)
 class Grid:
-    """The product of some axes over a base run, for seeds 0 to n_seeds - 1. Grids of one `study` are compared together."""
+    """The product of some axes over a base run, for seeds 0 to n_seeds - 1. Grids of one `study` are compared."""
 
     study: str
     base: RunSpec = RunSpec()
@@ -150,7 +152,7 @@ class SweepSpec:
     def override(self, axes: dict[str, tuple[Any, ...]], n_seeds: int | None = None) -> "SweepSpec":
         """Every grid with some axes, and perhaps the number of seeds, set anew."""
         grids = (grid.with_axes(axes) for grid in self.grids)
-        return replace(self, grids=tuple(replace(g, n_seeds=n_seeds or g.n_seeds) for g in grids))
+        return replace(self, grids=tuple(replace(g, n_seeds=g.n_seeds if n_seeds is None else n_seeds) for g in grids))
 
     def expand(self, data_hash: str) -> dict[str, dict[str, RunSpec]]:
         """Study to run_id to run, on the data of this hash; a run that stands twice in a study is run once.

@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 from experiments.analysis import Cell, Estimate, Row, Study, estimate, make_study, paired_difference
@@ -56,7 +55,12 @@ def summarise(store: Store, material: Material) -> Summary:
     )
     longest = max((row["block_size"] for row in rows), default=1)
     return Summary(
-        request, rows, studies, yardsticks(material, longest), len(material.vocabulary), _winner(store, studies, material)
+        request,
+        rows,
+        studies,
+        yardsticks(material, longest),
+        len(material.vocabulary),
+        _winner(store, studies, material),
     )
 
 
@@ -64,20 +68,25 @@ def yardsticks(material: Material, block_size: int) -> list[YardstickRow]:
     """Count models with up to as many context tokens as the runs have, and the floor of each context length."""
     length = min(block_size, MAX_YARDSTICK)
     train, dev = (material.windows(part, length) for part in ("train", "dev"))
-    return yardstick(
-        (train.contexts, train.targets), (dev.contexts, dev.targets), len(material.vocabulary), length
-    )
+    return yardstick((train.contexts, train.targets), (dev.contexts, dev.targets), len(material.vocabulary), length)
 
 
 def as_markdown(summary: Summary) -> str:
     """The tables in words and Markdown."""
-    return "\n\n".join([_head(summary), *map(_study_section, summary.studies), _yardstick_section(summary), *_test(summary)]) + "\n"
+    return (
+        "\n\n".join(
+            [_head(summary), *map(_study_section, summary.studies), _yardstick_section(summary), *_test(summary)]
+        )
+        + "\n"
+    )
 
 
 def _head(summary: Summary) -> str:
     request, rows = summary.request, summary.rows
     n_diverged = sum(row["status"] == DIVERGED for row in rows)
-    made = sorted({f"{row['device']}, commit {(row['commit'] or 'unknown')[:9]}{'+' if row['dirty'] else ''}" for row in rows})
+    made = sorted(
+        {f"{row['device']}, commit {(row['commit'] or 'unknown')[:9]}{'+' if row['dirty'] else ''}" for row in rows}
+    )
     return "\n".join(
         [
             f"# {request.name}: {request.title}",
@@ -93,7 +102,16 @@ def _head(summary: Summary) -> str:
 
 
 def _study_section(study: Study) -> str:
-    header = ["rank", *(study.axes or ("configuration",)), "seeds", "dev", "to best", "dev, unseen names", "train", "parameters"]
+    header = [
+        "rank",
+        *(study.axes or ("configuration",)),
+        "seeds",
+        "dev",
+        "to best",
+        "dev, unseen names",
+        "train",
+        "parameters",
+    ]
     rows = [_cells_row(rank, study, cell) for rank, cell in enumerate(study.cells[:SHOWN_CELLS], start=1)]
     more = len(study.cells) - len(rows)
     note = f"\n\n{more} more cells are in summary.csv." if more > 0 else ""
@@ -135,8 +153,8 @@ def _test(summary: Summary) -> Iterator[str]:
     if summary.winner:
         study, cell, held_out = summary.winner
         yield (
-            f"## Test\n\nThe configuration of the lowest dev loss ({study.name}: {study.label(cell)}) has a test loss of "
-            f"{estimate(held_out.losses)} over {len(held_out.losses)} seeds."
+            f"## Test\n\nThe configuration of the lowest dev loss ({study.name}: {study.label(cell)}) has a test loss "
+            f"of {estimate(held_out.losses)} over {len(held_out.losses)} seeds."
         )
 
 

@@ -25,7 +25,7 @@ EPILOG = """examples:
   python -m experiments.sweep --hidden-size 50 100 200 --init kaiming_tanh --out results/width
   python -m experiments.sweep --config my_sweep.toml --dry-run
 
-The same command again trains only what is missing. An axis given here replaces that axis in every study of the sweep."""
+The same command again trains only what is missing. An axis given here replaces that axis in every study."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -134,7 +134,11 @@ class _Parser(argparse.ArgumentParser):
         if not message.startswith("unrecognized") or not unknown.startswith("-"):
             return message
         flags = [flag for action in self._actions for flag in action.option_strings]
-        return f"unknown flag {unknown!r}; {near_match(unknown, flags)}" if near_match(unknown, flags)[0] == "d" else message
+        return (
+            f"unknown flag {unknown!r}; {near_match(unknown, flags)}"
+            if near_match(unknown, flags)[0] == "d"
+            else message
+        )
 
 
 def print_catalog() -> None:

@@ -27,7 +27,9 @@ def csv_text(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def _line(texts: Sequence[str], widths: Sequence[int]) -> str:
-    first, *rest = (text.ljust(w) if i == 0 else text.rjust(w) for i, (text, w) in enumerate(zip(texts, widths, strict=True)))
+    first, *rest = (
+        text.ljust(w) if i == 0 else text.rjust(w) for i, (text, w) in enumerate(zip(texts, widths, strict=True))
+    )
     return f"| {' | '.join([first, *rest])} |"
 
 

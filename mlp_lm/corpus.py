@@ -36,6 +36,7 @@ class WordSplit:
 
     @property
     def dev_unseen(self) -> tuple[str, ...]:
+        """The dev words that do not occur in training."""
         seen = set(self.train)
         return tuple(word for word in self.dev if word not in seen)
 
@@ -65,7 +66,7 @@ def parse_words(raw: bytes, source: str) -> tuple[str, ...]:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{source}: not UTF-8 text (byte {error.start} is {raw[error.start]:#04x}); save it as UTF-8, one word a line"
+            f"{source}: not UTF-8 text (byte {error.start} is {raw[error.start]:#04x}); save it as UTF-8"
         ) from None
     # Only newlines end a word: splitlines() would also cut at form feeds and Unicode separators.
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
@@ -94,7 +95,9 @@ def split_words(words: Sequence[str], seed: int = SPLIT_SEED) -> WordSplit:
 
 def _check_word(word: str, where: str) -> None:
     if BOUNDARY in word:
-        raise ValueError(f"{where}: the word {word[:40]!r} contains {BOUNDARY!r}, which marks the word boundary; remove it")
+        raise ValueError(
+            f"{where}: the word {word[:40]!r} contains {BOUNDARY!r}, which marks the word boundary; remove it"
+        )
     if "\0" in word:
         raise ValueError(f"{where}: a NUL character; this is not a text file with one word a line")
     if len(word) > MAX_WORD_LENGTH:

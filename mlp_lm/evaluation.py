@@ -15,7 +15,7 @@ CHUNK = 512  # Contexts evaluated at once: more thrash the cache, fewer leave th
 
 @struct.dataclass
 class EvaluationSet:
-    """Distinct contexts in chunks, the last one filled with contexts of count zero. The first split is the training one.
+    """Distinct contexts in chunks, the last one filled with contexts of count zero. The first split is training.
 
     contexts: `[chunk, 512, block]`. counts: `[chunk, split, 512, vocab]`. totals: `[split]`, the splits' windows.
     """

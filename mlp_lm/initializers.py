@@ -1,8 +1,8 @@
 """The named initialisation schemes, over nested draws.
 
 A scheme scales standard draws, and a standard draw depends only on (seed, part of the model, unit, distance of the
-context position from the target, feature). The first 100 hidden units of a 300-unit model so equal the 100-unit model of
-the same seed, and likewise the first embedding dimensions, the most recent context positions and the first tokens:
+context position from the target, feature). The first 100 hidden units of a 300-unit model so equal the 100-unit model
+of the same seed, and likewise the first embedding dimensions, the most recent context positions and the first tokens:
 cells of a grid that share a seed share all the luck they can share. (Up to the scheme's scale, which may depend on
 fan_in; orthogonal weights, made from the draws by a QR decomposition, are not nested.)
 """
@@ -191,7 +191,8 @@ def scale_draws(draws: Params, scheme: Scheme, architecture: Architecture) -> Pa
         bias = None if layer.bias is None else layer.bias * np.float32(bias_scale(fan_in, fan_out))
         return Dense(weight * np.float32(scale(fan_in, fan_out)), bias)
 
-    return draws.replace(
+    return replace(
+        draws,
         embedding=draws.embedding * np.float32(scheme.embedding(1, a.embedding_dim)),
         hidden=tuple(dense(layer, scheme.hidden, scheme.hidden_bias) for layer in draws.hidden),
         output=dense(draws.output, scheme.output, scheme.output_bias),

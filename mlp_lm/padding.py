@@ -1,13 +1,13 @@
 """Zero-padded widths, and runs stacked along a leading axis.
 
 tanh(0) = 0, so a hidden unit whose weights are all zero gets no gradient and passes none on: zero-padded units and
-embedding dimensions stay exactly zero under SGD, with momentum, weight decay and batch norm too. A padded model trains as
-the smaller one does; models of several widths can so share one compiled program.
+embedding dimensions stay exactly zero under SGD, with momentum, weight decay and batch norm too. A padded model trains
+as the smaller one does; models of several widths can so share one compiled program.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -25,7 +25,7 @@ def pad_params(params: Params, architecture: Architecture, embedding_dim: int, h
 
 def unpad_params(params: Params, architecture: Architecture) -> Params:
     """The corner of wider `params` that holds the model of `architecture`."""
-    vocab, embedding_dim = params.embedding.shape
+    embedding_dim = params.embedding.shape[1]
     wide = replace(architecture, embedding_dim=embedding_dim, hidden_size=params.output.weight.shape[0])
     return _resize(params, wide, architecture)
 
@@ -35,11 +35,11 @@ def _resize(params: Params, old: Architecture, new: Architecture) -> Params:
         return params
     d, h = new.embedding_dim, new.hidden_size
 
-    def positions(weight, units):
+    def positions(weight: Any, units: int) -> Any:
         by_position = np.reshape(weight, (old.block_size, old.embedding_dim, weight.shape[1]))
         return _fit(by_position, (old.block_size, d, units)).reshape(new.n_features, units)
 
-    def dense(i, layer):
+    def dense(i: int, layer: Dense) -> Dense:
         weight = positions(layer.weight, h) if i == 0 else _fit(layer.weight, (h, h))
         return Dense(weight, None if layer.bias is None else _fit(layer.bias, (h,)))
 
@@ -52,7 +52,7 @@ def _resize(params: Params, old: Architecture, new: Architecture) -> Params:
     )
 
 
-def _fit(array, shape: tuple[int, ...]) -> np.ndarray:
+def _fit(array: Any, shape: tuple[int, ...]) -> Any:
     """`array` cut to `shape` where it is larger, and filled with zeros where it is smaller."""
     kept = np.asarray(array)[tuple(slice(n) for n in shape)]
     return np.pad(kept, [(0, n - k) for n, k in zip(shape, kept.shape, strict=True)])

@@ -41,5 +41,5 @@ SCHEDULES: dict[str, Schedule] = {
     PLATEAU: constant,  # The factor comes from `plateau`, at each evaluation.
 }
 
-# "Reduce it once it plateaus": a tenth after 3 evaluations without a gain of 0.1 % in dev loss, at the least a thousandth.
+# "Reduce it once it plateaus": to a tenth after 3 evaluations without a gain of 0.1 % in dev loss, at most thrice.
 plateau = optax.contrib.reduce_on_plateau(factor=0.1, patience=3, rtol=1e-3, min_scale=1e-3)

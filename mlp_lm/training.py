@@ -1,14 +1,16 @@
 """Training: one step, one run as a loop of steps, and a block of runs mapped over a run axis.
 
-A run is a pure function of its own specification. Its draws are keyed by (seed, purpose, step), never by where it stands,
-and a compiled program always holds the same number of runs, so on a CPU a run's bits do not depend on its company.
+A run is a pure function of its own specification. Its draws are keyed by (seed, purpose, step), never by where it
+stands, and a compiled program always holds the same number of runs: on a CPU a run's bits do not depend on its company.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import struct
 from jaxtyping import Array, Float, Int, Key, UInt32
@@ -49,6 +51,13 @@ class Run:
     weight_decay: Float[Array, ""]
 
 
+def make_run(seed: int, learning_rate: float, momentum: float, weight_decay: float) -> Run:
+    """A run's numbers in the types a compiled program takes."""
+    numbers: Any = np.array([learning_rate, momentum, weight_decay], np.float32)
+    varied: Any = np.array(seed, np.uint32)
+    return Run(varied, *numbers)
+
+
 @struct.dataclass
 class TrainingData:
     """Windows to draw minibatches from, and the same compressed for exact losses and full batches."""
@@ -78,20 +87,19 @@ class Evaluation:
     diverged_step: Int[Array, ""]
 
 
-def purpose_key(seed: UInt32[Array, ""], purpose: int) -> Key[Array, ""]:
+def purpose_key(seed: UInt32[Array, ""] | np.uint32, purpose: int) -> Key[Array, ""]:
     """The key of one purpose of a run."""
     return jax.random.fold_in(jax.random.key(seed), purpose)
 
 
-def draw_weights(
-    seed: UInt32[Array, ""], scheme: Scheme, architecture: Architecture, wide: Architecture | None = None
-) -> Params:
+def draw_weights(seed: int, scheme: Scheme, architecture: Architecture, wide: Architecture | None = None) -> Params:
     """The initial weights of the run with this seed, zero-padded to the widths of `wide`.
 
     Draws are nested, so those of the wide model hold the ones wanted, and one compiled program serves many widths.
     """
     wide = wide or architecture
-    draws = jax.device_get(standard_draws(purpose_key(seed, WEIGHTS), scheme.sample, wide))
+    key = purpose_key(np.uint32(seed), WEIGHTS)
+    draws = jax.device_get(standard_draws(key, scheme.sample, wide))
     params = scale_draws(unpad_params(draws, architecture), scheme, architecture)
     return pad_params(params, architecture, wide.embedding_dim, wide.hidden_size)
 
@@ -133,7 +141,8 @@ def train_step(
     loss, grads = loss_and_grad(state.params)
     updates, optimizer = make_optimizer(run, rate, program).update(grads, state.optimizer, state.params)
     diverges = (state.diverged_step == NOT_DIVERGED) & ~(loss < DIVERGED_LOSS)
-    return state.replace(
+    return replace(
+        state,
         params=optax.apply_updates(state.params, updates),
         optimizer=optimizer,
         loss_sum=state.loss_sum + loss,
@@ -205,8 +214,8 @@ def evaluate(state: TrainState, data: TrainingData, program: Program) -> tuple[T
     if program.schedule == PLATEAU:
         nothing = jax.tree.map(jnp.zeros_like, state.params)
         _, noted = plateau.update(nothing, state.plateau, state.params, value=losses[1])
-        state = state.replace(plateau=noted)
-    return state.replace(loss_sum=jnp.zeros_like(state.loss_sum)), evaluation
+        state = replace(state, plateau=noted)
+    return replace(state, loss_sum=jnp.zeros_like(state.loss_sum)), evaluation
 
 
 @partial(jax.jit, static_argnames="program")

@@ -1,6 +1,7 @@
 """A model's weights as named arrays, the form in which they are stored and exported."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,7 +15,7 @@ def to_tensors(params: Params) -> dict[str, np.ndarray]:
     return {jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf) for path, leaf in leaves}
 
 
-def from_tensors(tensors: Mapping[str, np.ndarray]) -> Params:
+def from_tensors(tensors: Mapping[str, Any]) -> Params:
     """The model whose arrays are named so."""
 
     def dense(name: str) -> Dense:
