@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from experiments.record import DIVERGED
+from experiments.record import DIVERGED, run_of
 from experiments.spec import AXES
 
 CONFIDENCE = 0.95
@@ -98,7 +98,7 @@ def make_study(name: str, rows: Sequence[Row]) -> Study:
     """Group rows into cells and rank them: by mean dev loss, cells with diverged runs last."""
     groups: dict[tuple, list[Row]] = defaultdict(list)
     for row in rows:
-        groups[tuple(row[axis] for axis in AXES)].append(row)
+        groups[tuple(getattr(run_of(row), axis) for axis in AXES)].append(row)
     cells = [Cell(dict(zip(AXES, key, strict=True)), tuple(_by_seed(members))) for key, members in groups.items()]
     varying = tuple(axis for axis in AXES if len({cell.settings[axis] for cell in cells}) > 1)
     return Study(name, varying, tuple(sorted(cells, key=_rank)))

@@ -16,6 +16,7 @@ from experiments.plan import Cohort, padded_widths
 from experiments.record import SCHEMA, History, make_row, processor
 from experiments.spec import RunSpec
 from experiments.store import Checkpoint, Store
+from mlp_lm.diagnostics import Widths, diagnose_block
 from mlp_lm.evaluation import EvaluationSet
 from mlp_lm.initializers import SCHEMES, with_gain
 from mlp_lm.model import Architecture, Params
@@ -177,11 +178,24 @@ def _evaluate(block: Block, examples: TrainingData, previous: int) -> None:
     start = time.monotonic()
     block.states, evaluation = evaluate_block(block.states, examples, block.program)
     evaluation = jax.device_get(evaluation)
+    found = _diagnose(block, examples) if block.runs[0].diagnostics else None
     seconds = time.monotonic() - start
     for i, history in enumerate(block.histories):
         mean = evaluation.loss_sum[i] / (block.step - previous) if block.step else math.nan
         history.note(block.step, evaluation.losses[i], mean, evaluation.diverged_step[i])
+        if found:
+            history.note_diagnostics({name: values[i] for name, values in found.items()})
         history.wall_seconds += seconds / len(block.runs)
+
+
+def _diagnose(block: Block, examples: TrainingData) -> dict[str, np.ndarray]:
+    """Each diagnostic of a block's runs, `[run, layer or matrix]`."""
+    runs = [block.runs[min(i, len(block.runs) - 1)] for i in range(len(block.varied.seed))]
+    widths = Widths(*np.array([(run.embedding_dim, run.hidden_size) for run in runs], np.float32).T)
+    n_steps = block.runs[0].n_steps
+    found = diagnose_block(block.states, block.varied, widths, examples, block.step, n_steps, block.program)
+    found = jax.device_get(found)
+    return vars(found.layers) | vars(found.matrices)
 
 
 def _finish_block(cursor: Cursor, data: str) -> None:

@@ -1,4 +1,4 @@
-"""One look for every figure: colours that colour-blind readers tell apart, and the same ones for a scheme throughout."""
+"""One look for every figure: colours that colour-blind readers tell apart, the same ones for a scheme throughout."""
 
 from typing import Any
 

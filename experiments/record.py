@@ -5,7 +5,7 @@ import importlib.metadata
 import math
 import platform
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,13 @@ DONE, DIVERGED = "done", "diverged"
 
 _SPEC_TYPES = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
 _HISTORY = pa.list_(pa.float64())
+
+# The fields of mlp_lm.diagnostics, which imports JAX; a test holds them equal. One list an evaluation.
+LAYER_STATISTICS = (
+    "saturated_share", "dead_units", "preactivation_mean", "preactivation_std", "activation_mean", "activation_std",
+)  # fmt: skip
+MATRIX_STATISTICS = ("weight_std", "gradient_std", "gradient_to_weight", "log10_update_to_weight")
+DIAGNOSTICS = LAYER_STATISTICS + MATRIX_STATISTICS
 
 SCHEMA = pa.schema(
     [("run_id", pa.string())]
@@ -35,6 +42,7 @@ SCHEMA = pa.schema(
         ("history_train_loss", _HISTORY),
         ("history_dev_loss", _HISTORY),
         ("history_minibatch_loss", _HISTORY),
+        *((f"history_{name}", pa.list_(_HISTORY)) for name in DIAGNOSTICS),
         ("data", pa.string()),
         ("commit", pa.string()),
         ("dirty", pa.bool_()),
@@ -55,6 +63,7 @@ class History:
     dev_unseen_loss: float = math.nan  # Of the last evaluation, as are these two.
     diverged_step: int = -1
     wall_seconds: float = 0.0
+    diagnostics: dict[str, list[list[float]]] = field(default_factory=dict)
 
     def note(self, step: int, losses: Sequence[float], minibatch_loss: float, diverged_step: int) -> None:
         """Add an evaluation; `losses` are those of the training, dev and unseen dev windows."""
@@ -64,6 +73,11 @@ class History:
         self.minibatch_loss.append(float(minibatch_loss))
         self.dev_unseen_loss = float(losses[2])
         self.diverged_step = int(diverged_step)
+
+    def note_diagnostics(self, found: Mapping[str, Sequence[float]]) -> None:
+        """Add the evaluation's diagnostics, each one number a layer or a matrix."""
+        for name in DIAGNOSTICS:
+            self.diagnostics.setdefault(name, []).append([float(value) for value in found[name]])
 
 
 def make_row(run: RunSpec, n_params: int, history: History, data: str, device: str) -> dict[str, Any]:
@@ -85,6 +99,7 @@ def make_row(run: RunSpec, n_params: int, history: History, data: str, device: s
         "history_train_loss": _numbers(history.train_loss),
         "history_dev_loss": _numbers(history.dev_loss),
         "history_minibatch_loss": _numbers(history.minibatch_loss),
+        **{f"history_{name}": [_numbers(values) for values in told] for name, told in history.diagnostics.items()},
         "data": data,
         **provenance(),
         "device": device,

@@ -68,6 +68,7 @@ class RunSpec:
     gain: float = _option(1.0, "factor on the scheme's hidden weights")
     n_steps: int = _option(20_000, "training steps")
     n_evaluations: int = _option(10, "exact evaluations after step 0, evenly spaced")
+    diagnostics: bool = _option(False, "record saturation, activation, gradient and update statistics")
     seed: int = 0
     data_hash: str = ""
 
