@@ -33,9 +33,13 @@ def _line(texts: Sequence[str], widths: Sequence[int]) -> str:
     return f"| {' | '.join([first, *rest])} |"
 
 
+def printable(text: str) -> str:
+    """Text for a terminal: what would move its cursor, or turn its direction, is written as an escape."""
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+
+
 def _inert(text: str) -> str:
-    printable = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
-    return printable.replace("|", "\\|").replace("<", "&lt;")
+    return printable(text).replace("|", "\\|").replace("<", "&lt;")
 
 
 def _no_formula(value: Any) -> Any:

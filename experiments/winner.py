@@ -6,7 +6,6 @@ from pathlib import Path
 
 from experiments.analysis import Cell
 from experiments.material import Material
-from experiments.record import run_of
 from experiments.store import Store
 from experiments.store.atomic import replace_file
 
@@ -43,12 +42,11 @@ def read_winner(path: Path) -> HeldOut | None:
 
 def _loss(store: Store, row: dict, material: Material) -> float:
     # JAX only where it is needed: analysis starts without it.
-    from experiments.cohort import load_params
+    from experiments.trained import load_model
     from mlp_lm.dataset import count_contexts
-    from mlp_lm.evaluation import EvaluationSet, exact_losses, population_moments
+    from mlp_lm.evaluation import EvaluationSet, exact_losses
 
-    run = run_of(row)
-    parts = [material.windows(part, run.block_size) for part in ("train", "test")]
-    examples = EvaluationSet.of(count_contexts(parts, len(material.vocabulary)))
-    params = load_params(store, row, run, len(material.vocabulary))
-    return float(exact_losses(params, examples, population_moments(params, examples))[1])
+    test = material.windows("test", row["block_size"])
+    params, moments = load_model(store, row, material)
+    examples = EvaluationSet.of(count_contexts([test], len(material.vocabulary)))
+    return float(exact_losses(params, examples, moments)[0])

@@ -1,0 +1,76 @@
+"""Words drawn from a model, one token after another, until the boundary."""
+
+import math
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, Key
+
+from mlp_lm.model import Moments, Params, forward
+from mlp_lm.training import purpose_key
+from mlp_lm.vocabulary import BOUNDARY_ID, Vocabulary
+
+SAMPLING = 2  # The purpose of these draws, beside training's WEIGHTS and MINIBATCH.
+MAX_LENGTH = 100  # Tokens after which a word that never ends is cut.
+
+
+def sample_words(
+    params: Params,
+    moments: tuple[Moments, ...],
+    vocabulary: Vocabulary,
+    block_size: int,
+    n: int = 20,
+    seed: int = 0,
+    temperature: float = 1.0,
+) -> list[str]:
+    """Draw `n` words; the first few of many are the few of the same seed.
+
+    With batch norm, `moments` are those of the training split (mlp_lm.evaluation.population_moments). Logits are
+    divided by `temperature`: below 1 likely words become likelier.
+
+    Raises:
+        ValueError: `n` or `seed` below 0, or a temperature that is not a positive number.
+    """
+    if n < 1:
+        raise ValueError(f"n must be at least 1, got {n}")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed must be at least 0 and below 2**32, got {seed}")
+    if not (math.isfinite(temperature) and temperature > 0):
+        raise ValueError(f"temperature must be a positive number, got {temperature}")
+    key = purpose_key(np.uint32(seed), SAMPLING)
+    ids = sample_ids(params, moments, key, jnp.float32(temperature), n, block_size)
+    return [vocabulary.decode(word) for word in np.asarray(ids)]
+
+
+@partial(jax.jit, static_argnames=("n", "block_size"))
+def sample_ids(
+    params: Params,
+    moments: tuple[Moments, ...],
+    key: Key[Array, ""],
+    temperature: Float[Array, ""],
+    n: int,
+    block_size: int,
+) -> Int[Array, "n length"]:
+    """Token ids of `n` words drawn side by side, each filled up with boundaries from its end on.
+
+    Token t of word i has the key (i, t), so a word depends neither on how many are drawn nor on the others.
+    """
+    word_keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(n))
+
+    def unfinished(state):
+        t, _, _, ended = state
+        return (t < MAX_LENGTH) & ~ended.all()
+
+    def draw(state):
+        t, line, contexts, ended = state
+        logits = forward(params, contexts, moments).logits / temperature
+        keys = jax.vmap(partial(jax.random.fold_in, data=t))(word_keys)
+        drawn = jnp.where(ended, BOUNDARY_ID, jax.vmap(jax.random.categorical)(keys, logits).astype(jnp.int32))
+        contexts = jnp.concatenate([contexts[:, 1:], drawn[:, None]], axis=1)
+        return t + 1, line.at[:, t].set(drawn), contexts, ended | (drawn == BOUNDARY_ID)
+
+    start = jnp.full((n, block_size), BOUNDARY_ID, jnp.int32)  # The context of a word's first token.
+    line = jnp.full((n, MAX_LENGTH), BOUNDARY_ID, jnp.int32)
+    return jax.lax.while_loop(unfinished, draw, (0, line, start, jnp.zeros(n, bool)))[1]
