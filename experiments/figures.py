@@ -1,6 +1,7 @@
 """A sweep's figures, from its rows and weights, with matplotlib."""
 
 import math
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,26 +15,20 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.analysis import Cell, Estimate, Row, Study, describe, estimate
+from experiments.analysis import Cell, Estimate, Row, Study, describe, paired_difference
+from experiments.effects import curve, imbalance, main_effects, value_name
+from experiments.palette import COLOURS, SCHEME_COLOURS, STYLE, scheme_style
 from experiments.store import Store
 from experiments.store.atomic import make_folder
+from experiments.tables import printable
 from mlp_lm.vocabulary import Vocabulary
 
-# Okabe and Ito's colours, told apart by colour-blind readers; black last.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
 LINES = ("-", "--", ":", "-.")
-STYLE: Any = {
-    "figure.dpi": 150,
-    "figure.constrained_layout.use": True,
-    "font.size": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.alpha": 0.3,
-    "legend.frameon": False,
-    "text.parse_math": False,  # A token may hold dollar signs.
-}
 MAX_CURVES = 12
+MAX_FOREST = 40
+MAX_TOKENS = 100  # More letters than that cover one another.
+PANELS_A_ROW = 4
+LETTERS_AN_INCH = 12  # Of a title.
 VOWELS = frozenset("aeiou")
 
 
@@ -43,86 +38,103 @@ def write_figures(store: Store, studies: Sequence[Study], vocabulary: Vocabulary
     make_folder(folder)
     with plt.rc_context(STYLE):
         for study in studies:
-            if study.axes:
-                _save(draw_axes(study), folder / f"{study.name}_axes.png")
-            _save(draw_curves(study), folder / f"{study.name}_curves.png")
+            for name, figure in draw_study(study):
+                _save(figure, folder / f"{file_stem(study.name)}_{name}.png")
         row = _best_plane_run(studies)
-        if row is not None:
+        if row is not None and len(vocabulary) <= MAX_TOKENS:
             _save(draw_embedding(store.weights(row)["embedding"], row, vocabulary), folder / "embedding.png")
+
+
+def file_stem(name: str) -> str:
+    """A study's name as the beginning of a file name."""
+    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:80] or "study"
+
+
+def draw_study(study: Study) -> Iterator[tuple[str, Figure]]:
+    """A study's figures: effects only where every value of an axis met the same values of all others."""
+    if study.axes and study.best.finished:
+        yield "differences", draw_differences(study)
+        if imbalance(study) is None:
+            yield "axes", draw_axes(study)
+    yield "curves", draw_curves(study)
 
 
 def draw_axes(study: Study) -> Figure:
     """Dev loss by each axis that varies, averaged over all others within a seed, with intervals over seeds."""
-    figure, axes = plt.subplots(
-        1, len(study.axes), figsize=(2.6 * len(study.axes) + 1, 3.2), sharey=True, squeeze=False
-    )
-    for ax, axis in zip(axes[0], study.axes, strict=True):
-        effects = main_effects(study, axis)
-        _draw_estimates(ax, [_value_name(value) for value in effects], list(effects.values()))
-        ax.set_xlabel(axis.replace("_", " "))
-    axes[0, 0].set_ylabel("dev loss (nats per token)")
-    figure.suptitle(f"{study.name}: dev loss by axis, mean and 95 % interval over seeds", fontsize=10)
+    n_columns = min(len(study.axes), PANELS_A_ROW)
+    n_rows = math.ceil(len(study.axes) / n_columns)
+    size = (max(6.0, 2.6 * n_columns + 1), 3 * n_rows + 0.4)
+    figure, axes = plt.subplots(n_rows, n_columns, figsize=size, sharey=True, squeeze=False)
+    for ax, axis in zip(axes.flat, study.axes, strict=False):
+        _draw_effect(ax, main_effects(study, axis), axis)
+    for ax in list(axes.flat)[len(study.axes) :]:
+        ax.set_visible(False)
+    for ax in axes[:, 0]:
+        ax.set_ylabel("dev loss (nats per token)")
+    _title(figure, f"{study.name}: dev loss by axis", "mean over all other axes, 95 % interval over seeds")
     return figure
 
 
-def main_effects(study: Study, axis: str) -> dict[Any, Estimate]:
-    """For each value of an axis: the dev loss averaged over all cells with it, one number a seed."""
-    effects = {}
-    for value in sorted({cell.settings[axis] for cell in study.cells}):
-        rows = [row for cell in study.cells if cell.settings[axis] == value for row in cell.finished]
-        seeds = sorted({row["seed"] for row in rows})
-        effects[value] = estimate(np.mean([row["dev_loss"] for row in rows if row["seed"] == seed]) for seed in seeds)
-    return effects
+def draw_differences(study: Study) -> Figure:
+    """Each cell's dev loss minus the best cell's, paired by seed: a forest plot, best on top."""
+    cells = [cell for cell in study.cells if cell.finished][:MAX_FOREST]
+    figure, ax = plt.subplots(figsize=(7.5, 1.4 + 0.24 * len(cells)))
+    for place, cell in enumerate(cells):
+        difference = paired_difference(cell, study.best)
+        style = _cell_style(study, cell)
+        ax.errorbar(
+            difference.mean, place, xerr=_half(difference), fmt=style["marker"], color=style["color"],
+            markerfacecolor=style["markerfacecolor"], capsize=3, markersize=5, linewidth=1,
+        )  # fmt: skip
+    ax.axvline(0, color="black", linewidth=0.8)
+    ax.set_yticks(range(len(cells)), [printable(study.label(cell)) for cell in cells], fontsize=8)
+    ax.invert_yaxis()
+    ax.margins(y=0.6 / len(cells))
+    ax.set_xlabel("dev loss minus the best configuration's (nats per token)")
+    _title(
+        figure,
+        f"{study.name}: difference to the best{_out_of(len(cells), study)}",
+        "paired by seed, mean and 95 % interval",
+    )
+    return figure
 
 
 def draw_curves(study: Study) -> Figure:
     """Dev loss over training: mean over seeds and its interval, the best cells of the study."""
-    figure, ax = plt.subplots(figsize=(7, 4.2))
-    for i, cell in enumerate([cell for cell in study.cells if cell.finished][:MAX_CURVES]):
-        curve = [estimate(losses) for losses in zip(*(row["history_dev_loss"] for row in cell.finished), strict=False)]
-        steps = cell.finished[0]["history_step"][: len(curve)]
-        colour, line = COLOURS[i % len(COLOURS)], LINES[i // len(COLOURS) % len(LINES)]
-        ax.plot(steps, [point.mean for point in curve], line, color=colour, label=study.label(cell), linewidth=1.3)
+    cells = [cell for cell in study.cells if cell.finished][:MAX_CURVES]
+    figure, ax = plt.subplots(figsize=(9, 4.6))
+    for i, cell in enumerate(cells):
+        points, steps = curve(cell, "history_dev_loss"), cell.finished[0]["history_step"]
+        style = _curve_style(study, cell, i)
+        label = printable(study.label(cell))
+        ax.plot(steps[: len(points)], [p.mean for p in points], label=label, linewidth=1.3, markersize=4, **style)
         if len(cell.finished) > 1:
-            ax.fill_between(
-                steps, [p.low for p in curve], [p.high for p in curve], color=colour, alpha=0.15, linewidth=0
-            )
-    ax.set_ylim(*_zoom(study))
+            low, high = [p.low for p in points], [p.high for p in points]
+            ax.fill_between(steps[: len(points)], low, high, color=style["color"], alpha=0.15, linewidth=0)
+    ax.set_ylim(*zoom(study))
     ax.set_xlabel("training step")
     ax.set_ylabel("dev loss (nats per token)")
-    left_out = max(0, len(study.cells) - MAX_CURVES)
-    which = f"the {MAX_CURVES} best of {len(study.cells)} cells" if left_out else "all cells"
-    figure.suptitle(f"{study.name}: learning curves, {which}, mean and 95 % interval over seeds", fontsize=10)
-    figure.legend(loc="outside right upper", fontsize=7)
+    _title(figure, f"{study.name}: learning curves{_out_of(len(cells), study)}", "mean and 95 % interval over seeds")
+    if cells:
+        ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=7, borderaxespad=0)
     return figure
 
 
 def draw_embedding(table: np.ndarray, row: Row, vocabulary: Vocabulary) -> Figure:
     """The tokens of a two-dimensional embedding at their places; vowels are marked."""
-    figure, ax = plt.subplots(figsize=(5.5, 5.5))
+    figure, ax = plt.subplots(figsize=(6, 6.2))
     for token, (x, y) in zip(vocabulary.tokens, table[:, :2], strict=True):
         vowel = token in VOWELS
         ax.scatter(x, y, s=170, color=COLOURS[4] if vowel else COLOURS[5], alpha=0.55 if vowel else 0.35, linewidth=0)
-        ax.text(x, y, token, ha="center", va="center", fontweight="bold" if vowel else "normal")
+        ax.text(x, y, printable(token), ha="center", va="center", fontweight="bold" if vowel else "normal")
     ax.set_xlabel("embedding dimension 1")
     ax.set_ylabel("embedding dimension 2")
-    ax.set_title(
-        f"Embedding of {describe(row, ('init', 'hidden_size', 'block_size', 'seed'))}; vowels in orange", fontsize=9
-    )
+    which = describe(row, ("init", "hidden_size", "block_size", "batch_size", "seed"))
+    _title(figure, "Embedding of the best two-dimensional run (vowels in orange)", which)
     return figure
 
 
-def _draw_estimates(ax: Axes, names: Sequence[str], estimates: Sequence[Estimate]) -> None:
-    places = range(len(names))
-    means = [e.mean for e in estimates]
-    halves = [(e.high - e.low) / 2 if math.isfinite(e.low) else 0.0 for e in estimates]
-    ax.errorbar(places, means, yerr=halves, fmt="o-", color=COLOURS[0], capsize=3, markersize=4, linewidth=1)
-    long = max(map(len, names)) > 6
-    ax.set_xticks(places, names, rotation=45 if long else 0, ha="right" if long else "center")
-    ax.margins(x=0.15)
-
-
-def _zoom(study: Study) -> tuple[float, float]:
+def zoom(study: Study) -> tuple[float, float]:
     """Limits that show the end of training, not the height of the first losses."""
     ends = [row["dev_loss"] for cell in study.cells for row in cell.finished]
     if not ends:
@@ -131,14 +143,52 @@ def _zoom(study: Study) -> tuple[float, float]:
     return low - 0.1 * (high - low) - 0.01, high + 1.5 * (high - low) + 0.1
 
 
+def _draw_effect(ax: Axes, effects: dict[Any, Estimate], axis: str) -> None:
+    names = [value_name(value) for value in effects]
+    means, halves = [e.mean for e in effects.values()], [_half(e) for e in effects.values()]
+    ordered = all(isinstance(value, int | float) and not isinstance(value, bool) for value in effects)
+    colours = [SCHEME_COLOURS[name] for name in names] if axis == "init" else [COLOURS[0]] * len(names)
+    if ordered:  # A line between two schemes would tell of values between them.
+        ax.plot(range(len(names)), means, color=COLOURS[0], linewidth=1)
+    for place, (mean, half, colour) in enumerate(zip(means, halves, colours, strict=True)):
+        ax.errorbar(place, mean, yerr=half, fmt="o", color=colour, capsize=3, markersize=4, linewidth=1)
+    long = max(map(len, names)) > 6
+    ax.set_xticks(range(len(names)), names, rotation=35 if long else 0, ha="right" if long else "center")
+    ax.margins(x=0.15)
+    ax.set_xlabel(axis.replace("_", " "))
+
+
+def _cell_style(study: Study, cell: Cell) -> dict[str, Any]:
+    if "init" in study.axes:
+        return scheme_style(cell.settings["init"], cell.settings["batch_norm"])
+    return {"color": COLOURS[0], "marker": "o", "markerfacecolor": COLOURS[0]}
+
+
+def _curve_style(study: Study, cell: Cell, place: int) -> dict[str, Any]:
+    if set(study.axes) <= {"init", "batch_norm"} and "init" in study.axes:
+        return scheme_style(cell.settings["init"], cell.settings["batch_norm"])
+    return {"color": COLOURS[place % len(COLOURS)], "linestyle": LINES[place // len(COLOURS) % len(LINES)]}
+
+
+def _half(estimate: Estimate) -> float:
+    return (estimate.high - estimate.low) / 2 if math.isfinite(estimate.low) else 0.0
+
+
+def _out_of(shown: int, study: Study) -> str:
+    return f", the {shown} best of {len(study.cells)}" if shown < len(study.cells) else ""
+
+
+def _title(figure: Figure, title: str, subtitle: str) -> None:
+    width = int(LETTERS_AN_INCH * figure.get_size_inches()[0])
+    # matplotlib's own wrapping reads dollar signs as mathematics.
+    lines = [line for text in (title, subtitle) for line in textwrap.wrap(printable(text), width)]
+    figure.suptitle("\n".join(lines), fontsize=9.5)
+
+
 def _best_plane_run(studies: Sequence[Study]) -> Row | None:
     cells: Iterator[Cell] = (cell for study in studies for cell in study.cells if cell.settings["embedding_dim"] == 2)
     rows = [row for cell in cells for row in cell.finished if row["weights_sha256"]]
     return min(rows, key=lambda row: row["dev_loss"], default=None)
-
-
-def _value_name(value: Any) -> str:
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _save(figure: Figure, path: Path) -> None:

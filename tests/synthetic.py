@@ -1,0 +1,43 @@
+"""Rows as a sweep would leave them, from a formula instead of training."""
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from experiments.record import DIVERGED, DONE
+from experiments.spec import RunSpec
+
+N_EVALUATIONS = 4
+
+
+def synthetic_row(run: RunSpec, dev_loss: float, diverged: bool = False) -> dict[str, Any]:
+    """A row of this run with this dev loss; its train loss is 0.02 lower, its curve falls towards both."""
+    steps = [run.n_steps * i // N_EVALUATIONS for i in range(N_EVALUATIONS + 1)]
+    dev = [dev_loss + 1.2 * (1 - step / run.n_steps) ** 3 for step in steps]
+    return {
+        "run_id": run.run_id, **asdict(run), "n_params": 27 * run.embedding_dim + run.hidden_size,
+        "initial_loss": dev[0] - 0.02, "train_loss": dev_loss - 0.02, "dev_loss": dev_loss,
+        "dev_unseen_loss": dev_loss + 0.01, "status": DIVERGED if diverged else DONE,
+        "diverged_step": 7 if diverged else None, "wall_seconds": 1.5, "history_step": steps,
+        "history_train_loss": [loss - 0.02 for loss in dev], "history_dev_loss": dev,
+        "history_minibatch_loss": [None, *dev[1:]], "data": "ssa2018", "commit": "c" * 40, "dirty": False,
+        "versions": "python=3.11", "device": "a test's", "cohort_id": "0" * 16, "weights_index": 0,
+        "weights_sha256": None,
+    }  # fmt: skip
+
+
+def synthetic_rows(
+    axes: Mapping[str, Sequence[Any]], n_seeds: int, loss: Callable[..., float], noise: float = 0.0
+) -> list[dict[str, Any]]:
+    """The full product of some axes and seeds; `loss(**settings)` plus noise of this standard deviation."""
+    rng = np.random.default_rng(0)
+    rows = []
+    for values in itertools.product(*axes.values()):
+        settings = dict(zip(axes, values, strict=True))
+        for seed in range(n_seeds):
+            run = RunSpec(**settings, seed=seed, n_steps=100, n_evaluations=N_EVALUATIONS)
+            rows.append(synthetic_row(run, loss(**settings) + float(noise * rng.standard_normal())))
+    return rows

@@ -1,0 +1,109 @@
+"""Figures that say what is there, and cut nothing off."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from experiments.analysis import Study, make_study
+from experiments.figures import draw_embedding, draw_study, file_stem
+from experiments.palette import STYLE
+from mlp_lm.vocabulary import Vocabulary
+from tests.synthetic import synthetic_rows
+
+SIZES = {"hidden_size": (50, 100, 200), "embedding_dim": (2, 10), "block_size": (3, 8), "batch_size": (32, 128)}
+SCHEMES = {"init": ("normal", "uniform", "kaiming_tanh"), "batch_norm": (False, True)}
+
+
+def size_study() -> Study:
+    return make_study("size", synthetic_rows(SIZES, 3, lambda hidden_size, **_: 2 + 10 / hidden_size, 0.01))
+
+
+def scheme_study(unbalanced: bool) -> Study:
+    losses = {"normal": 2.3, "uniform": 2.25, "kaiming_tanh": 2.1}
+    rows = synthetic_rows(SCHEMES, 3, lambda init, batch_norm: losses[init] + 0.03 * batch_norm, 0.005)
+    kept = [row for row in rows if row["init"] == "kaiming_tanh" or not row["batch_norm"]]
+    return make_study("initialisation", kept if unbalanced else rows)
+
+
+def drawn(study: Study) -> dict[str, Figure]:
+    with plt.rc_context(STYLE):
+        return dict(draw_study(study))
+
+
+def texts(figure: Figure) -> list[Text]:
+    return [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+
+
+def assert_nothing_cut_off(figure: Figure) -> None:
+    figure.canvas.draw()  # Lays it out.
+    box = figure.get_tightbbox()  # In inches.
+    width, height = figure.get_size_inches()
+    assert box.x0 > -0.01 and box.y0 > -0.01 and box.x1 < width + 0.01 and box.y1 < height + 0.01
+
+
+def assert_titles_are_clear(figure: Figure) -> None:
+    figure.canvas.draw()
+    title = figure._suptitle.get_window_extent()  # No public name.
+    for ax in figure.axes:
+        for item in (ax, ax.get_legend()):
+            assert item is None or not title.overlaps(item.get_window_extent())
+
+
+@pytest.mark.parametrize("study", [size_study(), scheme_study(True), scheme_study(False)])
+def test_nothing_is_cut_off_and_no_title_covers_a_legend(study):
+    for figure in drawn(study).values():
+        assert_nothing_cut_off(figure)
+        assert_titles_are_clear(figure)
+
+
+def test_effects_of_axes_are_drawn_for_balanced_studies_only():
+    assert set(drawn(size_study())) == {"axes", "differences", "curves"}
+    assert set(drawn(scheme_study(unbalanced=False))) == {"axes", "differences", "curves"}
+    assert set(drawn(scheme_study(unbalanced=True))) == {"differences", "curves"}
+
+
+def test_the_forest_shows_differences_paired_by_seed():
+    study = scheme_study(unbalanced=True)
+    ax = drawn(study)["differences"].axes[0]
+    means = [float(line.get_xdata()[0]) for line in ax.lines if len(line.get_xdata()) == 1 and line.get_marker() != "|"]
+    best = {row["seed"]: row["dev_loss"] for row in study.cells[0].rows}
+    expected = [np.mean([row["dev_loss"] - best[row["seed"]] for row in cell.rows]) for cell in study.cells]
+    np.testing.assert_allclose(means, expected)
+    assert [label.get_text() for label in ax.get_yticklabels()] == [study.label(cell) for cell in study.cells]
+
+
+def test_a_scheme_has_one_colour_in_all_figures_of_a_study():
+    figures = drawn(scheme_study(unbalanced=True))
+    curves = {line.get_label(): line.get_color() for line in figures["curves"].axes[0].lines}
+    ax = figures["differences"].axes[0]
+    points = [line for line in ax.lines if len(line.get_xdata()) == 1 and line.get_marker() != "|"]
+    names = [label.get_text() for label in ax.get_yticklabels()]
+    assert {name: point.get_color() for name, point in zip(names, points, strict=True)} == curves
+
+
+@pytest.mark.filterwarnings("ignore:Glyph")  # Which scripts can be drawn is the font's affair.
+@pytest.mark.parametrize("name", [r"$\badcmd$ ]]>", "<script>alert(1)</script>", "עברית \u202e אבג", "a" * 300])
+def test_any_name_can_be_drawn(name, tmp_path):
+    rows = synthetic_rows({"hidden_size": (50, 100)}, 2, lambda hidden_size: 2.0 + 1 / hidden_size)
+    for kind, figure in drawn(make_study(name, rows)).items():
+        path = tmp_path / f"{file_stem(name)}_{kind}.png"
+        figure.savefig(path)
+        assert path.stat().st_size > 5_000
+
+
+def test_tokens_may_hold_dollar_signs(tmp_path):
+    vocabulary = Vocabulary((".", "$", "$x$", "\\", "_{"))
+    row = synthetic_rows({"embedding_dim": (2,)}, 1, lambda **_: 2.0)[0]
+    with plt.rc_context(STYLE):
+        figure = draw_embedding(np.arange(10.0).reshape(5, 2), row, vocabulary)
+        figure.savefig(tmp_path / "embedding.png")
+    assert_nothing_cut_off(figure)
+    assert {"$", "$x$", "\\"} <= {text.get_text() for text in texts(figure)}
+
+
+@pytest.fixture(autouse=True)
+def close_figures():
+    yield
+    plt.close("all")
