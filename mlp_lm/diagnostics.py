@@ -7,9 +7,11 @@ a padded model has the statistics of its own widths, which enter as counts.
 """
 
 from functools import partial
+from typing import Any, no_type_check
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import struct
 from jaxtyping import Array, Float, Int, UInt32
 
@@ -31,6 +33,7 @@ SATURATED = 0.99  # The lecture's: tanh passes on less than 2 % of a gradient th
 PROBE = 3  # Purpose of the probe minibatch's draw, beside those of mlp_lm.training.
 
 
+@no_type_check
 @struct.dataclass
 class Widths:
     """A model's own widths where it is zero-padded: units a hidden layer, dimensions of the embedding."""
@@ -39,6 +42,13 @@ class Widths:
     hidden_size: Float[Array, ""]
 
 
+def make_widths(architecture: Architecture) -> Widths:
+    """An architecture's widths in the types a compiled program takes."""
+    widths: Any = np.array([architecture.embedding_dim, architecture.hidden_size], np.float32)
+    return Widths(*widths)
+
+
+@no_type_check
 @struct.dataclass
 class LayerStatistics:
     """One number a hidden layer, over all training windows and units; preactivations are the arguments of tanh."""
@@ -51,6 +61,7 @@ class LayerStatistics:
     activation_std: Float[Array, " layer"]
 
 
+@no_type_check
 @struct.dataclass
 class MatrixStatistics:
     """One number a matrix: embedding, hidden weights from the input on, output, and direct where there is one."""
@@ -61,6 +72,7 @@ class MatrixStatistics:
     log10_update_to_weight: Float[Array, " matrix"]  # For plain SGD: of learning rate * gradient std / weight std.
 
 
+@no_type_check
 @struct.dataclass
 class Diagnostics:
     """A run's inner state before the update of one step."""
@@ -81,8 +93,8 @@ def diagnose(
     """The diagnostics of a run before the update of `step` (after the last one: before that one's like)."""
     moments = population_moments(state.params, data.examples)
     gradients = probe_gradients(state.params, run, data, program)
-    last = jnp.minimum(step, n_steps - 1)
-    rate = run.learning_rate * state.plateau.scale * SCHEDULES[program.schedule](last, n_steps)
+    last = jnp.minimum(step, n_steps - 1)[None]
+    rate = run.learning_rate * state.plateau.scale * SCHEDULES[program.schedule](last, n_steps)[0]
     updates, _ = make_optimizer(run, rate, program).update(gradients, state.optimizer, state.params)
     return Diagnostics(
         layer_statistics(state.params, data.examples, moments, widths),
@@ -169,7 +181,7 @@ def probe_gradients(params: Params, run: Run, data: TrainingData, program: Progr
     return jax.grad(loss)(params)
 
 
-def draw_probe(seed: UInt32[Array, ""], size: int, n_windows: int) -> Int[Array, " size"]:
+def draw_probe(seed: UInt32[Array, ""] | np.uint32, size: int, n_windows: int) -> Int[Array, " size"]:
     """The windows of a run's probe minibatch, with replacement."""
     return jax.random.randint(purpose_key(seed, PROBE), (size,), 0, n_windows)
 
