@@ -1,0 +1,121 @@
+"""The variance decomposition of a grid."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from experiments.analysis import make_study
+from experiments.effects import imbalance, interactions, main_effects
+from experiments.importance import HIGHER, SEEDS, Importance, decompose, importance
+from tests.synthetic import synthetic_rows
+
+AXES = {"hidden_size": (50, 100, 200), "embedding_dim": (2, 10), "block_size": (3, 4, 5, 8)}
+
+
+def found(loss, n_seeds=3, noise=0.0, axes=AXES) -> Importance:
+    result = importance(make_study("grid", synthetic_rows(axes, n_seeds, loss, noise)))
+    assert isinstance(result, Importance)
+    return result
+
+
+def test_a_loss_of_one_axis_is_explained_by_it_alone():
+    shares = {share.axes: share.value for share in found(lambda hidden_size, **_: 2 + 1 / hidden_size).shares}
+    assert shares.pop(("hidden_size",)) == pytest.approx(1)
+    assert all(abs(value) < 1e-9 for value in shares.values())
+
+
+def test_shares_by_hand():
+    # y = a + 2 b + 4 a b with a, b = +-1: variances 1, 4 and 16 of 21.
+    sign = {50: -1, 100: 1, 3: -1, 8: 1}
+    axes = {"hidden_size": (50, 100), "block_size": (3, 8)}
+
+    def loss(hidden_size, block_size):
+        a, b = sign[hidden_size], sign[block_size]
+        return 20 + a + 2 * b + 4 * a * b
+
+    result = found(loss, axes=axes)
+    assert [share.axes for share in result.shares] == [("hidden_size", "block_size"), ("block_size",), ("hidden_size",)]
+    np.testing.assert_allclose([share.value for share in result.shares], [16 / 21, 4 / 21, 1 / 21])
+    assert result.std == pytest.approx(np.sqrt(21))
+
+
+def test_three_axes_that_act_together_only_are_told_as_such():
+    def loss(hidden_size, embedding_dim, block_size):
+        return 5.0 + (-1) ** ((hidden_size == 50) + (embedding_dim == 2) + (block_size == 3))
+
+    axes = {"hidden_size": (50, 100), "embedding_dim": (2, 10), "block_size": (3, 8)}
+    assert found(loss, axes=axes).higher.value == pytest.approx(1)
+
+
+@settings(max_examples=25, deadline=None)
+@given(seed=st.integers(0, 1000), shape=st.lists(st.integers(2, 4), min_size=1, max_size=3), n_seeds=st.integers(2, 5))
+def test_the_parts_make_the_whole_for_any_losses_and_weights(seed, shape, n_seeds):
+    rng = np.random.default_rng(seed)
+    grid = rng.standard_normal((*shape, n_seeds))
+    weights = rng.dirichlet(np.ones(n_seeds), 4)
+    names = [f"axis {i}" for i in range(len(shape))]
+    shares = decompose(grid, names, weights)
+    np.testing.assert_allclose(sum(shares.values()), 1)
+    assert all((share > -1e-12).all() for share in shares.values())
+
+
+def test_shares_agree_with_the_naive_definition():
+    rng = np.random.default_rng(1)
+    grid = rng.standard_normal((3, 2, 4, 5))
+    shares = decompose(grid, ["a", "b", "c"], np.full((1, 5), 0.2))
+    cell_means = grid.mean(axis=-1)
+    effect_a = [cell_means[i].mean() - cell_means.mean() for i in range(3)]
+    assert shares[("a",)][0] == pytest.approx(np.mean(np.square(effect_a)) / grid.var())
+    effect_c = [cell_means[:, :, k].mean() - cell_means.mean() for k in range(4)]
+    joint = [
+        cell_means[i, :, k].mean() - cell_means.mean() - effect_a[i] - effect_c[k]
+        for i, k in itertools.product(range(3), range(4))
+    ]
+    assert shares[("a", "c")][0] == pytest.approx(np.mean(np.square(joint)) / grid.var())
+    assert shares[(SEEDS,)][0] == pytest.approx(np.mean(grid.var(axis=-1)) / grid.var())
+    assert shares[(HIGHER,)][0] > 0
+
+
+def test_intervals_hold_the_estimate_and_widen_with_noise():
+    def loss(hidden_size, **_):
+        return 2 + 1 / hidden_size
+
+    quiet, loud = found(loss, 6, 0.0005), found(loss, 6, 0.01)
+    for result in (quiet, loud):
+        (first, *_) = [share for share in result.shares if share.axes == ("hidden_size",)]
+        assert first.low <= first.value <= first.high
+    assert loud.seeds.value > quiet.seeds.value
+    width = {name: result.shares[0].high - result.shares[0].low for name, result in (("q", quiet), ("l", loud))}
+    assert width["l"] > width["q"] > 0
+
+
+def unbalanced(drop):
+    rows = synthetic_rows(AXES, 2, lambda hidden_size, **_: 2 + 1 / hidden_size)
+    return make_study("grid", [row for row in rows if not drop(row)])
+
+
+def test_an_unbalanced_grid_has_an_honest_word_instead():
+    missing = unbalanced(lambda row: row["hidden_size"] == 50 and row["block_size"] == 3)
+    assert "only 22 of 24 combinations" in str(importance(missing))
+    fewer_seeds = unbalanced(lambda row: row["hidden_size"] == 50 and row["seed"] == 1)
+    assert "same seeds" in str(importance(fewer_seeds))
+
+
+def test_diverged_runs_make_a_grid_unbalanced():
+    rows = synthetic_rows(AXES, 2, lambda **_: 2.0)
+    rows[0]["status"] = "diverged"
+    assert "1 of 48 runs diverged" in str(imbalance(make_study("grid", rows)))
+
+
+def test_main_effects_and_interactions_by_hand():
+    losses = {(50, 3): 2.4, (50, 8): 2.2, (100, 3): 2.3, (100, 8): 2.0}
+    axes = {"hidden_size": (50, 100), "block_size": (3, 8)}
+    study = make_study("grid", synthetic_rows(axes, 2, lambda hidden_size, block_size: losses[hidden_size, block_size]))
+    effects = main_effects(study, "hidden_size")
+    assert [effects[value].mean for value in (50, 100)] == pytest.approx([2.3, 2.15])
+    pairs = interactions(study)[("hidden_size", "block_size")]
+    assert {key: value.mean for key, value in pairs.items()} == pytest.approx(losses)
+    assert all(value.n == 2 for value in pairs.values())
