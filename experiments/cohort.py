@@ -3,7 +3,6 @@
 import functools
 import math
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -11,13 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.hooks import Hooks, Stopped
 from experiments.material import load_material
-from experiments.plan import Cohort, padded_widths
+from experiments.plan import Cohort, block_width, padded_widths
 from experiments.record import SCHEMA, History, make_row, processor
 from experiments.spec import RunSpec
 from experiments.store import Checkpoint, Store
-from mlp_lm.diagnostics import Widths, diagnose_block
+from mlp_lm.diagnostics import diagnose_block, make_widths
 from mlp_lm.evaluation import EvaluationSet
+from mlp_lm.gradients import can_arrange
 from mlp_lm.initializers import SCHEMES, with_gain
 from mlp_lm.model import Architecture, Params
 from mlp_lm.padding import stack_runs, take_run, unpad_params
@@ -38,18 +39,6 @@ from mlp_lm.weights import from_tensors, to_tensors
 FIRST_SEGMENT = 100  # Steps, until the speed is known.
 SEGMENT_SECONDS = 2.0  # Between two looks at whether to stop.
 CHECKPOINT_SECONDS = 5.0
-
-
-class Stopped(Exception):
-    """Training was asked to stop; what was done is in a checkpoint."""
-
-
-@dataclass(frozen=True)
-class Hooks:
-    """How a cohort in training talks to whoever runs it."""
-
-    on_steps: Callable[[int], None] = lambda model_steps: None
-    should_stop: Callable[[], bool] = lambda: False
 
 
 @dataclass
@@ -74,9 +63,15 @@ class Cursor:
     block: Block | None = None
     saved_at: float = field(default_factory=time.monotonic)
 
+    @property
+    def model_steps(self) -> int:
+        """Steps trained so far, over all runs."""
+        at_work = self.block.step * len(self.block.runs) if self.block else 0
+        return at_work + sum(row["n_steps"] for row in self.rows)
+
 
 def train_cohort(
-    cohort: Cohort, data: str, store: Store, hooks: Hooks | None = None, width: int = BLOCK_WIDTH
+    cohort: Cohort, data: str, store: Store, hooks: Hooks | None = None, widest: int = BLOCK_WIDTH
 ) -> list[dict[str, Any]]:
     """Train the runs of a cohort, store them, and return their rows. Goes on from a checkpoint where there is one.
 
@@ -84,7 +79,9 @@ def train_cohort(
         Stopped: `hooks.should_stop` said so.
     """
     hooks = hooks or Hooks()
+    width = block_width(cohort.runs[0], widest)
     cursor = _resume(cohort, data, store, width)
+    hooks.on_resume(cursor.model_steps)
     while len(cursor.rows) < len(cohort.runs):
         first = len(cursor.rows)
         cursor.block = cursor.block or start_block(cohort.runs[first : first + width], data, width)
@@ -123,10 +120,10 @@ def train_block(block: Block, data: str):
     for target in evaluations[len(block.histories[0].step) :]:
         while block.step < target:
             stop = min(target, block.step + block.segment)
-            seconds = _timed_advance(block, examples, stop, n_steps)
-            yield (stop - block.step) * len(block.runs)
-            block.segment = _next_segment(stop - block.step, seconds)
-            block.step = stop
+            steps = stop - block.step
+            block.segment = _next_segment(steps, _timed_advance(block, examples, stop, n_steps))
+            block.step = stop  # Before the caller looks: it may save the block.
+            yield steps * len(block.runs)
         _evaluate(block, examples, previous=max((s for s in evaluations if s < target), default=0))
 
 
@@ -141,7 +138,8 @@ def program_of(run: RunSpec, vocab_size: int) -> Program:
     """The compiled program that trains a run."""
     embedding_dim, hidden_size = padded_widths(run)
     wide = replace(architecture_of(run, vocab_size), embedding_dim=embedding_dim, hidden_size=hidden_size)
-    return Program(wide, run.batch_size, run.schedule, run.momentum > 0, run.weight_decay > 0)
+    arranged = jax.default_backend() == "cpu" and run.batch_size > 0 and can_arrange(wide)
+    return Program(wide, run.batch_size, run.schedule, run.momentum > 0, run.weight_decay > 0, arranged)
 
 
 @functools.lru_cache(maxsize=4)
@@ -190,8 +188,9 @@ def _evaluate(block: Block, examples: TrainingData, previous: int) -> None:
 
 def _diagnose(block: Block, examples: TrainingData) -> dict[str, np.ndarray]:
     """Each diagnostic of a block's runs, `[run, layer or matrix]`."""
-    runs = [block.runs[min(i, len(block.runs) - 1)] for i in range(len(block.varied.seed))]
-    widths = Widths(*np.array([(run.embedding_dim, run.hidden_size) for run in runs], np.float32).T)
+    filled = (*block.runs, *[block.runs[-1]] * (len(block.varied.seed) - len(block.runs)))
+    vocab_size = block.program.architecture.vocab_size
+    widths = stack_runs([make_widths(architecture_of(run, vocab_size)) for run in filled])
     n_steps = block.runs[0].n_steps
     found = diagnose_block(block.states, block.varied, widths, examples, block.step, n_steps, block.program)
     found = jax.device_get(found)
@@ -222,6 +221,7 @@ def _save(cohort: Cohort, cursor: Cursor, store: Store) -> None:
     if cursor.params:
         tensors |= {f"finished.{k}": v for k, v in to_tensors(stack_runs(cursor.params)).items()}
     metadata = {
+        "run_ids": [run.run_id for run in cohort.runs],
         "rows": cursor.rows,
         "step": block.step,
         "segment": block.segment,
@@ -233,8 +233,13 @@ def _save(cohort: Cohort, cursor: Cursor, store: Store) -> None:
 
 def _resume(cohort: Cohort, data: str, store: Store, width: int) -> Cursor:
     checkpoint = store.load_checkpoint(cohort.cohort_id)
-    if checkpoint is None:
+    try:
+        return Cursor() if checkpoint is None else _cursor_of(checkpoint, cohort, data, width)
+    except (KeyError, TypeError, ValueError, AttributeError):  # Of an older program: its state is not ours.
         return Cursor()
+
+
+def _cursor_of(checkpoint: Checkpoint, cohort: Cohort, data: str, width: int) -> Cursor:
     rows = checkpoint.metadata["rows"]
     finished = {k.removeprefix("finished."): v for k, v in checkpoint.tensors.items() if k.startswith("finished.")}
     block = start_block(cohort.runs[len(rows) : len(rows) + width], data, width)
@@ -244,8 +249,10 @@ def _resume(cohort: Cohort, data: str, store: Store, width: int) -> Cursor:
 
 def _restore(block: Block, checkpoint: Checkpoint) -> None:
     leaves, structure = jax.tree.flatten(block.states)
-    saved = [jnp.asarray(checkpoint.tensors[f"state.{i}"]) for i in range(len(leaves))]
-    block.states = jax.tree.unflatten(structure, saved)
+    saved = [checkpoint.tensors[f"state.{i}"] for i in range(len(leaves))]
+    if [(leaf.shape, leaf.dtype) for leaf in leaves] != [(tensor.shape, tensor.dtype) for tensor in saved]:
+        raise ValueError("a checkpoint of another block width or another program")
+    block.states = jax.tree.unflatten(structure, [jnp.asarray(tensor) for tensor in saved])
     block.step = checkpoint.metadata["step"]
     block.segment = checkpoint.metadata["segment"]
     block.histories = [History(**told) for told in checkpoint.metadata["histories"]]

@@ -7,47 +7,26 @@ import multiprocessing
 import os
 import platform
 import signal
-import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
+from collections.abc import Callable, Generator, Iterator, Sequence
+from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Any
 
 from platformdirs import user_cache_path
 
+from experiments.ledger import Ledger, Progress, Task
 from experiments.plan import Cohort, signature
 from experiments.record import processor
 from experiments.spec import RunSpec
+from experiments.store import Store
+from experiments.worker import FAILED, RESUMED, STEPS, Failure, Fault, Job, Message, Rows, work
 
 BLOCK_WIDTH = 4  # mlp_lm.training.BLOCK_WIDTH, which imports JAX; a test holds them equal.
-MAX_ATTEMPTS = 5
 PROGRAMS_PER_WORKER = 200  # XLA keeps some 7 MB a program for good: then a fresh process goes on.
 SINGLE_THREADED = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+LOOK_SECONDS = 0.2  # Between two looks at whether to stop.
 
 
-@dataclass(frozen=True)
-class Job:
-    """What every worker needs to know."""
-
-    data: str
-    root: Path
-    cache: Path | None = None
-
-
-# What a worker tells, in tuples whose first item is one of these.
-STEPS, DONE, FAILED, STOPPED = "steps", "done", "failed", "stopped"
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What the executor tells its caller: model-steps trained, and the rows or the failure of a cohort that ended."""
-
-    cohort: Cohort
-    model_steps: int = 0
-    rows: tuple[dict[str, Any], ...] = ()
-    failure: str = ""
+Execute = Callable[[Sequence[Cohort], Job, Sequence[int], Callable[[], bool]], Generator[Progress]]
 
 
 def available_cores() -> tuple[int, ...]:
@@ -65,26 +44,38 @@ def compilation_cache() -> Path:
 
 def execute(
     cohorts: Sequence[Cohort], job: Job, cores: Sequence[int], stopping: Callable[[], bool] = lambda: False
-) -> Iterator[Progress]:
+) -> Generator[Progress]:
     """Train cohorts, longest first, one pinned process a core; yields what happens, and often enough to look around.
 
     Once `stopping()` is true workers finish their segment, save a checkpoint and end. A worker that dies takes no
-    cohort with it: its cohort is cut in half and tried again in a fresh process, up to five times.
+    cohort with it: `Ledger` tells what is tried again.
+
+    Raises:
+        CannotContinue: workers can't start, or nothing can be stored.
     """
-    pending = deque((cohort, 1) for cohort in cohorts)
-    workers = [_Worker(core, job) for core in cores[: max(1, len(pending))]]
+    ledger = Ledger(cohorts, lambda cohort: stored_rows(job, cohort))
+    places = [_Place(core, job) for core in cores]
     try:
-        while (pending and not stopping()) or any(worker.task for worker in workers):
-            for worker in workers:
-                if stopping():
-                    worker.ask_to_stop()
-                elif pending and not worker.task:
-                    worker.give(*pending.popleft())
-            for worker in _with_news(workers):
-                yield from worker.news(pending)
+        while ledger.pending or any(place.task for place in places):
+            ending = stopping() or bool(ledger.hopeless)
+            if ending and not any(place.task for place in places):
+                break
+            for place in places:
+                if ending:
+                    place.ask_to_stop()
+                elif ledger.pending and not place.task:
+                    place.give(ledger.pending.popleft())
+            for place in _with_news(places):
+                yield from place.news(ledger)
     finally:
-        for worker in workers:
-            worker.end()
+        for place in places:
+            place.end()
+    ledger.check()
+
+
+def stored_rows(job: Job, cohort: Cohort) -> Rows | None:
+    """The rows of a cohort that is in the store already, or None."""
+    return Store(job.root).cohort_rows(cohort.cohort_id)
 
 
 class _Process:
@@ -94,8 +85,9 @@ class _Process:
         context = multiprocessing.get_context("spawn")  # A forked JAX deadlocks.
         self.connection, theirs = context.Pipe()
         self.programs: set[RunSpec] = set()
-        with _environment(XLA_FLAGS=f"{os.environ.get('XLA_FLAGS', '')} {SINGLE_THREADED}".strip()):
-            self.process = context.Process(target=_work, args=(theirs, core, job), daemon=True)
+        flags = f"{os.environ.get('XLA_FLAGS', '')} {SINGLE_THREADED}".strip()
+        self.process = context.Process(target=work, args=(theirs, core, job), daemon=True)
+        with _environment(XLA_FLAGS=flags), _blocked_signals():
             self.process.start()
         theirs.close()
 
@@ -108,6 +100,14 @@ class _Process:
         with contextlib.suppress(OSError):  # Dead already: reading from it will say so.
             self.connection.send(message)
 
+    def hear(self) -> Message:
+        """Its next message, or that it died."""
+        try:
+            return self.connection.recv()
+        except (EOFError, OSError):
+            self.process.join()
+            return FAILED, Failure(Fault.DEATH, f"its process died ({_exit_reason(self.process.exitcode)})")
+
     def end(self) -> None:
         """End it at once."""
         self.process.kill()
@@ -115,24 +115,24 @@ class _Process:
         self.connection.close()
 
 
-class _Worker:
+class _Place:
     """One core's place, held by one process after another."""
 
     def __init__(self, core: int, job: Job) -> None:
         self.core, self.job = core, job
-        self.task: tuple[Cohort, int] | None = None
+        self.task: Task | None = None
         self.process: _Process | None = None
         self.told_to_stop = False
 
-    def give(self, cohort: Cohort, attempt: int) -> None:
-        """Start on a cohort, in a fresh process where need be."""
-        program = signature(cohort.runs[0])
+    def give(self, task: Task) -> None:
+        """Start on a task, in a fresh process where need be."""
+        program = signature(task.cohort.runs[0])
         if self.process is None or not self.process.serves(program):
             self.end()
             self.process = _Process(self.core, self.job)
         self.process.programs.add(program)
-        self.task = (cohort, attempt)
-        self.process.tell(cohort)
+        self.task = task
+        self.process.tell(task.cohort)
 
     def ask_to_stop(self) -> None:
         """Ask once for a checkpoint and an end."""
@@ -140,24 +140,15 @@ class _Worker:
             self.told_to_stop = True
             self.process.tell(None)
 
-    def news(self, pending: deque[tuple[Cohort, int]]) -> Iterator[Progress]:
+    def news(self, ledger: Ledger) -> Iterator[Progress]:
         """What the process told, or its death."""
         assert self.process and self.task
-        cohort, attempt = self.task
-        try:
-            kind, content = self.process.connection.recv()
-        except (EOFError, OSError):
-            self.process.process.join()
-            kind, content = FAILED, f"its process died ({_exit_reason(self.process.process.exitcode)})"
-        if kind != STEPS:
+        task, message = self.task, self.process.hear()
+        if message[0] not in (STEPS, RESUMED):
             self.task = None
-        if kind == STEPS:
-            yield Progress(cohort, model_steps=content)
-        elif kind == DONE:
-            yield Progress(cohort, rows=tuple(content))
-        elif kind == FAILED:
+        if message[0] == FAILED and message[1].fault is not Fault.ERROR:
             self.end()
-            yield from _retry(cohort, attempt, content, pending)
+        yield from ledger.note(task, message)
 
     def end(self) -> None:
         """End the process, if there is one."""
@@ -166,24 +157,26 @@ class _Worker:
             self.process = None
 
 
-def _with_news(workers: Sequence[_Worker]) -> list[_Worker]:
-    busy = {worker.process.connection: worker for worker in workers if worker.task and worker.process}
-    ready = wait(list(busy), timeout=0.2)
-    return [worker for connection, worker in busy.items() if connection in ready]
-
-
-def _retry(cohort: Cohort, attempt: int, reason: str, pending: deque[tuple[Cohort, int]]) -> Iterator[Progress]:
-    if attempt >= MAX_ATTEMPTS:
-        yield Progress(cohort, failure=f"{reason}; tried {attempt} times")
-    else:
-        pending.extendleft((half, attempt + 1) for half in cohort.halves())
-        yield Progress(cohort)
+def _with_news(places: Sequence[_Place]) -> list[_Place]:
+    busy = {place.process.connection: place for place in places if place.task and place.process}
+    ready = wait(list(busy), timeout=LOOK_SECONDS)
+    return [place for connection, place in busy.items() if connection in ready]
 
 
 def _exit_reason(code: int | None) -> str:
     if code is not None and code < 0:
         return signal.Signals(-code).name + (", perhaps for want of memory" if -code == signal.SIGKILL else "")
     return f"exit code {code}"
+
+
+@contextlib.contextmanager
+def _blocked_signals() -> Iterator[None]:
+    """A process started meanwhile is deaf to Ctrl-C and SIGTERM until it says otherwise; ours wait until the end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager
@@ -198,39 +191,3 @@ def _environment(**values: str) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-def _work(connection: Connection, core: int, job: Job) -> None:
-    """A worker's life: pinned before JAX is imported, it trains what it is given until its parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent hears Ctrl-C and asks us.
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {core})
-    import jax
-
-    from experiments.cohort import Hooks, Stopped, train_cohort
-    from experiments.store import Store
-
-    jax.config.update("jax_platforms", "cpu")
-    if job.cache:
-        jax.config.update("jax_compilation_cache_dir", str(job.cache))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
-    store = Store(job.root)
-    hooks = Hooks(lambda steps: connection.send((STEPS, steps)), connection.poll)
-    with contextlib.suppress(EOFError, OSError):
-        while (cohort := connection.recv()) is not None:
-            try:
-                connection.send((DONE, train_cohort(cohort, job.data, store, hooks)))
-            except Stopped:
-                connection.send((STOPPED, None))
-                return
-            except Exception as error:
-                connection.send((FAILED, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"))
-                return
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)

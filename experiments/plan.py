@@ -2,7 +2,7 @@
 
 import hashlib
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from experiments.spec import RunSpec
@@ -12,6 +12,8 @@ from experiments.spec import RunSpec
 MERGED_STEPS = 5_000
 MERGED_EMBEDDING_DIMS = (4, 16, 32)
 MERGED_HIDDEN_SIZES = (32, 64, 128, 256, 512)
+
+WIDE_BATCH = 32  # The largest batch for which a CPU's cache holds the widest block.
 
 COHORT_SECONDS = 30.0  # Long enough to hide the cost of a shard, short enough to share out evenly.
 
@@ -52,6 +54,11 @@ def padded_widths(run: RunSpec) -> tuple[int, int]:
     )
 
 
+def block_width(run: RunSpec, widest: int) -> int:
+    """Runs that one program trains side by side: half of the widest block where batches are large or full."""
+    return widest if 0 < run.batch_size <= WIDE_BATCH else max(1, widest // 2)
+
+
 def signature(run: RunSpec) -> RunSpec:
     """What runs of one compiled program have in common: the run with all that a program may vary set to one value."""
     embedding_dim, hidden_size = padded_widths(run)
@@ -80,14 +87,21 @@ def run_seconds(run: RunSpec, n_windows: int) -> float:
     return run.n_steps * (STEP_SECONDS + 6 * weights * batch * SECONDS_PER_FLOP) + evaluation * run.n_evaluations
 
 
-def plan(runs: Iterable[RunSpec], n_windows: int, block_width: int) -> tuple[Cohort, ...]:
-    """Cut runs into cohorts of whole blocks, the longest first, so that the last ones to finish are short."""
-    ordered = sorted(runs, key=_order)
-    cohorts = []
+def plan(
+    runs: Iterable[RunSpec], n_windows: int, widest: int, begun: Iterable[Sequence[str]] = ()
+) -> tuple[Cohort, ...]:
+    """Cut runs into cohorts of whole blocks, the longest first, so that the last ones to finish are short.
+
+    `begun` are cohorts, as lists of run ids, that have a checkpoint: where all their runs are wanted they stay whole.
+    """
+    left = {run.run_id: run for run in runs}
+    cohorts = [_cohort(tuple(left.pop(i) for i in ids), n_windows) for ids in begun if ids and left.keys() >= set(ids)]
+    ordered = sorted(left.values(), key=_order)
     for _, group in itertools.groupby(ordered, key=signature):
         members = tuple(group)
+        width = block_width(members[0], widest)
         seconds = max(run_seconds(run, n_windows) for run in members)
-        size = max(1, int(COHORT_SECONDS / (seconds * block_width))) * block_width
+        size = max(1, int(COHORT_SECONDS / (seconds * width))) * width
         cohorts += [Cohort(piece, seconds * len(piece)) for piece in _batched(members, size)]
     return tuple(sorted(cohorts, key=lambda cohort: (-cohort.seconds, cohort.cohort_id)))
 
@@ -103,6 +117,10 @@ def plan_seconds(cohorts: Iterable[Cohort], n_workers: int) -> float:
 def n_programs(cohorts: Iterable[Cohort]) -> int:
     """How many programs a plan compiles."""
     return len({signature(cohort.runs[0]) for cohort in cohorts})
+
+
+def _cohort(runs: tuple[RunSpec, ...], n_windows: int) -> Cohort:
+    return Cohort(runs, sum(run_seconds(run, n_windows) for run in runs))
 
 
 def _order(run: RunSpec) -> tuple:

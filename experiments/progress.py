@@ -20,6 +20,7 @@ class Display:
         self.n_workers, self.estimate = n_workers, estimate
         self.n_runs = n_done_before + sum(len(cohort.runs) for cohort in cohorts)
         self.n_done, self.n_steps, self.n_failed, self.best = n_done_before, 0, 0, float("inf")
+        self.n_resumed = 0
         self.total_steps = sum(run.n_steps for cohort in cohorts for run in cohort.runs)
         self.total_cost = sum(cohort.seconds for cohort in cohorts) + COMPILE_SECONDS * n_programs(cohorts)
         self.cost_done = 0.0
@@ -38,9 +39,10 @@ class Display:
         if self.console.is_terminal:
             self.bar.stop()
 
-    def steps(self, cohort: Cohort, model_steps: int) -> None:
-        """Some runs have gone on by so many steps in all."""
+    def steps(self, cohort: Cohort, model_steps: int, resumed: bool = False) -> None:
+        """Some runs have gone on by so many steps in all, or back; `resumed` ones tell nothing of the pace."""
         self.n_steps += model_steps
+        self.n_resumed += model_steps if resumed else 0
         self.cost_done += model_steps * _cost_per_step(cohort)
         self._show()
 
@@ -54,7 +56,7 @@ class Display:
     def failed(self, cohort: Cohort, reason: str) -> None:
         """A cohort was given up."""
         self.n_failed += len(cohort.runs)
-        self.console.print(f"gave up {len(cohort.runs)} runs: {reason}", markup=False, highlight=False)
+        self.console.print(f"gave up {len(cohort.runs)} runs: {reason}", markup=False, highlight=False, soft_wrap=True)
 
     @property
     def seconds_left(self) -> float:
@@ -67,7 +69,7 @@ class Display:
 
     def line(self) -> str:
         """The state in one line."""
-        pace = self.n_steps / max(time.monotonic() - self.started, 1e-9)
+        pace = max(self.n_steps - self.n_resumed, 0) / max(time.monotonic() - self.started, 1e-9)
         best = f", best dev {self.best:.4f}" if self.best < float("inf") else ""
         return f"{self.n_done}/{self.n_runs} runs, {pace:,.0f} steps/s{best}, {format_seconds(self.seconds_left)} left"
 

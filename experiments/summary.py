@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.analysis import Cell, Estimate, Row, Study, estimate, make_study, paired_difference
+from experiments.failures import describe_failures, read_failures
 from experiments.figures import write_figures
 from experiments.material import Material
 from experiments.record import DIVERGED
 from experiments.request import Request, read_request
 from experiments.store import Store
 from experiments.store.atomic import make_folder, replace_file
-from experiments.tables import csv_text, markdown_table
+from experiments.tables import code, csv_text, inert, markdown_table
 from experiments.winner import HeldOut, evaluate_winner
 from mlp_lm.yardstick import YardstickRow, yardstick
 
@@ -30,6 +31,7 @@ class Summary:
     yardsticks: list[YardstickRow]
     vocab_size: int
     winner: tuple[Study, Cell, HeldOut] | None
+    failures: dict[str, list[str]]
 
 
 def write_summary(store: Store, material: Material) -> str:
@@ -61,6 +63,7 @@ def summarise(store: Store, material: Material) -> Summary:
         yardsticks(material, longest),
         len(material.vocabulary),
         _winner(store, studies, material),
+        read_failures(store.root, request.run_ids - by_id.keys()),
     )
 
 
@@ -89,14 +92,19 @@ def _head(summary: Summary) -> str:
     )
     return "\n".join(
         [
-            f"# {request.name}: {request.title}",
+            f"# {inert(request.name)}: {inert(request.title)}",
             "",
             f"{len(rows)} of {len(request.run_ids)} runs done, {n_diverged} of them diverged; "
             f"{sum(row['n_steps'] for row in rows) / 1e6:,.1f} million steps. Losses are in nats per token, exact over "
             "whole splits; intervals are 95 % over seeds.",
+            *(
+                [f"**{inert(failed)}**"]
+                if (failed := describe_failures(summary.failures, len(request.run_ids)))
+                else []
+            ),
             "",
-            f"Command: `{request.command}`",
-            f"Data: {request.data}, sha256 {request.data_hash[:12]}. Made on: {'; '.join(made)}.",
+            f"Command: {code(request.command)}",
+            f"Data: {inert(request.data)}, sha256 {request.data_hash[:12]}. Made on: {'; '.join(made)}.",
         ]
     )
 
@@ -115,7 +123,7 @@ def _study_section(study: Study) -> str:
     rows = [_cells_row(rank, study, cell) for rank, cell in enumerate(study.cells[:SHOWN_CELLS], start=1)]
     more = len(study.cells) - len(rows)
     note = f"\n\n{more} more cells are in summary.csv." if more > 0 else ""
-    return f"## {study.name}\n\n{markdown_table(header, rows)}{note}"
+    return f"## {inert(study.name)}\n\n{markdown_table(header, rows)}{note}"
 
 
 def _cells_row(rank: int, study: Study, cell: Cell) -> list[Any]:

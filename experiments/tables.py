@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # A spreadsheet would run suc
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """A Markdown table whose columns line up; all but the first are right-aligned."""
-    texts = [list(header), *[[_inert(str(value)) for value in row] for row in rows]]
+    texts = [list(header), *[[inert(str(value)) for value in row] for row in rows]]
     widths = [max(3, *(len(text[i]) for text in texts)) for i in range(len(header))]
     rule = ["-" * widths[0], *["-" * (width - 1) + ":" for width in widths[1:]]]
     return "\n".join(_line(text, widths) for text in (texts[0], rule, *texts[1:]))
@@ -38,7 +39,15 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
 
 
-def _inert(text: str) -> str:
+def code(text: str) -> str:
+    """Text as code in Markdown, whatever backticks it holds."""
+    longest = max((len(run) for run in re.findall("`+", text)), default=0)
+    fence, blank = "`" * (longest + 1), " " if longest else ""
+    return f"{fence}{blank}{printable(text)}{blank}{fence}"
+
+
+def inert(text: str) -> str:
+    """Text as text in a Markdown table or heading: no column, no HTML."""
     return printable(text).replace("|", "\\|").replace("<", "&lt;")
 
 

@@ -104,6 +104,8 @@ def _remedy(error: OSError) -> str:
         return "no space left; free some and run the same command again, finished runs are kept"
     if error.errno in FORBIDDEN:
         return "cannot be written; change its permissions or choose another folder"
+    if error.errno == errno.ENOENT:
+        return "cannot be created there; choose another folder"
     if error.errno in NOT_A_FOLDER:
         return f"{error.filename} is a file where a folder should be; move it away or choose another folder"
     return f"{error.strerror or error}; run the same command again, finished runs are kept"

@@ -144,6 +144,20 @@ class Store:
         tables, _ = self._survey(columns=())
         return {run_id for table in tables for run_id in table["run_id"].to_pylist()}
 
+    def cohort_rows(self, cohort_id: str) -> list[dict[str, Any]] | None:
+        """The rows of a cohort that is done and sound, else None. It only reads."""
+        try:
+            rows: list[dict[str, Any]] = self._verified_shard(cohort_id, columns=None).to_pylist()
+        except Damaged:
+            return None
+        return rows
+
+    def begun(self) -> dict[str, dict[str, Any]]:
+        """The cohorts in progress: by cohort id, the metadata of its checkpoint."""
+        paths = sorted((self.root / "checkpoints").glob("*.safetensors"))
+        found = {path.stem: self.load_checkpoint(path.stem) for path in paths if COHORT_ID.fullmatch(path.stem)}
+        return {cohort_id: checkpoint.metadata for cohort_id, checkpoint in found.items() if checkpoint}
+
     def weights(self, run: str | Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Verified weights of a run, given by its row (reads its bytes only) or its id (reads the store).
 

@@ -1,0 +1,89 @@
+"""Whether a sweep can be trained on its data and on this machine, found out before anything starts."""
+
+import os
+from collections.abc import Iterable
+
+from experiments.material import Material
+from experiments.plan import padded_widths
+from experiments.spec import RunSpec
+
+COUNTED_PARTS = 3  # Training, dev and unseen dev words.
+COPIES = 2  # On the host and on the device.
+TRAINED_COPIES = 4  # Of the weights: themselves, gradient, momentum and one in flight.
+BYTES = 4  # Of a float32 and of an int32.
+
+
+def check_feasible(runs: Iterable[RunSpec], material: Material, n_workers: int, block_width: int) -> None:
+    """Compare what runs need with the data and with this machine's memory.
+
+    Raises:
+        ValueError: a batch exceeds the training windows, or memory can't hold windows, counts or weights.
+    """
+    runs = list(runs)
+    largest = max(run.batch_size for run in runs)
+    if largest > material.n_windows:
+        raise ValueError(
+            f"batch_size {largest} exceeds the {material.n_windows} training windows of {material.corpus.name}; "
+            "give a smaller one, or 0 for all of them"
+        )
+    memory = machine_memory() // n_workers
+    for block_size in sorted({run.block_size for run in runs}):
+        _check_data(block_size, material, memory)
+    _check_weights(
+        max(runs, key=lambda run: weight_bytes(run, len(material.vocabulary))), material, memory, block_width
+    )
+
+
+def machine_memory() -> int:
+    """Bytes of memory that this machine has."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def weight_bytes(run: RunSpec, vocab_size: int) -> int:
+    """Bytes of a run's weights at the widths it is trained at; biases and norms are small beside them."""
+    embedding_dim, hidden_size = padded_widths(run)
+    features = run.block_size * embedding_dim
+    n_weights = vocab_size * embedding_dim + features * hidden_size + (run.n_layers - 1) * hidden_size**2
+    n_weights += hidden_size * vocab_size + (features * vocab_size if run.direct else 0)
+    return BYTES * n_weights
+
+
+def _check_data(block_size: int, material: Material, memory: int) -> None:
+    vocab_size, n_windows = len(material.vocabulary), len(material.corpus.words) + sum(map(len, material.corpus.words))
+    if COPIES * BYTES * n_windows * block_size > memory:
+        raise ValueError(
+            f"block_size {block_size} makes {n_windows:,} windows of {_size(BYTES * n_windows * block_size)}; "
+            f"a worker has {_size(memory)}: give a smaller one, or fewer --workers"
+        )
+    row = COPIES * COUNTED_PARTS * BYTES * vocab_size
+    if row * n_windows <= memory:  # Then so does any number of distinct contexts.
+        return
+    n_contexts = _n_distinct_contexts(material, block_size)
+    if row * n_contexts > memory:
+        raise ValueError(
+            f"{material.corpus.name}: {n_contexts:,} distinct contexts of {block_size} tokens, each with counts for "
+            f"a vocabulary of {vocab_size:,}, need {_size(row * n_contexts)}; a worker has {_size(memory)}: give a "
+            "list of fewer words or different characters, a smaller block_size, or fewer --workers"
+        )
+
+
+def _n_distinct_contexts(material: Material, block_size: int) -> int:
+    contexts: set[str] = set()
+    for word in set(material.corpus.words):
+        padded = "." * block_size + word
+        contexts.update(padded[i : i + block_size] for i in range(len(word) + 1))
+    return len(contexts)
+
+
+def _check_weights(run: RunSpec, material: Material, memory: int, block_width: int) -> None:
+    needed = TRAINED_COPIES * block_width * weight_bytes(run, len(material.vocabulary))
+    if needed > memory:
+        raise ValueError(
+            f"hidden_size {run.hidden_size}, embedding_dim {run.embedding_dim}, block_size {run.block_size}, "
+            f"n_layers {run.n_layers}: {block_width} runs side by side need {_size(needed)}; a worker has "
+            f"{_size(memory)}: give smaller ones, or fewer --workers"
+        )
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 2**30:,.1f} GiB"

@@ -1,0 +1,99 @@
+"""Which cohorts are still to be trained, and what becomes of those that failed. The same rules for every executor."""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.plan import Cohort
+from experiments.worker import DONE, FAILED, RESUMED, STEPS, Failure, Fault, Message, Rows
+
+MAX_ATTEMPTS = 5
+SINGLE_RUN_ATTEMPTS = 2  # Of an exception, which mostly comes again.
+HOPELESS = (Fault.START, Fault.UNWRITABLE)
+
+
+class CannotContinue(Exception):
+    """No cohort can be trained or stored; the message says why."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What an executor tells its caller: model-steps trained, and the rows or the failure of a cohort that ended."""
+
+    cohort: Cohort
+    model_steps: int = 0  # Negative where work was lost.
+    resumed: bool = False  # Whether these steps were trained by an earlier process.
+    rows: tuple[dict[str, Any], ...] = ()
+    failure: str = ""
+
+
+@dataclass
+class Task:
+    """A cohort handed out for the n-th time, and the model-steps told of so far."""
+
+    cohort: Cohort
+    attempt: int = 1
+    model_steps: int = 0
+
+
+class Ledger:
+    """Takes note of every message about a task. `stored` looks up the rows of a cohort that is in the store."""
+
+    def __init__(self, cohorts: Iterable[Cohort], stored: Callable[[Cohort], Rows | None]) -> None:
+        self.pending = deque(Task(cohort) for cohort in cohorts)
+        self.hopeless = ""
+        self._stored = stored
+        self._errors: Counter[str] = Counter()
+
+    def note(self, task: Task, message: Message) -> Iterator[Progress]:
+        """What a message of a task means for the caller; a failed task may be pending again, in pieces."""
+        kind, content = message
+        if kind in (STEPS, RESUMED):
+            task.model_steps += content
+            yield Progress(task.cohort, model_steps=content, resumed=kind == RESUMED)
+        elif kind == DONE:
+            yield Progress(task.cohort, rows=tuple(content))
+        elif kind == FAILED:
+            yield from self._failed(task, content)
+
+    def check(self) -> None:
+        """Raise CannotContinue where that was found."""
+        if self.hopeless:
+            raise CannotContinue(self.hopeless)
+
+    def _failed(self, task: Task, failure: Failure) -> Iterator[Progress]:
+        rows = self._stored(task.cohort)
+        if rows is not None:  # It died between storing its rows and telling us.
+            yield Progress(task.cohort, rows=tuple(rows))
+            return
+        yield Progress(task.cohort, model_steps=-task.model_steps, resumed=True)
+        if failure.fault in HOPELESS:
+            self.hopeless = failure.reason
+            return
+        again = self._next_tasks(task, failure)
+        self.pending.extendleft(reversed(again))
+        if not again:
+            yield Progress(task.cohort, failure=f"{failure.reason}; tried {_times(task.attempt)}")
+
+    def _next_tasks(self, task: Task, failure: Failure) -> list[Task]:
+        """Nothing, the same cohort again, or its halves.
+
+        A death is tried once more whole, because its checkpoint is there; after that, and at once where memory ran
+        out, in halves. An exception is cornered by halving, down to the run that raises it; but one that was seen
+        five times is not one run's, and is tried no more.
+        """
+        if failure.fault is Fault.ERROR:
+            self._errors[failure.reason] += 1
+            alone = len(task.cohort.runs) == 1 and task.attempt >= SINGLE_RUN_ATTEMPTS
+            if alone or self._errors[failure.reason] > MAX_ATTEMPTS:
+                return []
+        if task.attempt >= MAX_ATTEMPTS:
+            return []
+        whole = failure.fault is Fault.STORAGE or (failure.fault is Fault.DEATH and task.attempt == 1)
+        pieces = (task.cohort,) if whole else task.cohort.halves()
+        return [Task(piece, task.attempt + 1) for piece in pieces]
+
+
+def _times(n: int) -> str:
+    return "once" if n == 1 else f"{n} times"

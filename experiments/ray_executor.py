@@ -1,0 +1,180 @@
+"""Run a plan's cohorts on a Ray cluster: one task a cohort, the same train function and rules as on one machine.
+
+Tasks write to the store themselves, so its folder must be one that all machines share, under one path. Ray's own
+retries are off: what died or failed is tried again by `Ledger`, which halves what memory can't hold.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from experiments.execute import LOOK_SECONDS, SINGLE_THREADED, Execute, stored_rows
+from experiments.hooks import Hooks
+from experiments.ledger import Ledger, Progress, Task
+from experiments.plan import Cohort
+from experiments.worker import FAILED, RESUMED, STEPS, STOPPED, Failure, Fault, Job, Message, Train, failure_of, outcome
+
+TASKS_PER_CPU = 2  # In flight: the next one waits at the cluster, the millionth one here.
+LOST_DRIVER_SECONDS = 30.0
+
+try:
+    import ray
+except ImportError as missing:
+    raise ValueError(f"--executor ray needs Ray ({missing}); pip install 'mlp-lm[ray]'") from None
+
+
+def on_ray(address: str | None = None) -> Execute:
+    """An executor on the cluster at `address`, or on one that is started here and ends with it."""
+    return functools.partial(_execute, address)
+
+
+def _execute(
+    address: str | None, cohorts: Sequence[Cohort], job: Job, cores: Sequence[int], stopping: Callable[[], bool]
+) -> Generator[Progress]:
+    ledger = Ledger(cohorts, lambda cohort: stored_rows(job, cohort))
+    job = replace(job, root=job.root.absolute())
+    with _cluster(address, len(cores)):
+        desk = _Desk(job)
+        while ledger.pending or desk.tasks:
+            ending = stopping() or bool(ledger.hopeless)
+            if ending and not desk.tasks:
+                break
+            if ending:
+                desk.ask_to_stop()
+            while ledger.pending and not ending and desk.has_room:
+                desk.give(ledger.pending.popleft())
+            for task, message in desk.news():
+                yield from ledger.note(task, message)
+    ledger.check()
+
+
+class _Desk:
+    """The driver's side: the tasks in flight, and the mailbox through which they speak while they run."""
+
+    def __init__(self, job: Job) -> None:
+        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            ray.get_runtime_context().get_node_id(), soft=False
+        )
+        self.mailbox = _Mailbox.options(num_cpus=0, scheduling_strategy=here, max_concurrency=1).remote()
+        self.job, self.tasks = job, dict[Any, Task]()
+        self.told_to_stop = False
+
+    @property
+    def has_room(self) -> bool:
+        """Whether the cluster, as it is now, should have one more task."""
+        return len(self.tasks) < max(1, TASKS_PER_CPU * int(ray.cluster_resources().get("CPU", 1)))
+
+    def give(self, task: Task) -> None:
+        """Hand a task to the cluster."""
+        self.tasks[_train.remote(task.cohort, task.attempt, self.job, self.mailbox)] = task
+
+    def ask_to_stop(self) -> None:
+        """Ask once: tasks that run hear it from the mailbox, one that begins later returns at once."""
+        if self.told_to_stop:
+            return
+        self.told_to_stop = True
+        ray.get(self.mailbox.stop.remote())
+
+    def news(self) -> Iterator[tuple[Task, Message]]:
+        """What tasks told, and those that ended."""
+        by_name = {(task.cohort.cohort_id, task.attempt): task for task in self.tasks.values()}
+        for name, message in ray.get(self.mailbox.take.remote()):
+            if name in by_name:
+                yield by_name[name], message
+        ended, _ = (
+            ray.wait(list(self.tasks), num_returns=len(self.tasks), timeout=LOOK_SECONDS) if self.tasks else ([], [])
+        )
+        for reference in ended:
+            yield self.tasks.pop(reference), _result(reference)
+
+
+@ray.remote
+class _Mailbox:
+    def __init__(self) -> None:
+        self.messages: list[tuple[tuple[str, int], Message]] = []
+        self.stopping = False
+
+    def put(self, name: tuple[str, int], message: Message | None) -> bool:
+        """Leave a message; whether to stop."""
+        if message:
+            self.messages.append((name, message))
+        return self.stopping
+
+    def take(self) -> list[tuple[tuple[str, int], Message]]:
+        messages, self.messages = self.messages, []
+        return messages
+
+    def stop(self) -> None:
+        self.stopping = True
+
+
+@dataclass
+class _Voice:
+    """A task's end of the mailbox: one call a segment, whose answer says whether to stop."""
+
+    mailbox: Any
+    name: tuple[str, int]
+    stopping: bool = False
+
+    def tell(self, message: Message | None) -> None:
+        try:
+            self.stopping = ray.get(self.mailbox.put.remote(self.name, message), timeout=LOST_DRIVER_SECONDS)
+        except ray.exceptions.RayError:  # The driver is gone: save and end.
+            self.stopping = True
+
+
+@ray.remote(num_cpus=1, max_retries=0)
+def _train(cohort: Cohort, attempt: int, job: Job, mailbox: Any) -> Message:
+    voice = _Voice(mailbox, (cohort.cohort_id, attempt))
+    voice.tell(None)
+    if voice.stopping:
+        return STOPPED, None
+    try:
+        train = _started(job)
+    except Exception as error:
+        return FAILED, Failure(Fault.START, f"no worker can start ({failure_of(error).reason})")
+    hooks = Hooks(
+        lambda steps: voice.tell((STEPS, steps)),
+        lambda steps: voice.tell((RESUMED, steps)),
+        lambda: voice.stopping,
+    )
+    return outcome(train, cohort, hooks)
+
+
+@functools.cache
+def _started(job: Job) -> Train:
+    """The train function, made once in a worker process, which Ray uses for many tasks."""
+    return job.start(job)
+
+
+def _result(reference: Any) -> Message:
+    try:
+        message: Message = ray.get(reference)
+        return message
+    except ray.exceptions.OutOfMemoryError as error:
+        return FAILED, Failure(Fault.MEMORY, f"Ray ended its process for want of memory ({_first_line(error)})")
+    except ray.exceptions.RayError as error:
+        return FAILED, Failure(Fault.DEATH, f"its process or machine was lost ({type(error).__name__})")
+
+
+@contextlib.contextmanager
+def _cluster(address: str | None, n_cpus: int) -> Iterator[None]:
+    environment = {"env_vars": {"XLA_FLAGS": SINGLE_THREADED}}
+    size: dict[str, Any] = {} if address else {"num_cpus": n_cpus, "include_dashboard": False}
+    already = ray.is_initialized()
+    if not already:
+        try:
+            ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level="ERROR", **size)
+        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+            raise ValueError(f"no Ray cluster at {address or 'this machine'}: {_first_line(error)}") from None
+    try:
+        yield
+    finally:
+        if not already:
+            ray.shutdown()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

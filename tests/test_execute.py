@@ -1,0 +1,197 @@
+"""The local executor and its rules, with a toy train function: laws and injected faults, without JAX."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from experiments.execute import BLOCK_WIDTH, available_cores, execute
+from experiments.ledger import MAX_ATTEMPTS, CannotContinue, Ledger, Progress, Task
+from experiments.plan import Cohort
+from experiments.store import Store
+from experiments.worker import DONE, FAILED, STEPS, Failure, Fault, Job, failure_of
+from tests import toy
+
+TWO = (available_cores() * 2)[:2]
+
+
+def run_toy(root: Path, start, cohorts: list[Cohort], cores=TWO, stopping=lambda: False) -> list[Progress]:
+    return list(execute(cohorts, Job("", root, start=start), cores, stopping))
+
+
+def failures(events: list[Progress]) -> dict[str, str]:
+    return {run.run_id: event.failure for event in events if event.failure for run in event.cohort.runs}
+
+
+def test_parents_block_width_is_the_trainers():
+    from mlp_lm import training
+
+    assert training.BLOCK_WIDTH == BLOCK_WIDTH
+
+
+def test_two_workers_and_one_cohort(tmp_path):
+    (cohort,) = toy.toy_cohorts(1)
+    events = run_toy(tmp_path, toy.start_toy, [cohort])
+    assert [row["run_id"] for event in events for row in event.rows] == [run.run_id for run in cohort.runs]
+    assert sum(event.model_steps for event in events) == toy.N_STEPS * len(cohort.runs)
+
+
+def test_nothing_to_do_starts_nothing(tmp_path):
+    assert run_toy(tmp_path, toy.start_broken, []) == []
+
+
+def test_worker_that_dies_after_its_write_has_done_its_work(tmp_path):
+    cohorts = toy.toy_cohorts(3)
+    events = run_toy(tmp_path, toy.start_dying_after_write, cohorts)
+    told = Counter(row["run_id"] for event in events for row in event.rows)
+    assert (tmp_path / "death.0").exists()
+    assert told == Counter({run.run_id: 1 for cohort in cohorts for run in cohort.runs})
+    assert {path.stem for path in (tmp_path / "manifests").iterdir()} == {cohort.cohort_id for cohort in cohorts}
+
+
+def test_killed_worker_goes_on_from_the_checkpoint_of_its_cohort(tmp_path):
+    (cohort,) = toy.toy_cohorts(1)
+    events = run_toy(tmp_path, toy.start_dying_half_way, [cohort])
+    assert (tmp_path / "death.0").exists()
+    assert len(list(tmp_path.glob("step.*"))) == toy.N_STEPS  # Not one step was done twice.
+    assert sum(event.model_steps for event in events) == toy.N_STEPS * len(cohort.runs)
+    assert Store(tmp_path).run_ids() == {run.run_id for run in cohort.runs}
+
+
+@pytest.mark.parametrize(
+    "start",
+    [toy.start_memory_for_two, toy.start_xla_memory_for_two, toy.start_killed_above_two],
+    ids=lambda f: f.__name__,
+)
+def test_out_of_memory_is_met_by_halving(tmp_path, start):
+    cohorts = toy.toy_cohorts(1, n_runs=8)
+    events = run_toy(tmp_path, start, cohorts)
+    assert failures(events) == {}
+    assert Store(tmp_path).run_ids() == {run.run_id for run in cohorts[0].runs}
+    assert sorted(len(event.rows) for event in events if event.rows) == [2, 2, 2, 2]
+
+
+def test_memory_that_never_suffices_fails_those_runs_only(tmp_path):
+    cohorts = toy.toy_cohorts(3)
+    events = run_toy(tmp_path, toy.start_no_memory, cohorts)
+    unlucky = cohorts[1].runs[1]
+    assert unlucky.seed == 5
+    assert failures(events) == {unlucky.run_id: "MemoryError: out of memory; tried 5 times"}
+    assert len(list(tmp_path.glob("attempt.*"))) == MAX_ATTEMPTS
+    assert Store(tmp_path).run_ids() == {run.run_id for c in cohorts for run in c.runs} - {unlucky.run_id}
+
+
+def test_run_that_kills_its_worker_is_given_up_after_five_deaths(tmp_path):
+    cohorts = toy.toy_cohorts(3)
+    events = run_toy(tmp_path, toy.start_killed_with_seed_5, cohorts)
+    assert list(failures(events)) == [cohorts[1].runs[1].run_id]
+    assert "SIGKILL" in failures(events)[cohorts[1].runs[1].run_id]
+    assert len(list(tmp_path.glob("death.*"))) == MAX_ATTEMPTS
+
+
+def test_exception_of_one_run_is_cornered(tmp_path):
+    cohorts = toy.toy_cohorts(3)
+    events = run_toy(tmp_path, toy.start_raising_with_seed_5, cohorts)
+    assert failures(events) == {cohorts[1].runs[1].run_id: "ArithmeticError: seed 5 is unlucky; tried 3 times"}
+
+
+def test_exception_of_every_run_is_soon_believed(tmp_path):
+    cohorts = toy.toy_cohorts(12)
+    events = run_toy(tmp_path, toy.start_always_raising, cohorts, cores=TWO[:1])
+    assert len(failures(events)) == 12 * 4
+    assert set(failures(events).values()) <= {
+        f"TypeError: a bug in every cohort; tried {n}" for n in ("once", "2 times", "3 times")
+    }
+    assert len(list(tmp_path.glob("attempt.*"))) < 12 + 3 * MAX_ATTEMPTS
+
+
+def test_worker_that_cannot_start_ends_the_sweep_with_its_reason(tmp_path):
+    with pytest.raises(CannotContinue, match=r"^no worker can start \(ImportError: no module named"):
+        run_toy(tmp_path, toy.start_broken, toy.toy_cohorts(10))
+
+
+def test_full_disk_ends_the_sweep_with_the_stores_own_words(tmp_path):
+    with pytest.raises(CannotContinue, match="no space left; free some"):
+        run_toy(tmp_path, toy.start_full, toy.toy_cohorts(10))
+
+
+def test_storage_that_fails_once_is_tried_again_whole(tmp_path):
+    (cohort,) = toy.toy_cohorts(1)
+    events = run_toy(tmp_path, toy.start_stale_once, [cohort])
+    assert [len(event.rows) for event in events if event.rows] == [4]
+
+
+def test_stopping_saves_what_is_begun_and_starts_no_more(tmp_path):
+    cohorts, seen = toy.toy_cohorts(30), []
+    for event in execute(cohorts, Job("", tmp_path, start=toy.start_toy), TWO, lambda: len(seen) > 20):
+        seen.append(event)
+    begun = Store(tmp_path).begun()
+    assert 0 < len(Store(tmp_path).run_ids()) < 120
+    assert 1 <= len(begun) <= 2
+    assert all(0 < metadata["step"] < toy.N_STEPS for metadata in begun.values())
+
+
+# The rules alone, without processes.
+
+
+def settle(cohort: Cohort, fault_of) -> tuple[list[Progress], int]:
+    """Run a ledger to its end, where `fault_of(cohort, attempt)` is a fault or None."""
+    ledger, events, n_tries = Ledger([cohort], lambda _: None), [], 0
+    while ledger.pending:
+        task = ledger.pending.popleft()
+        n_tries += 1
+        fault = fault_of(task.cohort, task.attempt)
+        events += ledger.note(task, (STEPS, 7))
+        events += ledger.note(
+            task, (FAILED, Failure(fault, "why")) if fault else (DONE, [{"n": len(task.cohort.runs)}])
+        )
+    return events, n_tries
+
+
+@pytest.mark.parametrize("fault", [Fault.DEATH, Fault.MEMORY, Fault.STORAGE, Fault.ERROR])
+@pytest.mark.parametrize("n_runs", [1, 3, 16])
+def test_every_fault_ends_after_bounded_tries_and_loses_no_run(fault, n_runs):
+    (cohort,) = toy.toy_cohorts(1, n_runs=n_runs)
+    events, n_tries = settle(cohort, lambda *_: fault)
+    failed = [run.run_id for event in events if event.failure for run in event.cohort.runs]
+    assert sorted(failed) == sorted(run.run_id for run in cohort.runs)
+    assert n_tries <= 2**MAX_ATTEMPTS
+    assert sum(event.model_steps for event in events) == 0  # Lost steps are taken back.
+
+
+def test_first_death_repeats_the_cohort_whole_and_later_ones_halve_it():
+    (cohort,) = toy.toy_cohorts(1, n_runs=8)
+    tried = []
+    settle(
+        cohort, lambda piece, attempt: tried.append(len(piece.runs)) or (Fault.DEATH if len(piece.runs) > 4 else None)
+    )
+    assert tried == [8, 8, 4, 4]
+
+
+def test_failed_task_that_is_in_the_store_is_done():
+    (cohort,) = toy.toy_cohorts(1)
+    ledger = Ledger([], lambda _: [{"run_id": "stored"}])
+    (event,) = ledger.note(Task(cohort), (FAILED, Failure(Fault.DEATH, "why")))
+    assert event.rows == ({"run_id": "stored"},)
+    assert not ledger.pending
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (MemoryError(), Failure(Fault.MEMORY, "MemoryError")),
+        (RuntimeError("RESOURCE_EXHAUSTED: x"), Failure(Fault.MEMORY, "RuntimeError: RESOURCE_EXHAUSTED: x")),
+        (ValueError("first\nsecond"), Failure(Fault.ERROR, "ValueError: first")),
+        (ValueError("\n \n"), Failure(Fault.ERROR, "ValueError")),
+        (OSError(28, "DIR: no space left"), Failure(Fault.UNWRITABLE, "DIR: no space left")),
+        (OSError(5, "input/output error"), Failure(Fault.STORAGE, "OSError: input/output error")),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_exceptions_are_told_in_one_line(error, failure):
+    assert failure_of(error) == failure
+
+
+@pytest.mark.parametrize("number", [28, 122, 30, 13])
+def test_full_and_forbidden_storage_is_hopeless(number):
+    assert failure_of(OSError(number, "DIR: remedy")).fault is Fault.UNWRITABLE
