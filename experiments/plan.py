@@ -20,7 +20,7 @@ COHORT_SECONDS = 30.0  # Long enough to hide the cost of a shard, short enough t
 # Measured on one AVX-512 core: the rates are rough, and progress corrects them as it goes.
 COMPILE_SECONDS = 3.0
 STEP_SECONDS = 6e-6
-SECONDS_PER_FLOP = 14e-12
+SECONDS_PER_FLOP = 12e-12
 DISTINCT_SHARE = (0.0, 0.0002, 0.004, 0.03, 0.11, 0.2, 0.25, 0.27)  # Of windows, by block size; names.
 MOST_DISTINCT = 0.28
 

@@ -1,5 +1,7 @@
 """Exact losses of whole splits, over distinct contexts, and batch-norm moments of the whole training split."""
 
+from typing import no_type_check
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,6 +15,7 @@ from mlp_lm.model import Moments, Params, forward
 CHUNK = 512  # Contexts evaluated at once: more thrash the cache, fewer leave the processor waiting.
 
 
+@no_type_check
 @struct.dataclass
 class EvaluationSet:
     """Distinct contexts in chunks, the last one filled with contexts of count zero. The first split is training.

@@ -1,6 +1,7 @@
 """The multilayer-perceptron language model of Bengio et al. 2003: its parameters and its forward pass."""
 
 from dataclasses import dataclass
+from typing import no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +41,9 @@ class Architecture:
         )
 
 
+# The annotations of a pytree's fields say what one model holds. They are not checked, because the same class also holds
+# stacked models, NumPy arrays and whatever jax.tree.map makes of them.
+@no_type_check
 @struct.dataclass
 class Dense:
     """An affine map `x @ weight + bias`; the bias is None where batch norm would cancel it."""
@@ -48,6 +52,7 @@ class Dense:
     bias: Float[Array, " fan_out"] | None
 
 
+@no_type_check
 @struct.dataclass
 class Norm:
     """Batch norm's trainable gain and shift, one of each per hidden unit."""
@@ -56,6 +61,7 @@ class Norm:
     shift: Float[Array, " hidden"]
 
 
+@no_type_check
 @struct.dataclass
 class Moments:
     """Mean and variance (ddof 0) of a layer's affine outputs, one of each per hidden unit."""
@@ -64,6 +70,7 @@ class Moments:
     variance: Float[Array, " hidden"]
 
 
+@no_type_check
 @struct.dataclass
 class Params:
     """All weights of one model.
@@ -80,6 +87,7 @@ class Params:
     direct: Float[Array, "features vocab"] | None
 
 
+@no_type_check
 @struct.dataclass
 class Activations:
     """What a forward pass computes.

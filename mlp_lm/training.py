@@ -6,7 +6,7 @@ stands, and a compiled program always holds the same number of runs: on a CPU a 
 
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, no_type_check
 
 import jax
 import jax.numpy as jnp
@@ -16,8 +16,13 @@ from flax import struct
 from jaxtyping import Array, Float, Int, Key, UInt32
 
 from mlp_lm.evaluation import EvaluationSet, exact_losses, population_moments
+from mlp_lm.gradients import (
+    arrange_all,
+    arranged_loss_and_grad,
+    full_batch_loss_and_grad,
+    minibatch_loss_and_grad,
+)
 from mlp_lm.initializers import Scheme, scale_draws, standard_draws
-from mlp_lm.loss import counted_cross_entropy, minibatch_loss
 from mlp_lm.model import Architecture, Params
 from mlp_lm.padding import pad_params, unpad_params
 from mlp_lm.schedules import PLATEAU, SCHEDULES, plateau
@@ -32,15 +37,20 @@ WEIGHTS, MINIBATCH = 0, 1  # Purposes of a run's random draws.
 
 @dataclass(frozen=True)
 class Program:
-    """What shapes a compiled training program. `batch_size = 0` is full-batch gradient descent."""
+    """What shapes a compiled training program. `batch_size = 0` is full-batch gradient descent.
+
+    `arranged` trains with hand-arranged gradients, for models and devices that they are made for.
+    """
 
     architecture: Architecture
     batch_size: int
     schedule: str
     momentum: bool
     weight_decay: bool
+    arranged: bool = False
 
 
+@no_type_check
 @struct.dataclass
 class Run:
     """What a compiled program may vary."""
@@ -58,6 +68,7 @@ def make_run(seed: int, learning_rate: float, momentum: float, weight_decay: flo
     return Run(varied, *numbers)
 
 
+@no_type_check
 @struct.dataclass
 class TrainingData:
     """Windows to draw minibatches from, and the same compressed for exact losses and full batches."""
@@ -67,6 +78,7 @@ class TrainingData:
     examples: EvaluationSet
 
 
+@no_type_check
 @struct.dataclass
 class TrainState:
     """A run between two steps. `loss_sum` adds up minibatch losses since the last evaluation, in nats per token."""
@@ -78,6 +90,7 @@ class TrainState:
     diverged_step: Int[Array, ""]
 
 
+@no_type_check
 @struct.dataclass
 class Evaluation:
     """A run at one step: exact losses of each split of the examples, in nats per token."""
@@ -105,7 +118,7 @@ def draw_weights(seed: int, scheme: Scheme, architecture: Architecture, wide: Ar
 
 
 def draw_minibatches(
-    seed: UInt32[Array, ""], steps: Int[Array, " steps"], batch_size: int, n_windows: int
+    seed: UInt32[Array, ""] | np.uint32, steps: Int[Array, " steps"], batch_size: int, n_windows: int
 ) -> Int[Array, "steps batch"]:
     """The windows of each step's minibatch, with replacement; the first 32 of a batch of 128 are the batch of 32."""
     key = purpose_key(seed, MINIBATCH)
@@ -170,7 +183,8 @@ def advance(
         def step(j, state):
             return train_step(state, steps[j], rates[j], run, program, batches(j))
 
-        return jax.lax.fori_loop(0, jnp.minimum(DRAWN_STEPS, stop - steps[0]), step, state)
+        laid_out = arrange_all if program.arranged else lambda state: state
+        return laid_out(jax.lax.fori_loop(0, jnp.minimum(DRAWN_STEPS, stop - steps[0]), step, laid_out(state)))
 
     return jax.lax.fori_loop(0, (stop - start + DRAWN_STEPS - 1) // DRAWN_STEPS, drawn_steps, state)
 
@@ -181,30 +195,12 @@ def step_losses(run: Run, data: TrainingData, steps: Int[Array, " steps"], progr
         return lambda j: partial(full_batch_loss_and_grad, examples=data.examples)
     indices = draw_minibatches(run.seed, steps, program.batch_size, len(data.targets))
 
+    loss_and_grad = arranged_loss_and_grad if program.arranged else minibatch_loss_and_grad
+
     def at(j):
-        return lambda params: jax.value_and_grad(minibatch_loss)(
-            params, data.contexts[indices[j]], data.targets[indices[j]]
-        )
+        return lambda params: loss_and_grad(params, data.contexts[indices[j]], data.targets[indices[j]])
 
     return at
-
-
-def full_batch_loss_and_grad(params: Params, examples: EvaluationSet) -> tuple[Float[Array, ""], Params]:
-    """Mean loss over every window of the first split, and its exact gradient, from distinct contexts."""
-
-    def summed(params, contexts, counts):
-        return counted_cross_entropy(params, contexts, counts[:1])[0] / examples.totals[0]
-
-    if params.norms:  # Batch norm's moments join all contexts.
-        contexts = examples.contexts.reshape(-1, examples.contexts.shape[-1])
-        counts = examples.counts[:, 0].reshape(1, len(contexts), -1)
-        return jax.value_and_grad(summed)(params, contexts, counts)
-
-    def accumulate(total, chunk):
-        return jax.tree.map(jnp.add, total, jax.value_and_grad(summed)(params, *chunk)), None
-
-    zero = (jnp.zeros(()), jax.tree.map(jnp.zeros_like, params))
-    return jax.lax.scan(accumulate, zero, (examples.contexts, examples.counts))[0]
 
 
 def evaluate(state: TrainState, data: TrainingData, program: Program) -> tuple[TrainState, Evaluation]:

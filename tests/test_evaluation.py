@@ -1,0 +1,66 @@
+"""Exact losses, moments and gradients by counting, against sums over every window."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mlp_lm.corpus import split_words
+from mlp_lm.dataset import slide_windows
+from mlp_lm.evaluation import exact_losses, population_moments
+from mlp_lm.gradients import full_batch_loss_and_grad
+from mlp_lm.initializers import SCHEMES, init_params
+from mlp_lm.loss import cross_entropy, minibatch_loss
+from mlp_lm.model import Architecture, forward
+from mlp_lm.vocabulary import Vocabulary
+
+PLAIN = Architecture(27, 3, 4, 20, n_layers=2)
+NORMED = replace(PLAIN, batch_norm=True)
+
+
+@pytest.fixture(scope="module")
+def windows(few_words):
+    split, vocabulary = split_words(few_words), Vocabulary.of(few_words)
+    return [slide_windows(part, vocabulary, 3) for part in (split.train, split.dev, split.dev_unseen)]
+
+
+@pytest.fixture(params=[PLAIN, NORMED], ids=["plain", "batch norm"])
+def params(request, few_words):
+    architecture = replace(request.param, vocab_size=len(Vocabulary.of(few_words)))
+    return init_params(jax.random.key(3), SCHEMES["fan_in"], architecture)
+
+
+def test_compressed_losses_are_the_naive_ones(params, windows, few_data):
+    moments = population_moments(params, few_data.examples) or None
+    losses = exact_losses(params, few_data.examples, moments)
+    naive = [
+        cross_entropy(forward(params, jnp.asarray(w.contexts), moments).logits, jnp.asarray(w.targets)) for w in windows
+    ]
+    np.testing.assert_allclose(losses, naive, rtol=1e-5)
+
+
+def test_moments_are_those_of_every_training_window(params, windows, few_data):
+    if not params.norms:
+        assert population_moments(params, few_data.examples) == ()
+        return
+    # Over the whole split as one batch, the batch's moments are the population's.
+    affine = forward(params, jnp.asarray(windows[0].contexts)).affine
+    for z, moments in zip(affine, population_moments(params, few_data.examples), strict=True):
+        np.testing.assert_allclose(moments.mean, z.mean(axis=0), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(moments.variance, z.var(axis=0), rtol=1e-4, atol=1e-5)
+
+
+def test_the_full_batch_gradient_is_that_of_every_training_window(params, windows, few_data):
+    ours = full_batch_loss_and_grad(params, few_data.examples)
+    naive = jax.value_and_grad(minibatch_loss)(
+        params, jnp.asarray(windows[0].contexts), jnp.asarray(windows[0].targets)
+    )
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-6), ours, naive)
+
+
+def test_uniform_logits_cost_the_log_of_the_vocabulary(few_words, few_data):
+    vocab_size = len(Vocabulary.of(few_words))
+    params = init_params(jax.random.key(0), SCHEMES["zeros"], replace(PLAIN, vocab_size=vocab_size))
+    np.testing.assert_allclose(exact_losses(params, few_data.examples), np.log(vocab_size), rtol=1e-6)

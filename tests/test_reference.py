@@ -1,0 +1,65 @@
+"""Against PyTorch's numbers for the lecture's model (see tests/README.md)."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mlp_lm.corpus import split_words
+from mlp_lm.dataset import slide_windows
+from mlp_lm.gradients import minibatch_loss_and_grad
+from mlp_lm.model import Dense, Params
+from mlp_lm.vocabulary import Vocabulary
+from tests.conftest import needs_lecture_list
+
+FIVE_NAMES = ("emma", "olivia", "ava", "isabella", "sophia")
+ALPHABET = Vocabulary.of(["abcdefghijklmnopqrstuvwxyz"])
+
+
+@pytest.fixture(scope="module")
+def reference():
+    with np.load(Path(__file__).parent / "lecture.npz") as arrays:
+        return dict(arrays)
+
+
+def params_of(reference, prefix: str) -> Params:
+    c, w1, b1, w2, b2 = (jnp.asarray(reference[f"{prefix}/{name}"]) for name in ("C", "W1", "b1", "W2", "b2"))
+    return Params(embedding=c, hidden=(Dense(w1, b1),), norms=(), output=Dense(w2, b2), direct=None)
+
+
+@jax.jit
+def descend(params, contexts, targets):
+    """Gradient descent at rate 0.1 over a sequence of batches; the loss before each update."""
+
+    def step(params, batch):
+        loss, grads = minibatch_loss_and_grad(params, *batch)
+        return jax.tree.map(lambda p, g: p - 0.1 * g, params, grads), loss
+
+    return jax.lax.scan(step, params, (contexts, targets))
+
+
+def test_five_names_overfit_as_in_pytorch_down_to_their_entropy_floor(reference):
+    windows = slide_windows(FIVE_NAMES, ALPHABET, 3)
+    assert len(windows) == 32
+    contexts, targets = (np.repeat(a[None], 1000, axis=0) for a in (windows.contexts, windows.targets))
+    _, losses = descend(params_of(reference, "small"), contexts, targets)
+    np.testing.assert_allclose(losses, reference["small/five_names_loss"], atol=1e-4, rtol=1e-4)
+    np.testing.assert_allclose(losses[np.array([0, 10, 100])], [17.7697, 3.9858, 0.3354], atol=1e-4)
+    # '...' is followed by e, o, a, i, s once each: 5 windows of log(5) nats, all others are certain.
+    assert losses[-1] > 5 * np.log(5) / 32 == pytest.approx(0.251475, abs=1e-6)
+    assert losses[-1] < 0.27
+
+
+@needs_lecture_list
+def test_500_minibatch_steps_follow_pytorch(reference, lecture_words):
+    windows = slide_windows(split_words(lecture_words).train, Vocabulary.of(lecture_words), 3)
+    indices = reference["kaiming/minibatch"]
+    after, losses = descend(params_of(reference, "kaiming"), windows.contexts[indices], windows.targets[indices])
+    np.testing.assert_allclose(losses, reference["kaiming/loss"], atol=2e-4)
+    jax.tree.map(
+        lambda ours, theirs: np.testing.assert_allclose(ours, theirs, atol=2e-4),
+        after,
+        params_of(reference, "kaiming/after500"),
+    )
