@@ -1,8 +1,14 @@
 """The named sweeps."""
 
+from dataclasses import replace
+
 from experiments.spec import INIT_NAMES, Grid, RunSpec, SweepSpec
 
 LECTURE = RunSpec(n_steps=200_000)  # d = 10, h = 200, block 3, batch 32, 0.1 then 0.01 half-way.
+
+TANH_GAIN = 5 / 3  # torch.nn.init.calculate_gain("tanh")
+NORMS = ("batch_norm", (False, True))
+RATES = tuple(round(10 ** (-2 + i / 3), 4) for i in range(7))  # 0.01 to 1; the fourth is the lecture's 0.1.
 
 _SWEEPS = (
     SweepSpec(
@@ -37,7 +43,39 @@ _SWEEPS = (
     SweepSpec(
         "initialisation",
         "Every scheme, with and without batch norm, at the lecture's full length.",
-        (Grid("initialisation", LECTURE, (("init", INIT_NAMES), ("batch_norm", (False, True))), n_seeds=8),),
+        (
+            Grid(
+                "initialisation",
+                replace(LECTURE, n_evaluations=40, diagnostics=True),
+                (("init", INIT_NAMES), NORMS),
+                n_seeds=8,
+            ),
+        ),
+    ),
+    SweepSpec(
+        "initialisation-rates",
+        "Every scheme at its own best learning rate: is it better, or does it only shift the rate?",
+        (
+            Grid(
+                "rates",
+                RunSpec(n_steps=40_000),
+                (("init", INIT_NAMES), NORMS, ("learning_rate", RATES)),
+                n_seeds=5,
+            ),
+        ),
+    ),
+    SweepSpec(
+        "depth",
+        "From which depth on do the gain of the weights and batch norm matter?",
+        (
+            Grid(
+                "depth",
+                # The lecture's deep network has five hidden layers of 100 (part 3).
+                RunSpec(init="fan_in", hidden_size=100, n_steps=40_000, n_evaluations=20, diagnostics=True),
+                (("n_layers", (1, 2, 3, 5)), ("gain", (1.0, TANH_GAIN, 3.0)), NORMS),
+                n_seeds=8,
+            ),
+        ),
     ),
 )
 
