@@ -77,6 +77,24 @@ _SWEEPS = (
             ),
         ),
     ),
+    SweepSpec(
+        "grid",
+        "Hidden size, embedding, context and batch: what matters most, and where does it saturate?",
+        (
+            Grid(
+                "grid",
+                RunSpec(n_steps=50_000),
+                (
+                    ("hidden_size", (50, 100, 200, 300)),
+                    ("embedding_dim", (2, 3, 10, 24)),
+                    ("block_size", (2, 3, 4, 5, 8)),
+                    ("batch_size", (32, 128)),
+                ),
+                n_seeds=3,
+            ),
+        ),
+        data="makemore",
+    ),
 )
 
 SWEEPS = {sweep.name: sweep for sweep in _SWEEPS}
