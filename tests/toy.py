@@ -44,18 +44,21 @@ def train_toy(store: Store, cohort: Cohort, hooks: Hooks) -> Rows:
     for step in range(first, N_STEPS):
         time.sleep(STEP_SECONDS)
         state = [_link(before, run, step) for before, run in zip(state, cohort.runs, strict=True)]
-        tensors = {"state": np.stack([np.frombuffer(digest, np.uint8) for digest in state])}
-        store.save_checkpoint(cohort.cohort_id, tensors, {"step": step + 1})
+        store.save_checkpoint(cohort.cohort_id, _tensors(state), {"step": step + 1})
         hooks.on_steps(len(cohort.runs))
         if hooks.should_stop():
             raise Stopped
     rows = [_row(run, digest) for run, digest in zip(cohort.runs, state, strict=True)]
-    store.write(cohort.cohort_id, rows, tensors)
+    store.write(cohort.cohort_id, rows, _tensors(state))
     return rows
 
 
 def _link(before: bytes, run: RunSpec, step: int) -> bytes:
     return hashlib.sha256(before + f"{run.run_id} {step}".encode()).digest()
+
+
+def _tensors(state: list[bytes]) -> dict[str, np.ndarray]:
+    return {"state": np.stack([np.frombuffer(digest, np.uint8) for digest in state])}
 
 
 def _row(run: RunSpec, digest: bytes) -> dict:
