@@ -253,6 +253,5 @@ def _restore(block: Block, checkpoint: Checkpoint) -> None:
     if [(leaf.shape, leaf.dtype) for leaf in leaves] != [(tensor.shape, tensor.dtype) for tensor in saved]:
         raise ValueError("a checkpoint of another block width or another program")
     block.states = jax.tree.unflatten(structure, [jnp.asarray(tensor) for tensor in saved])
-    block.step = checkpoint.metadata["step"]
-    block.segment = checkpoint.metadata["segment"]
+    block.step, block.segment = int(checkpoint.metadata["step"]), int(checkpoint.metadata["segment"])
     block.histories = [History(**told) for told in checkpoint.metadata["histories"]]
