@@ -1,0 +1,123 @@
+"""Ctrl-C and SIGTERM: a tidy end the first time, at once the second, no orphan, no traceback, whenever they come."""
+
+import os
+import signal
+import time
+
+import pytest
+
+from experiments.interrupt import Interrupted, Interruption
+from experiments.store import Store
+from tests import processes
+
+INTERRUPTS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
+each_signal = pytest.mark.parametrize(("number", "code"), INTERRUPTS, ids=["ctrl-c", "sigterm"])
+LONG_SWEEP = ("smoke", "--hidden-size", "8", "--n-steps", "2000000", "--n-evaluations", "1", "--seeds", "8")
+
+
+def sweep(*arguments: str, **options):
+    return processes.started("-m", "experiments.sweep", *arguments, **options)
+
+
+def end(process) -> tuple[str, str]:
+    output, errors = process.communicate(timeout=processes.PATIENCE_SECONDS)
+    assert "Traceback" not in errors, errors
+    return output, errors
+
+
+@processes.needs_proc
+@each_signal
+@pytest.mark.parametrize("to_group", [False, True], ids=["to the parent", "to the group"])
+def test_first_signal_saves_and_the_next_run_goes_on(tmp_path, number, code, to_group):
+    with processes.started("-m", "tests.toy", str(tmp_path)) as process:
+        assert process.stdout.readline() == "ready\n"
+        assert process.stdout.readline().startswith("done")
+        pids = processes.children(process.pid)
+        (os.killpg if to_group else os.kill)(process.pid, number)
+        end(process)
+        assert process.returncode == code
+        processes.wait_until(lambda: not any(processes.alive(pid) for pid in pids))
+    store = Store(tmp_path)
+    assert 4 <= len(store.run_ids()) < 160
+    assert len(store.begun()) >= 1
+    with processes.started("-m", "tests.toy", str(tmp_path)) as process:
+        end(process)
+    assert process.returncode == 0
+    assert len(store.run_ids()) == 160
+
+
+@processes.needs_proc
+@pytest.mark.parametrize(
+    ("number", "code"), [INTERRUPTS[0], pytest.param(*INTERRUPTS[1], marks=pytest.mark.long)], ids=["ctrl-c", "sigterm"]
+)
+def test_real_training_stops_with_a_checkpoint_and_says_how_to_go_on(tmp_path, number, code):
+    with sweep(*LONG_SWEEP, "--out", str(tmp_path)) as process:
+        processes.wait_until(lambda: list((tmp_path / "checkpoints").glob("*.safetensors")))
+        pids = processes.children(process.pid)
+        os.killpg(process.pid, number)
+        output, errors = end(process)
+        assert process.returncode == code
+        processes.wait_until(lambda: not any(processes.alive(pid) for pid in pids))
+    assert "the same command goes on from here" in errors.splitlines()[-1]
+    assert output == ""
+    assert Store(tmp_path).begun()
+
+
+@processes.needs_proc
+def test_second_signal_leaves_at_once_and_leaves_nobody_behind(tmp_path):
+    with processes.started("-m", "tests.toy", str(tmp_path)) as process:
+        processes.wait_until(lambda: processes.workers(process.pid))
+        pids = processes.children(process.pid)
+        for worker in processes.workers(process.pid):
+            os.kill(worker, signal.SIGSTOP)  # They can't hear that they should stop.
+        for _ in range(2):
+            os.kill(process.pid, signal.SIGINT)
+            time.sleep(0.3)
+        process.wait(timeout=processes.PATIENCE_SECONDS)
+        assert process.returncode == 130
+        for pid in pids:
+            if processes.alive(pid):
+                os.kill(pid, signal.SIGCONT)
+        processes.wait_until(lambda: not any(processes.alive(pid) for pid in pids))
+
+
+@pytest.mark.parametrize("delay", [0.15, 0.4, 0.8, 1.2, 1.6, 2.0])
+def test_ctrl_c_during_start_up_and_planning_is_civil(tmp_path, delay):
+    with sweep(*LONG_SWEEP, "--seeds", "20000", "--out", str(tmp_path)) as process:
+        time.sleep(delay)  # Anywhere between the first import and the first cohort.
+        os.kill(process.pid, signal.SIGINT)
+        end(process)
+    assert process.returncode in (130, -signal.SIGINT)  # A shell shows 130 for both.
+
+
+def test_ctrl_c_during_the_summary_is_civil(tmp_path):
+    script = (
+        "import os, signal, sys; from experiments import sweep\n"
+        "sweep.write_summary = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
+        "sweep.train = lambda *_: {}\n"
+        f"sys.exit(sweep.main(['smoke', '--out', {str(tmp_path)!r}]))"
+    )
+    with processes.started("-c", script) as process:
+        _, errors = end(process)
+    assert process.returncode == 130
+    assert errors == "sweep: interrupted, everything so far is saved; the same command goes on from here\n"
+
+
+@each_signal
+def test_a_signal_is_raised_unless_deferred(number, code):
+    with Interruption() as interruption:
+        with interruption.deferred():
+            assert not interruption
+            os.kill(os.getpid(), number)
+            assert interruption
+        assert interruption.exit_code == code
+    with Interruption() as interruption, pytest.raises(Interrupted):
+        os.kill(os.getpid(), number)
+    assert interruption.exit_code == code
+
+
+def test_handlers_are_put_back():
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with Interruption():
+        assert signal.getsignal(signal.SIGINT) != before[0]
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
