@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.devices import CPU_WIDTH, fit_block, share_out
 from experiments.hooks import Hooks, Stopped
 from experiments.material import load_material
 from experiments.plan import Cohort, block_width, padded_widths
@@ -23,7 +24,6 @@ from mlp_lm.initializers import SCHEMES, with_gain
 from mlp_lm.model import Architecture, Params
 from mlp_lm.padding import stack_runs, take_run, unpad_params
 from mlp_lm.training import (
-    BLOCK_WIDTH,
     Program,
     Run,
     TrainingData,
@@ -71,7 +71,7 @@ class Cursor:
 
 
 def train_cohort(
-    cohort: Cohort, data: str, store: Store, hooks: Hooks | None = None, widest: int = BLOCK_WIDTH
+    cohort: Cohort, data: str, store: Store, hooks: Hooks | None = None, widest: int = CPU_WIDTH
 ) -> list[dict[str, Any]]:
     """Train the runs of a cohort, store them, and return their rows. Goes on from a checkpoint where there is one.
 
@@ -79,7 +79,7 @@ def train_cohort(
         Stopped: `hooks.should_stop` said so.
     """
     hooks = hooks or Hooks()
-    width = block_width(cohort.runs[0], widest)
+    width = fit_block(block_width(cohort.runs[0], widest), len(cohort.runs))
     cursor = _resume(cohort, data, store, width)
     hooks.on_resume(cursor.model_steps)
     while len(cursor.rows) < len(cohort.runs):
@@ -109,7 +109,8 @@ def start_block(runs: tuple[RunSpec, ...], data: str, width: int) -> Block:
         for run in filled
     ]
     varied = stack_runs([make_run(run.seed, run.learning_rate, run.momentum, run.weight_decay) for run in filled])
-    return Block(runs, program, varied, init_block(stack_runs(params), varied, program), [History() for _ in runs])
+    states = init_block(stack_runs(params), varied, program)
+    return Block(runs, program, *share_out((varied, states)), [History() for _ in runs])
 
 
 def train_block(block: Block, data: str):
@@ -176,7 +177,7 @@ def _evaluate(block: Block, examples: TrainingData, previous: int) -> None:
     start = time.monotonic()
     block.states, evaluation = evaluate_block(block.states, examples, block.program)
     evaluation = jax.device_get(evaluation)
-    found = _diagnose(block, examples) if block.runs[0].diagnostics else None
+    found = diagnose_runs(block, examples) if block.runs[0].diagnostics else None
     seconds = time.monotonic() - start
     for i, history in enumerate(block.histories):
         mean = evaluation.loss_sum[i] / (block.step - previous) if block.step else math.nan
@@ -186,7 +187,7 @@ def _evaluate(block: Block, examples: TrainingData, previous: int) -> None:
         history.wall_seconds += seconds / len(block.runs)
 
 
-def _diagnose(block: Block, examples: TrainingData) -> dict[str, np.ndarray]:
+def diagnose_runs(block: Block, examples: TrainingData) -> dict[str, np.ndarray]:
     """Each diagnostic of a block's runs, `[run, layer or matrix]`."""
     filled = (*block.runs, *[block.runs[-1]] * (len(block.varied.seed) - len(block.runs)))
     vocab_size = block.program.architecture.vocab_size
@@ -252,6 +253,6 @@ def _restore(block: Block, checkpoint: Checkpoint) -> None:
     saved = [checkpoint.tensors[f"state.{i}"] for i in range(len(leaves))]
     if [(leaf.shape, leaf.dtype) for leaf in leaves] != [(tensor.shape, tensor.dtype) for tensor in saved]:
         raise ValueError("a checkpoint of another block width or another program")
-    block.states = jax.tree.unflatten(structure, [jnp.asarray(tensor) for tensor in saved])
+    block.states = share_out(jax.tree.unflatten(structure, [jnp.asarray(tensor) for tensor in saved]))
     block.step, block.segment = int(checkpoint.metadata["step"]), int(checkpoint.metadata["segment"])
     block.histories = [History(**told) for told in checkpoint.metadata["histories"]]

@@ -20,7 +20,6 @@ from experiments.spec import RunSpec
 from experiments.store import Store
 from experiments.worker import FAILED, RESUMED, STEPS, Failure, Fault, Job, Message, Rows, work
 
-BLOCK_WIDTH = 4  # mlp_lm.training.BLOCK_WIDTH, which imports JAX; a test holds them equal.
 PROGRAMS_PER_WORKER = 200  # XLA keeps some 7 MB a program for good: then a fresh process goes on.
 SINGLE_THREADED = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 LOOK_SECONDS = 0.2  # Between two looks at whether to stop.

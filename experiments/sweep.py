@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.catalog import SWEEPS
-from experiments.execute import BLOCK_WIDTH, Execute, available_cores, compilation_cache, execute
+from experiments.devices import CPU_WIDTH
+from experiments.execute import Execute, available_cores, compilation_cache, execute
 from experiments.failures import describe_failures, read_failures, write_failures
 from experiments.feasible import check_feasible
 from experiments.interrupt import Interrupted, Interruption
@@ -58,7 +59,7 @@ def run(sweep: SweepSpec, options: argparse.Namespace, interruption: Interruptio
     studies = sweep.expand(material.corpus.sha256)
     asked = {run_id: run for runs in studies.values() for run_id, run in runs.items()}
     cores = available_cores()[: options.workers]
-    check_feasible(asked.values(), material, len(cores), BLOCK_WIDTH)
+    check_feasible(asked.values(), material, len(cores), CPU_WIDTH)
     ours = _slice(asked, options.shard, material)
     store = Store(options.out or Path("results") / sweep.name)
     if options.dry_run:
@@ -120,7 +121,7 @@ def _slice(asked: dict[str, RunSpec], shard: tuple[int, int] | None, material: M
     if shard is None:
         return asked
     number, total = shard
-    cohorts = plan(asked.values(), material.n_windows, BLOCK_WIDTH)[number - 1 :: total]
+    cohorts = plan(asked.values(), material.n_windows, CPU_WIDTH)[number - 1 :: total]
     return {run.run_id: run for cohort in cohorts for run in cohort.runs}
 
 
@@ -128,7 +129,7 @@ def _plan(asked: dict[str, RunSpec], store: Store, material: Material) -> tuple[
     done = store.run_ids()
     missing = [run for run_id, run in asked.items() if run_id not in done]
     begun = [metadata["run_ids"] for metadata in store.begun().values() if "run_ids" in metadata]
-    return plan(missing, material.n_windows, BLOCK_WIDTH, begun)
+    return plan(missing, material.n_windows, CPU_WIDTH, begun)
 
 
 def _executor(options: argparse.Namespace) -> Execute:

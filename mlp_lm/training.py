@@ -27,7 +27,6 @@ from mlp_lm.model import Architecture, Params
 from mlp_lm.padding import pad_params, unpad_params
 from mlp_lm.schedules import PLATEAU, SCHEDULES, plateau
 
-BLOCK_WIDTH = 4  # Runs to a compiled program on a CPU: their weights and activations fit its cache.
 DRAWN_STEPS = 100  # Minibatches drawn at once; no number depends on it.
 DIVERGED_LOSS = 1000.0  # Nats per token: no initialisation starts near it, and no run comes back from it.
 NOT_DIVERGED = -1

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.execute import BLOCK_WIDTH, available_cores, execute
+from experiments.execute import available_cores, execute
 from experiments.ledger import MAX_ATTEMPTS, CannotContinue, Ledger, Progress, Task
 from experiments.plan import Cohort
 from experiments.store import Store
@@ -21,12 +21,6 @@ def run_toy(root: Path, start, cohorts: list[Cohort], cores=TWO, stopping=lambda
 
 def failures(events: list[Progress]) -> dict[str, str]:
     return {run.run_id: event.failure for event in events if event.failure for run in event.cohort.runs}
-
-
-def test_parents_block_width_is_the_trainers():
-    from mlp_lm import training
-
-    assert training.BLOCK_WIDTH == BLOCK_WIDTH
 
 
 def test_two_workers_and_one_cohort(tmp_path):

@@ -17,7 +17,6 @@ from mlp_lm.model import Architecture, forward
 from mlp_lm.padding import pad_params, stack_runs, take_run, unpad_params
 from mlp_lm.schedules import SCHEDULES
 from mlp_lm.training import (
-    BLOCK_WIDTH,
     DIVERGED_LOSS,
     Program,
     advance_block,
@@ -29,6 +28,7 @@ from mlp_lm.training import (
 )
 
 VOCAB = 27
+WIDTH = 4
 SMALL = Architecture(VOCAB, 3, 4, 24)
 VARIANTS = {
     "plain": Program(SMALL, 32, "step_decay", momentum=False, weight_decay=False),
@@ -85,7 +85,7 @@ def test_cutting_a_run_into_segments_changes_no_bit(program, data):
 @each_program
 def test_a_run_has_the_same_bits_in_any_place_and_company(program, data):
     together = train(program, data, [5, 6, 7, 8])
-    for place in range(BLOCK_WIDTH):
+    for place in range(WIDTH):
         others = [11, 12, 13]
         company = train(
             program, data, [*others[:place], 5, *others[place:]], rates=[0.1 if i == place else 0.7 for i in range(4)]
@@ -117,7 +117,7 @@ def test_a_padded_run_is_the_unpadded_one_and_its_padding_stays_zero(program, da
     wide = replace(program.architecture, embedding_dim=7, hidden_size=32)
     narrow_states = train(program, data, [0, 1, 2, 3], n_steps=60)
     wide_states = train(program, data, [0, 1, 2, 3], n_steps=60, wide=wide)
-    for i in range(BLOCK_WIDTH):
+    for i in range(WIDTH):
         narrow = jax.device_get(take_run(narrow_states.params, i))
         padded = jax.device_get(take_run(wide_states.params, i))
         inside = unpad_params(padded, program.architecture)

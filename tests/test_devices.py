@@ -1,0 +1,62 @@
+"""Blocks of runs shared out over several devices."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from experiments import devices
+
+CHILD = """
+import json
+from dataclasses import replace
+import jax
+from experiments.cohort import train_cohort
+from experiments.plan import Cohort
+from experiments.spec import RunSpec
+from experiments.store import Store
+from pathlib import Path
+import sys
+
+base = RunSpec(hidden_size=24, embedding_dim=4, n_steps=300, n_evaluations=3)
+runs = tuple(replace(base, seed=s, learning_rate=0.05 * (s + 1)) for s in range(6))
+rows = train_cohort(Cohort(runs, 1.0), "ssa2018", Store(Path(sys.argv[1])), widest=8)
+print(json.dumps([len(jax.local_devices()), [row["history_dev_loss"] for row in rows]]))
+"""
+
+
+def dev_losses(n_devices: int, folder) -> tuple[int, np.ndarray]:
+    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={n_devices}"}
+    command = [sys.executable, "-c", CHILD, str(folder)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    found, losses = json.loads(done.stdout)
+    return found, np.array(losses)
+
+
+def test_eight_devices_give_the_results_of_one(tmp_path):
+    n_one, one = dev_losses(1, tmp_path / "one")
+    n_eight, eight = dev_losses(8, tmp_path / "eight")
+    assert (n_one, n_eight) == (1, 8)
+    assert one.shape == (6, 4)
+    # Equal to rounding: each device compiles a narrower program. 300 steps amplify it to about 1e-6.
+    np.testing.assert_allclose(eight, one, rtol=1e-5)
+
+
+def test_a_processors_block_has_a_fixed_width():
+    assert devices.widest_block("cpu") == devices.CPU_WIDTH == devices.fit_block(devices.CPU_WIDTH, 1)
+
+
+@pytest.mark.parametrize(("gibibytes", "width"), [(4, 256), (80, 4096), (1, 64)])
+def test_an_accelerators_width_follows_its_memory(gibibytes, width, monkeypatch):
+    monkeypatch.setattr(devices, "device_memory", lambda: gibibytes << 30)
+    assert devices.widest_block("gpu") == width
+    assert width * devices.BYTES_PER_RUN <= gibibytes << 30
+
+
+def test_without_an_accelerator_the_processor_trains(monkeypatch):
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert devices.best_device() == "cpu"
