@@ -35,4 +35,8 @@ class Material:
 def load_material(source: str) -> Material:
     """The material of a word list (see mlp_lm.corpus.load_corpus)."""
     corpus = load_corpus(source)
-    return Material(corpus, split_words(corpus.words), Vocabulary.of(corpus.words))
+    try:
+        split = split_words(corpus.words)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+    return Material(corpus, split, Vocabulary.of(corpus.words))

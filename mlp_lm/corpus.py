@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -15,6 +16,14 @@ MAKEMORE_URL = "https://raw.githubusercontent.com/karpathy/makemore/master/names
 MAKEMORE_SHA256 = "0a30b5557f192f32ab962680889aac5f6fda0f4cecf40a6d0b5694f58ea8cc4d"
 SPLIT_SEED = 42  # The lecture's.
 MAX_WORD_LENGTH = 1000  # A longer line is a file of another kind, not a word.
+OTHER_KINDS = {  # What a file of another kind begins with, and what to do with it.
+    b"\xff\xfe": "UTF-16 text; save it as UTF-8",
+    b"\xfe\xff": "UTF-16 text; save it as UTF-8",
+    b"\x1f\x8b": "compressed (gzip); decompress it first",
+    b"PK\x03\x04": "compressed (zip); decompress it first",
+    b"\xfd7zXZ\0": "compressed (xz); decompress it first",
+    b"\x28\xb5\x2f\xfd": "compressed (zstd); decompress it first",
+}
 
 
 @dataclass(frozen=True)
@@ -62,6 +71,9 @@ def parse_words(raw: bytes, source: str) -> tuple[str, ...]:
     Raises:
         ValueError: not UTF-8 text, no word at all, or a line that cannot be a word.
     """
+    for beginning, kind in OTHER_KINDS.items():
+        if raw.startswith(beginning):
+            raise ValueError(f"{source}: {kind}")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -105,8 +117,7 @@ def _check_word(word: str, where: str) -> None:
 
 
 def _read_file(path: Path) -> bytes:
-    if path.exists() and not path.is_file():
-        raise ValueError(f"{path}: not a regular file; give a UTF-8 list with one word a line")
+    _check_regular(path)
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -116,6 +127,16 @@ def _read_file(path: Path) -> bytes:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise ValueError(f"{path}: cannot be read ({reason}); give a readable word list") from None
+
+
+def _check_regular(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # Reading it will say what is wrong.
+        return
+    if not stat.S_ISREG(mode):  # Reading a FIFO would wait for its writer.
+        kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
+        raise ValueError(f"{path} is {kind}; give a UTF-8 list with one word a line")
 
 
 def _download_makemore() -> Path:

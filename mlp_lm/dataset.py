@@ -48,7 +48,7 @@ def slide_windows(words: Sequence[str], vocabulary: Vocabulary, block_size: int)
     # One long line of ids, each word led by block_size boundaries; its windows that start inside one word are ours.
     line = [i for word in words for i in (*[BOUNDARY_ID] * block_size, *vocabulary.encode(word), BOUNDARY_ID)]
     starts = np.ones(len(line), dtype=bool)
-    lengths = np.array([len(word) for word in words]) + block_size + 1
+    lengths = np.array([len(word) for word in words], dtype=np.int64) + block_size + 1
     ends = np.cumsum(lengths)
     for k in range(block_size):
         starts[ends - 1 - k] = False
