@@ -2,6 +2,7 @@
 
 import math
 import textwrap
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -192,5 +193,7 @@ def _best_plane_run(studies: Sequence[Study]) -> Row | None:
 
 
 def _save(figure: Figure, path: Path) -> None:
-    figure.savefig(path)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # A box stands for it.
+        figure.savefig(path)
     plt.close(figure)
