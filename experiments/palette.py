@@ -22,7 +22,7 @@ _SCHEMES = {
 SCHEME_COLOURS = {name: colour for name, (colour, _) in _SCHEMES.items()}
 SCHEME_MARKERS = {name: marker for name, (_, marker) in _SCHEMES.items()}
 
-STYLE: dict[str, Any] = {
+STYLE: Any = {
     "figure.dpi": 150,
     "figure.constrained_layout.use": True,
     "font.size": 9,
