@@ -89,6 +89,8 @@ class RunSpec:
             )
         if self.n_evaluations > self.n_steps:
             raise ValueError(f"n_evaluations {self.n_evaluations} exceeds n_steps {self.n_steps}; evaluate less often")
+        if self.n_steps >= 2**31:  # Steps are counted in 32 bits.
+            raise ValueError(f"n_steps must be below 2**31, got {self.n_steps}")
         if self.seed >= 2**32:
             raise ValueError(f"seed must be below 2**32, got {self.seed}")
 

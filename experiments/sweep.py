@@ -26,6 +26,7 @@ from experiments.progress import Display, format_seconds
 from experiments.request import make_request, write_request
 from experiments.spec import RunSpec, SweepSpec
 from experiments.store import Store
+from experiments.store.atomic import explained
 from experiments.summary import write_summary
 from experiments.tables import printable
 from experiments.worker import Job, first_line
@@ -65,7 +66,7 @@ def run(sweep: SweepSpec, options: argparse.Namespace, interruption: Interruptio
     if options.dry_run:
         _print_plan(sweep, ours, _plan(ours, store, material), len(cores))
         return 0
-    with store.lock(shared=options.shard is not None):
+    with store.lock(shared=options.shard is not None), explained(store.root):
         if not options.shard:  # Slices only read: another one may be writing.
             for message in store.rows(columns=()).damaged:
                 _complain(message)

@@ -96,6 +96,8 @@ def explained(root: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        if (error.strerror or "").startswith(str(root)):  # It says so already.
+            raise
         raise OSError(error.errno, f"{root}: {_remedy(error)}") from error
 
 

@@ -1,0 +1,119 @@
+"""Mistakes in a sweep file or on the command line: field, value and nearest right one, before JAX starts."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli import assert_one_line, sweep
+
+TOML = {
+    "typo in an axis": ("hidden_sise = 3", "'hidden_sise'", "did you mean 'hidden_size'?"),
+    "typo in seeds": ("seed = 3", "'seed'", "did you mean 'seeds'?"),
+    "typo in a value": ("init = 'kaiming_tan'", "init 'kaiming_tan'", "did you mean 'kaiming_tanh'?"),
+    "typo in a schedule": ("schedule = 'cosinus'", "schedule 'cosinus'", "did you mean 'cosine'?"),
+    "text for a number": ("learning_rate = '0.1'", "learning_rate must be a number, got '0.1'"),
+    "a fraction for a whole number": ("hidden_size = 10.5", "hidden_size must be a whole number, got 10.5"),
+    "a truth value for a whole number": ("n_steps = true", "n_steps must be a whole number, got True"),
+    "a number for a truth value": ("batch_norm = 1", "batch_norm must be True or False, got 1"),
+    "a number for text": ("init = 3", "init must be text, got 3"),
+    "a list in a list": ("hidden_size = [[8]]", "hidden_size must be a whole number, got [8]"),
+    "a table": ("hidden_size = {a = 1}", "hidden_size must be a whole number"),
+    "a date": ("hidden_size = 2020-01-01", "hidden_size must be a whole number"),
+    "NaN": ("learning_rate = nan", "learning_rate must be a positive number, got nan"),
+    "infinite": ("learning_rate = [0.1, inf]", "learning_rate must be a positive number, got inf"),
+    "NaN momentum": ("momentum = nan", "momentum must be at least 0, got nan"),
+    "negative": ("hidden_size = -1", "hidden_size must be at least 0, got -1"),
+    "zero": ("block_size = 0", "block_size must be at least 1, got 0"),
+    "momentum of one": ("momentum = 1.0", "momentum must be below 1, got 1.0"),
+    "an empty axis": ("hidden_size = []", "axis hidden_size is empty"),
+    "no seeds": ("seeds = 0", "seeds must be at least 1, got 0"),
+    "half a seed": ("seeds = 1.5", "seeds must be a whole number, got 1.5"),
+    "10^9 cells": ("seeds = 1000000000", "1,000,000,000 runs", "at most 1,000,000"),
+    "nothing hidden": ("hidden_size = 0", "hidden_size 0", "direct"),
+    "more evaluations than steps": ("n_steps = 5\nn_evaluations = 6", "n_evaluations 6 exceeds n_steps 5"),
+    "too many steps": ("n_steps = 3_000_000_000", "n_steps must be below 2**31"),
+    "a batch beyond the data": ("batch_size = 1_000_000", "batch_size 1000000 exceeds"),
+    "weights beyond memory": ("hidden_size = 1_000_000_000_000", "hidden_size 1000000000000", "GiB"),
+    "a context beyond memory": ("block_size = 1_000_000_000", "block_size 1000000000", "GiB"),
+    "a beaten name": ("name = 3", "name must be text, got 3"),
+    "no TOML": ("= 3", "cannot be read as TOML"),
+    "a key twice": ("n_steps = 3\nn_steps = 4", "cannot be read as TOML"),
+}
+
+
+@pytest.mark.parametrize("case", TOML.values(), ids=TOML.keys())
+def test_sweep_files(tmp_path, case):
+    line, *told = case
+    path = tmp_path / "mine.toml"
+    path.write_text(f"[[study]]\n{line}\n")
+    assert_one_line(sweep("--config", str(path), "--dry-run"), *told)
+
+
+WHOLE_FILES = {
+    "empty": (b"", "no [[study]] table"),
+    "typo in the table": (b"[[studies]]\nseeds = 1", "'studies'", "did you mean 'study'?"),
+    "one table": (b"[study]\nseeds = 1", "no [[study]] table"),
+    "typo at the top": (b"titel = 'x'\n[[study]]", "'titel'", "did you mean 'title'?"),
+    "a number for the title": (b"title = 3\n[[study]]", "title must be text, got 3"),
+    "a list of data": (b"data = ['a']\n[[study]]", "data must be text"),
+    "not UTF-8": (b"title = '\xff'", "cannot be read as TOML"),
+    "NUL": (b"title = '\0'", "cannot be read as TOML"),
+}
+
+
+@pytest.mark.parametrize("case", WHOLE_FILES.values(), ids=WHOLE_FILES.keys())
+def test_whole_files(tmp_path, case):
+    content, *told = case
+    path = tmp_path / "mine.toml"
+    path.write_bytes(content)
+    assert_one_line(sweep("--config", str(path), "--dry-run"), *told, "mine.toml")
+
+
+def test_files_that_are_none(tmp_path):
+    assert_one_line(sweep("--config", str(tmp_path / "missing.toml")), "no such file")
+    assert_one_line(sweep("--config", str(tmp_path)), "not a regular file")
+
+
+FLAGS = {
+    "unknown sweep": (["smok"], "unknown sweep 'smok'; did you mean 'smoke'?"),
+    "unknown flag": (["--hiden-size", "3"], "--hiden-size", "did you mean '--hidden-size'?"),
+    "unknown scheme": (["--init", "xavier_"], "did you mean 'xavier'?"),
+    "text for a number": (["--n-steps", "many"], "n_steps must be a whole number, got 'many'"),
+    "text for a truth value": (["--direct", "maybe"], "direct must be True or False, got 'maybe'"),
+    "an axis without a value": (["--hidden-size"], "--hidden-size", "expected at least one argument"),
+    "NaN": (["--learning-rate", "nan"], "learning_rate must be a positive number"),
+    "no seeds": (["--seeds", "0"], "seeds must be at least 1, got 0"),
+    "no workers": (["--workers", "0"], "--workers must be at least 1, got 0"),
+    "half a worker": (["--workers", "1.5"], "--workers", "'1.5'"),
+    "two sweeps": (["smoke", "--config", "x.toml"], "either a sweep's name or --config", "'smoke'", "'x.toml'"),
+    "the default and a file": (["default", "--config", "x.toml"], "either a sweep's name or --config"),
+    "a list and a sweep": (["smoke", "--list"], "--list", "leave out a sweep's name"),
+    "a list and an axis": (["--list", "--hidden-size", "3"], "--list", "leave out --hidden-size"),
+    "more evaluations than steps": (["--n-evaluations", "7", "--n-steps", "6"], "n_evaluations 7 exceeds n_steps 6"),
+    "nothing hidden": (["--hidden-size", "0"], "hidden_size 0", "direct"),
+    "slice 0": (["--shard", "0/4"], "'0/4' is no slice", "3/64"),
+    "slice 5 of 4": (["--shard", "5/4"], "'5/4' is no slice"),
+    "no slice": (["--shard", "a"], "'a' is no slice"),
+    "an address without Ray": (["--address", "x:1"], "--address is for --executor ray"),
+    "slices on Ray": (["--executor", "ray", "--shard", "1/2"], "--shard and --executor ray"),
+    "unknown executor": (["--executor", "dask"], "--executor", "'dask'"),
+    "10^9 cells": (["--seeds", "1000000000"], "runs in the grid"),
+    "a data name": (["--data", "ssa2019"], "ssa2019: no such file", "ssa2018"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FLAGS.values(), ids=FLAGS.keys())
+def test_flags(case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    flags, *told = case
+    assert_one_line(sweep(*flags), *told)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("flags", [["--hidden-size", "x"], ["smok"], ["smoke", "--dry-run"], ["--list"]])
+def test_jax_is_not_imported(flags, tmp_path):
+    script = f"import sys; from experiments.sweep import main; main({flags}); sys.exit('jax' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, cwd=Path(__file__).parents[1])
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,81 @@
+"""Folders that can't serve, through the command line: one line with the remedy, and nothing else changed."""
+
+import errno
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from experiments.store import Store, atomic
+from tests.cli import assert_one_line, sweep
+from tests.processes import PATIENCE_SECONDS, started
+
+FAST = ("smoke", "--hidden-size", "8", "--n-steps", "20", "--seeds", "1")
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs /proc")
+def test_folders_that_cannot_be_made():
+    assert_one_line(sweep(*FAST, "--out", "/proc/x"), "/proc/x: cannot be created there; choose another folder")
+    assert_one_line(sweep(*FAST, "--out", "/dev/null"), "/dev/null is a file, not a folder")
+    assert_one_line(sweep(*FAST, "--out", "/dev/null/x"), "/dev/null/x is a file where a folder should be")
+
+
+def test_a_broken_link_and_a_link_to_a_folder(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
+    assert_one_line(sweep(*FAST, "--out", str(tmp_path / "link")), "is a link to", "create it or remove the link")
+    (tmp_path / "elsewhere").mkdir()
+    assert sweep(*FAST, "--out", str(tmp_path / "link")).code == 0
+    assert Store(tmp_path / "elsewhere").run_ids() == Store(tmp_path / "link").run_ids() != set()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_disk_that_refuses(tmp_path, monkeypatch, code):
+    told = ("cannot be written", "no space left")
+
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(atomic, "_write_through", refuse)
+    assert_one_line(sweep(*FAST, "--out", str(tmp_path / "out")), str(tmp_path / "out"), told[code == errno.ENOSPC])
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="mounting needs the superuser")
+def test_a_disk_that_fills_up_while_workers_train(tmp_path):
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", tmp_path], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"mount: {mounted.stderr.decode().strip()}")
+    try:
+        flags = (*FAST, "--hidden-size", "2000", "--out", str(tmp_path / "out"))
+        with started("-m", "experiments.sweep", *flags) as process:
+            output, errors = process.communicate(timeout=PATIENCE_SECONDS)
+        assert (process.returncode, output) == (2, "")
+        assert "no space left; free some" in errors
+        assert "Traceback" not in errors
+        assert Store(tmp_path / "out").run_ids() == set()
+    finally:
+        subprocess.run(["umount", "-l", tmp_path], check=True)
+
+
+def test_a_folder_in_use_is_refused(tmp_path):
+    with Store(tmp_path).lock():
+        assert_one_line(sweep(*FAST, "--out", str(tmp_path)), "is in use by another sweep", "choose another folder")
+
+
+def test_failed_runs_are_told_kept_and_tried_again(tmp_path, monkeypatch):
+    def fail(cohorts, job, cores, stopping):
+        yield from (sweep_module.Progress(cohort, failure="out of luck; tried 5 times") for cohort in cohorts)
+
+    from experiments import ledger as sweep_module
+    from experiments import sweep as command
+
+    with monkeypatch.context() as patched:
+        patched.setattr(command, "_executor", lambda options: fail)
+        said = sweep(*FAST, "--out", str(tmp_path))
+    assert said.code == 1
+    assert "1 of 1 runs failed: out of luck; tried 5 times (1 run)" in said.errors
+    assert "1 of 1 runs failed: out of luck" in (tmp_path / "tables" / "summary.md").read_text()
+    said = sweep(*FAST, "--out", str(tmp_path))
+    assert (said.code, said.errors) == (0, "")
+    assert "failed" not in (tmp_path / "tables" / "summary.md").read_text()
