@@ -49,9 +49,9 @@ def draw_samples(
 
 
 def keep_samples(store: Store, rows: Sequence[Row], material: Material) -> None:
-    """Have samples of these runs in the store's folder; those that are there already stay."""
+    """Have samples of those of these runs that keep weights in the store's folder; what is there already stays."""
     kept = read_samples(store.root)
-    missing = [row for row in rows if row["run_id"] not in kept]
+    missing = [row for row in rows if row["run_id"] not in kept and row["weights_sha256"] is not None]
     if missing:
         drawn = {row["run_id"]: draw_samples(store, row, material) for row in missing}
         write_samples(store.root, [*kept.values(), *drawn.values()])

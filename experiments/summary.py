@@ -6,18 +6,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.analysis import Cell, Estimate, Row, Study, estimate, make_study, paired_difference
+from experiments.effects import best_run
 from experiments.failures import describe_failures, read_failures
 from experiments.figures import write_figures
 from experiments.material import Material
 from experiments.record import DIVERGED
+from experiments.report.build import write_report
 from experiments.request import Request, read_request
+from experiments.samples import keep_samples
 from experiments.store import Store
 from experiments.store.atomic import make_folder, replace_file
 from experiments.tables import code, csv_text, inert, markdown_table
 from experiments.winner import HeldOut, evaluate_winner
-from mlp_lm.yardstick import YardstickRow, yardstick
+from experiments.yardsticks import load_yardsticks
+from mlp_lm.yardstick import YardstickRow
 
-MAX_YARDSTICK = 7  # Context tokens of the longest count model.
 SHOWN_CELLS = 40  # In Markdown; the CSV has all.
 
 
@@ -35,13 +38,17 @@ class Summary:
 
 
 def write_summary(store: Store, material: Material) -> str:
-    """Write `tables/` and `figures/` of a sweep's folder from its shards; returns the table as Markdown."""
+    """Write `tables/`, `figures/` and the report of a sweep's folder from its shards; returns the table as Markdown."""
     summary = summarise(store, material)
     text = as_markdown(summary)
     make_folder(store.root / "tables")
     replace_file(store.root / "tables" / "summary.csv", csv_text(list(_csv_rows(summary))).encode())
     replace_file(store.root / "tables" / "summary.md", text.encode())
     write_figures(store, summary.studies, material.vocabulary)
+    best = [best_run(study.best) for study in summary.studies]
+    keep_samples(store, [row for row in best if row is not None], material)
+    if summary.rows:
+        write_report(store.root)
     return text
 
 
@@ -55,23 +62,15 @@ def summarise(store: Store, material: Material) -> Summary:
         for name, run_ids in request.studies.items()
         if by_id.keys() & set(run_ids)
     )
-    longest = max((row["block_size"] for row in rows), default=1)
     return Summary(
         request,
         rows,
         studies,
-        yardsticks(material, longest),
+        list(load_yardsticks(store.root, request, material).rows),
         len(material.vocabulary),
         _winner(store, studies, material),
         read_failures(store.root, request.run_ids - by_id.keys()),
     )
-
-
-def yardsticks(material: Material, block_size: int) -> list[YardstickRow]:
-    """Count models with up to as many context tokens as the runs have, and the floor of each context length."""
-    length = min(block_size, MAX_YARDSTICK)
-    train, dev = (material.windows(part, length) for part in ("train", "dev"))
-    return yardstick((train.contexts, train.targets), (dev.contexts, dev.targets), len(material.vocabulary), length)
 
 
 def as_markdown(summary: Summary) -> str:

@@ -1,0 +1,254 @@
+"""The page of a sweep's folder, from its shards and the small files beside them. No JAX, and seconds only."""
+
+import csv
+import json
+import math
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import plotly.offline
+from markupsafe import Markup
+
+from experiments.analysis import Estimate, Study, estimate, make_study, paired_difference
+from experiments.effects import best_run
+from experiments.finished import Finished, open_finished
+from experiments.importance import FEWEST_SEEDS, Importance, importance
+from experiments.palette import SCHEME_COLOURS
+from experiments.report.fitting import EXPLANATION
+from experiments.report.run_data import (
+    ordered_runs,
+    run_columns,
+    run_curves,
+    run_diagnostics,
+    run_embeddings,
+    run_samples,
+)
+from experiments.report.study_data import study_data
+from experiments.report.words import answer, facts, winning_study
+from experiments.samples import Samples, read_samples
+from experiments.store.atomic import replace_file
+from experiments.winner import FILE_NAME as TEST_FILE
+from experiments.winner import HeldOut, read_winner
+from experiments.yardsticks import Yardsticks, load_yardsticks
+
+FILE_NAME = "report.html"
+SCRIPTS = ("dom.js", "theme.js", "table.js", "parallel.js", "charts.js", "embedding.js", "detail.js", "main.js")
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a page is made of."""
+
+    finished: Finished
+    studies: tuple[Study, ...]
+    yardsticks: Yardsticks
+    samples: dict[str, Samples]
+    held_out: HeldOut | None
+    ensembles: list[dict[str, str]]
+
+
+def write_report(folder: Path) -> Path:
+    """Write `report.html` into a sweep's folder.
+
+    Raises:
+        ValueError: not a sweep's folder, or one without a run.
+    """
+    path = folder / FILE_NAME
+    replace_file(path, render(read_report(folder)).encode())
+    return path
+
+
+def read_report(folder: Path) -> Report:
+    """Everything that a sweep's folder has to tell.
+
+    Raises:
+        ValueError: not a sweep's folder, or one without a run.
+    """
+    finished = open_finished(folder)
+    by_id = {row["run_id"]: row for row in finished.rows}
+    if not by_id:
+        raise ValueError(f"{folder} has no finished run yet: run its sweep first")
+    listed = {name: [by_id[i] for i in run_ids if i in by_id] for name, run_ids in finished.request.studies.items()}
+    return Report(
+        finished,
+        tuple(make_study(name, rows) for name, rows in listed.items() if rows),
+        load_yardsticks(folder, finished.request),
+        read_samples(folder),
+        read_winner(folder / TEST_FILE),
+        _read_ensembles(folder / "tables" / "ensembles.csv"),
+    )
+
+
+def render(report: Report) -> str:
+    """The page as HTML."""
+    # Every value that is not Markup is escaped.
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    environment.filters |= {"loss": loss, "interval": interval, "percent": percent, "words": axis_words}
+    return environment.from_string(_asset("report.html")).render(
+        request=report.finished.request,
+        answer=answer(report.studies, report.yardsticks, report.held_out),
+        facts=facts(report.finished),
+        studies=[_study_view(study) for study in report.studies],
+        counts=_yardstick_view(report.yardsticks),
+        ensembles=report.ensembles,
+        samples=_sample_view(report),
+        explanation=EXPLANATION,
+        style=Markup(_asset("report.css")),
+        plotly=Markup(plotly.offline.get_plotlyjs()),
+        script=Markup("\n".join(map(_asset, SCRIPTS))),
+        data=embedded_json(page_data(report)),
+    )
+
+
+def page_data(report: Report) -> dict[str, Any]:
+    """What the page's script draws from."""
+    rows = ordered_runs(report.studies)
+    places = {row["run_id"]: place for place, row in enumerate(rows)}
+    tokens = report.yardsticks.tokens
+    best = winning_study(report.studies)
+    row = best_run(best.best) if best else None
+    return {
+        "tokens": list(tokens),
+        "runs": run_columns(rows),
+        "curves": run_curves(rows),
+        "diagnostics": run_diagnostics(rows),
+        "embeddings": run_embeddings(report.finished.store, rows, len(tokens)),
+        "samples": run_samples(rows, report.samples),
+        "studies": [study_data(study, places) for study in report.studies],
+        "yardsticks": _ranked_yardsticks(report),
+        "best": places[row["run_id"]] if row else 0,
+        "n_runs": len(report.finished.rows),
+    }
+
+
+def embedded_json(value: Any) -> Markup:
+    """JSON for a script element: no `<`, so nothing in it can end the element or begin another."""
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    escapes = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
+    for character, escape in escapes.items():
+        text = text.replace(character, escape)
+    # Lone surrogates cannot be encoded; JSON can say them.
+    return Markup(text.encode("utf-8", "backslashreplace").decode())
+
+
+def _ranked_yardsticks(report: Report) -> list[dict[str, Any]]:
+    rows = report.yardsticks.rows
+    best = {
+        family: min((r for r in rows if r.family == family), key=lambda r: r.dev_loss) for family in _families(rows)
+    }
+    told = [
+        {"name": f"{row.context_length + 1}-gram, {family}", "dev": row.dev_loss, "train": None}
+        for family, row in best.items()
+        if math.isfinite(row.dev_loss)
+    ]
+    floors = {row.context_length: row.floor for row in rows}
+    lengths = sorted({row["block_size"] for row in report.finished.rows} & floors.keys())
+    told += [
+        {"name": f"floor at {k} context tokens: no model has a lower train loss", "dev": None, "train": floors[k]}
+        for k in lengths
+    ]
+    uniform = math.log(len(report.yardsticks.tokens))
+    return [*told, {"name": "uniform: log of the vocabulary", "dev": uniform, "train": uniform}]
+
+
+def _families(rows) -> list[str]:
+    return list(dict.fromkeys(row.family for row in rows))
+
+
+def _yardstick_view(yardsticks: Yardsticks) -> dict[str, Any]:
+    rows = yardsticks.rows
+    lengths = sorted({row.context_length for row in rows})
+    by_place = {(row.family, row.context_length): row for row in rows}
+    return {
+        "lengths": lengths,
+        "best": yardsticks.best,
+        "families": [(family, [by_place[family, k] for k in lengths]) for family in _families(rows)],
+        "floors": [by_place[rows[0].family, k].floor for k in lengths],
+        "uniform": math.log(len(yardsticks.tokens)),
+    }
+
+
+def _study_view(study: Study) -> dict[str, Any]:
+    found = importance(study)
+    return {
+        "name": study.name,
+        "axes": study.axes,
+        "n_cells": len(study.cells),
+        "importance": found if isinstance(found, Importance) else None,
+        "no_importance": found if isinstance(found, str) else "",
+        "few_seeds": isinstance(found, Importance) and found.n_seeds < FEWEST_SEEDS,
+        "schemes": _scheme_view(study) if "init" in study.axes else [],
+    }
+
+
+def _scheme_view(study: Study) -> list[dict[str, Any]]:
+    """One line a configuration: how it begins and how it ends."""
+    return [
+        {
+            "label": study.label(cell),
+            "colour": SCHEME_COLOURS[cell.settings["init"]],
+            "initial": cell.estimate("initial_loss"),
+            "early": estimate(row["history_dev_loss"][1] for row in cell.finished if row["history_dev_loss"][1]),
+            "final": cell.estimate("dev_loss"),
+            "to_best": None if cell is study.best else paired_difference(cell, study.best),
+            "saturated": _saturated(cell.finished),
+            "n_diverged": cell.n_diverged,
+        }
+        for cell in study.cells[:60]
+    ]
+
+
+def _saturated(rows) -> tuple[float, float] | None:
+    """Share of saturated units of the first layer at step 0 and at the end, where diagnostics were recorded."""
+    found = [row["history_saturated_share"] for row in rows if row.get("history_saturated_share")]
+    if not found:
+        return None
+    first, last = ([history[i][0] or 0.0 for history in found] for i in (0, -1))
+    return sum(first) / len(first), sum(last) / len(last)
+
+
+def _sample_view(report: Report) -> list[dict[str, Any]]:
+    rows = {row["run_id"]: row for row in report.finished.rows}
+    told = []
+    for study in report.studies:
+        row = best_run(study.best)
+        if row is not None and row["run_id"] in report.samples and row["run_id"] in rows:
+            told.append({"study": study.name, "label": study.label(study.best), "one": report.samples[row["run_id"]]})
+    return told
+
+
+def loss(value: float | None) -> str:
+    """Four digits, as everywhere."""
+    return "–" if value is None else f"{value:.4f}" if math.isfinite(value) else "infinite"
+
+
+def interval(value: Estimate | None) -> str:
+    """Mean ± half the interval."""
+    return "–" if value is None else str(value)
+
+
+def percent(value: float) -> str:
+    """A share in per cent; a rounding error below zero is zero."""
+    return f"{max(100 * value, 0.0):.1f} %"
+
+
+def axis_words(axes) -> str:
+    """The names of axes that act together."""
+    return " × ".join(axes)
+
+
+def _read_ensembles(path: Path) -> list[dict[str, str]]:
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            return list(csv.DictReader(file))
+    except (OSError, ValueError):
+        return []
+
+
+def _asset(name: str) -> str:
+    return resources.files("experiments.report").joinpath("page", name).read_text("utf-8")

@@ -1,0 +1,96 @@
+"""A sweep's answer in a sentence, and the facts of its head."""
+
+from collections.abc import Iterator, Sequence
+
+from experiments.analysis import Cell, Estimate, Study, estimate, paired_difference
+from experiments.failures import describe_failures, read_failures
+from experiments.finished import Finished
+from experiments.progress import format_seconds
+from experiments.record import DIVERGED
+from experiments.winner import HeldOut
+from experiments.yardsticks import Yardsticks
+
+
+def winning_study(studies: Sequence[Study]) -> Study | None:
+    """The study whose best configuration has the lowest dev loss."""
+    candidates = [study for study in studies if study.cells and study.best.finished]
+    return min(candidates, key=lambda study: study.best.estimate("dev_loss").mean, default=None)
+
+
+def answer(studies: Sequence[Study], yardsticks: Yardsticks, held_out: HeldOut | None) -> str:
+    """One sentence: what is best, by how much, and how it stands against counting."""
+    study = winning_study(studies)
+    if study is None:
+        return "No run has finished without diverging, so there is no answer yet."
+    parts = [_best(study), *_lead(study), _against_counting(study.best, yardsticks), *_tested(study.best, held_out)]
+    return "; ".join(parts) + "."
+
+
+def _best(study: Study) -> str:
+    cells = sum(bool(cell.finished) for cell in study.cells)
+    which = f"Of {cells} configurations in “{study.name}”, {study.label(study.best)} has the lowest dev loss"
+    lowest = which if cells > 1 else f"In “{study.name}”, {study.label(study.best)} has this dev loss"
+    reached = study.best.estimate("dev_loss")
+    if reached.n == 1:
+        return f"{lowest}: {reached.mean:.4f} nats per token (one seed, so no interval)"
+    return f"{lowest}: {reached.mean:.4f} nats per token (95 % interval {span(reached)}, {reached.n} seeds)"
+
+
+def _lead(study: Study) -> Iterator[str]:
+    others = [cell for cell in study.cells[1:] if cell.finished]
+    if not others:
+        return
+    close = [cell for cell in others if not paired_difference(cell, study.best).low > 0]
+    lead = paired_difference(others[0], study.best)
+    if close and lead.n > 1:
+        yield f"{_count(len(close), 'other')} cannot be told from it (intervals of paired differences hold zero)"
+    elif lead.n > 1:
+        yield f"its lead over the next, paired by seed, is {lead.mean:.4f} ({span(lead)})"
+    elif lead.n == 1:
+        yield f"its lead over the next is {lead.mean:.4f} with one seed, which tells little"
+
+
+def _against_counting(cell: Cell, yardsticks: Yardsticks) -> str:
+    count = yardsticks.best
+    difference = cell.estimate("dev_loss").mean - count.dev_loss
+    word = "worse" if difference > 0 else "better"
+    name = f"{count.context_length + 1}-gram {count.family}"
+    return f"it is {abs(difference):.4f} {word} than the best count model ({name}, {count.dev_loss:.4f})"
+
+
+def _tested(cell: Cell, held_out: HeldOut | None) -> Iterator[str]:
+    if held_out is not None and held_out.run_ids == [row["run_id"] for row in cell.finished]:
+        tested = estimate(held_out.losses)
+        yield f"on the test words it has {tested.mean:.4f}" + (f" ({span(tested)})" if tested.n > 1 else "")
+
+
+def span(value: Estimate) -> str:
+    """`2.1805 to 2.1990`."""
+    return f"{value.low:.4f} to {value.high:.4f}"
+
+
+def facts(finished: Finished) -> list[tuple[str, str]]:
+    """What was run, on what, when it can be had again."""
+    rows, request = finished.rows, finished.request
+    n_diverged = sum(row["status"] == DIVERGED for row in rows)
+    model_steps = sum(row["n_steps"] for row in rows)
+    missing = request.run_ids - {row["run_id"] for row in rows}
+    failed = describe_failures(read_failures(finished.store.root, missing), len(request.run_ids))
+    seconds = sum(row["wall_seconds"] for row in rows)
+    return [
+        ("Runs", f"{len(rows):,} of {len(request.run_ids):,} done, {n_diverged:,} of them diverged"),
+        *([("Failed", failed)] if failed else []),
+        ("Training", f"{model_steps / 1e6:,.2f} million model-steps, {format_seconds(seconds)} of device time"),
+        ("Machine", "; ".join(sorted({row["device"] for row in rows})) or "none yet"),
+        ("Commit", "; ".join(sorted({_commit(row) for row in rows})) or "none yet"),
+        ("Versions", "; ".join(sorted({row["versions"] for row in rows})) or "none yet"),
+        ("Data", f"{request.data}, sha256 {request.data_hash}"),
+    ]
+
+
+def _commit(row: dict) -> str:
+    return f"{(row['commit'] or 'unknown')[:12]}{', changed since' if row['dirty'] else ''}"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
