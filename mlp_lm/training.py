@@ -4,6 +4,7 @@ A run is a pure function of its own specification. Its draws are keyed by (seed,
 stands, and a compiled program always holds the same number of runs: on a CPU a run's bits do not depend on its company.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, no_type_check
@@ -27,9 +28,11 @@ from mlp_lm.model import Architecture, Params
 from mlp_lm.padding import pad_params, unpad_params
 from mlp_lm.schedules import PLATEAU, SCHEDULES, plateau
 
-DRAWN_STEPS = 100  # Minibatches drawn at once; no number depends on it.
+DRAWN_STEPS = 500  # Minibatches drawn at once; no number depends on it.
 DIVERGED_LOSS = 1000.0  # Nats per token: no initialisation starts near it, and no run comes back from it.
 NOT_DIVERGED = -1
+
+LossAndGrad = Callable[[Params], tuple[Float[Array, ""], Params]]
 
 WEIGHTS, MINIBATCH = 0, 1  # Purposes of a run's random draws.
 
@@ -117,7 +120,10 @@ def draw_weights(seed: int, scheme: Scheme, architecture: Architecture, wide: Ar
 
 
 def draw_minibatches(
-    seed: UInt32[Array, ""] | np.uint32, steps: Int[Array, " steps"], batch_size: int, n_windows: int
+    seed: UInt32[Array, ""] | np.uint32,
+    steps: Int[Array, " steps"],
+    batch_size: int,
+    n_windows: int | Int[Array, ""],
 ) -> Int[Array, "steps batch"]:
     """The windows of each step's minibatch, with replacement; the first 32 of a batch of 128 are the batch of 32."""
     key = purpose_key(seed, MINIBATCH)
@@ -147,7 +153,12 @@ def init_state(params: Params, run: Run, program: Program) -> TrainState:
 
 
 def train_step(
-    state: TrainState, step: Int[Array, ""], rate: Float[Array, ""], run: Run, program: Program, loss_and_grad
+    state: TrainState,
+    step: Int[Array, ""],
+    rate: Float[Array, ""],
+    run: Run,
+    program: Program,
+    loss_and_grad: LossAndGrad,
 ) -> TrainState:
     """One update. `loss_and_grad(params)` is the mean loss of the step's examples and its gradient."""
     loss, grads = loss_and_grad(state.params)
@@ -166,40 +177,29 @@ def advance(
     state: TrainState,
     run: Run,
     data: TrainingData,
-    start: Int[Array, ""],
-    stop: Int[Array, ""],
-    n_steps: Int[Array, ""],
+    indices: Int[Array, "steps batch"],
+    start: Int[Array, ""] | int,
+    stop: Int[Array, ""] | int,
+    n_steps: Int[Array, ""] | int,
     program: Program,
 ) -> TrainState:
-    """Steps `start` to `stop - 1` of a run of `n_steps`; cutting a run into such segments changes nothing."""
-    schedule = SCHEDULES[program.schedule]
+    """Steps `start` to `stop - 1` of a run of `n_steps`; row j of `indices` is the minibatch of step `start + j`."""
+    steps = start + jnp.arange(len(indices))
+    rates = run.learning_rate * state.plateau.scale * SCHEDULES[program.schedule](steps, n_steps)
+    laid_out = arrange_all if program.arranged else lambda state: state
 
-    def drawn_steps(i, state):
-        steps = start + i * DRAWN_STEPS + jnp.arange(DRAWN_STEPS)
-        rates = run.learning_rate * state.plateau.scale * schedule(steps, n_steps)
-        batches = step_losses(run, data, steps, program)
+    def step(j, state):
+        return train_step(state, steps[j], rates[j], run, program, step_loss(data, indices[j], program))
 
-        def step(j, state):
-            return train_step(state, steps[j], rates[j], run, program, batches(j))
-
-        laid_out = arrange_all if program.arranged else lambda state: state
-        return laid_out(jax.lax.fori_loop(0, jnp.minimum(DRAWN_STEPS, stop - steps[0]), step, laid_out(state)))
-
-    return jax.lax.fori_loop(0, (stop - start + DRAWN_STEPS - 1) // DRAWN_STEPS, drawn_steps, state)
+    return laid_out(jax.lax.fori_loop(0, stop - start, step, laid_out(state)))
 
 
-def step_losses(run: Run, data: TrainingData, steps: Int[Array, " steps"], program: Program):
-    """A function from a step's place in `steps` to its `loss_and_grad(params)`."""
+def step_loss(data: TrainingData, indices: Int[Array, " batch"], program: Program) -> LossAndGrad:
+    """A step's `loss_and_grad(params)`."""
     if program.batch_size == 0:
-        return lambda j: partial(full_batch_loss_and_grad, examples=data.examples)
-    indices = draw_minibatches(run.seed, steps, program.batch_size, len(data.targets))
-
+        return partial(full_batch_loss_and_grad, examples=data.examples)
     loss_and_grad = arranged_loss_and_grad if program.arranged else minibatch_loss_and_grad
-
-    def at(j):
-        return lambda params: loss_and_grad(params, data.contexts[indices[j]], data.targets[indices[j]])
-
-    return at
+    return lambda params: loss_and_grad(params, data.contexts[indices], data.targets[indices])
 
 
 def evaluate(state: TrainState, data: TrainingData, program: Program) -> tuple[TrainState, Evaluation]:
@@ -219,19 +219,41 @@ def init_block(params: Params, runs: Run, program: Program) -> TrainState:
     return jax.vmap(partial(init_state, program=program))(params, runs)
 
 
-@partial(jax.jit, static_argnames="program")
 def advance_block(
+    states: TrainState, runs: Run, data: TrainingData, start: int, stop: int, n_steps: int, program: Program
+) -> TrainState:
+    """`advance` of a block of runs, stacked along a leading axis; cutting it into several calls changes nothing."""
+    for first in range(start, stop, DRAWN_STEPS):
+        # Drawn by a program of its own, which serves every architecture: the generator is slow to compile.
+        indices = draw_block(runs.seed, first, program.batch_size, len(data.targets))
+        last = min(first + DRAWN_STEPS, stop)
+        states = advance_drawn_block(states, runs, data, indices, first, last, n_steps, program)
+    return states
+
+
+@partial(jax.jit, static_argnames="batch_size")
+def draw_block(
+    seeds: UInt32[Array, " run"], start: Int[Array, ""] | int, batch_size: int, n_windows: Int[Array, ""] | int
+) -> Int[Array, "run steps batch"]:
+    """The minibatches of a block's next steps."""
+    steps = start + jnp.arange(DRAWN_STEPS)
+    return jax.vmap(draw_minibatches, in_axes=(0, None, None, None))(seeds, steps, batch_size, n_windows)
+
+
+@partial(jax.jit, static_argnames="program")
+def advance_drawn_block(
     states: TrainState,
     runs: Run,
     data: TrainingData,
-    start: Int[Array, ""],
-    stop: Int[Array, ""],
-    n_steps: Int[Array, ""],
+    indices: Int[Array, "run steps batch"],
+    start: Int[Array, ""] | int,
+    stop: Int[Array, ""] | int,
+    n_steps: Int[Array, ""] | int,
     program: Program,
 ) -> TrainState:
-    """`advance` of a block of runs, stacked along a leading axis."""
-    mapped = jax.vmap(partial(advance, program=program), in_axes=(0, 0, None, None, None, None))
-    return mapped(states, runs, data, start, stop, n_steps)
+    """`advance` of a block of runs on minibatches drawn before."""
+    mapped = jax.vmap(partial(advance, program=program), in_axes=(0, 0, None, 0, None, None, None))
+    return mapped(states, runs, data, indices, start, stop, n_steps)
 
 
 @partial(jax.jit, static_argnames="program")

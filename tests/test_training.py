@@ -20,6 +20,8 @@ from mlp_lm.training import (
     DIVERGED_LOSS,
     Program,
     advance_block,
+    advance_drawn_block,
+    draw_block,
     draw_minibatches,
     draw_weights,
     evaluate_block,
@@ -244,10 +246,11 @@ def test_a_program_is_compiled_once(data):
     program = replace(VARIANTS["plain"], architecture=replace(SMALL, hidden_size=11))
     states, runs = start(program, [0, 1, 2, 3])
     chex.clear_trace_counter()
-    advance = jax.jit(chex.assert_max_traces(advance_block.__wrapped__, n=1), static_argnames="program")
+    advance = jax.jit(chex.assert_max_traces(advance_drawn_block.__wrapped__, n=1), static_argnames="program")
     for step in range(3):
         states, _ = evaluate_block(states, data, program)
-        states = advance(states, runs, data, step, step + 1, 3, program=program)
+        indices = draw_block(runs.seed, step, program.batch_size, len(data.targets))
+        states = advance(states, runs, data, indices, step, step + 1, 3, program=program)
 
 
 def test_one_batch_is_overfitted_to_its_entropy_floor(data):
