@@ -45,9 +45,10 @@ def arranged_loss_and_grad(
 
     Backpropagation by hand, with logits `[vocab, batch]`: about 1.3 times as fast on a CPU as what JAX derives.
     """
-    weight, output = params.hidden[0].weight, params.output.weight
+    weight, bias, output = params.hidden[0].weight, params.hidden[0].bias, params.output.weight
+    assert bias is not None and params.output.bias is not None
     features = embed(params.embedding, contexts)
-    hidden = jnp.tanh(features @ weight + params.hidden[0].bias[None, :])
+    hidden = jnp.tanh(features @ weight + bias[None, :])
     logits = output @ hidden.T + params.output.bias[:, None]
     if params.direct is not None:
         logits = logits + params.direct @ features.T

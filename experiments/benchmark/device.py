@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -43,9 +44,9 @@ def step_rows() -> Iterator[Row]:
         if not peers.has_torch():
             yield missing(what, f">= {target:g}", NO_TORCH)
             continue
-        eager = peers.lecture_loop(run, windows, vocab_size)
         n = _steps_for(run)
-        ratio = alternate(seconds(lambda eager=eager, n=n: eager(n), n), our_step(run, n))
+        eager = partial(peers.lecture_loop(run, windows, vocab_size), n)
+        ratio = alternate(seconds(eager, n), our_step(run, n))
         yield Row.of_ratio(what, ratio, at_least=target)
     what = f"torch.compile of a vmapped step over {N_MODELS} models / ours"
     if not peers.has_torch():

@@ -38,7 +38,7 @@ def lecture_loop(run: RunSpec, windows: Windows, vocab_size: int) -> Callable[[i
                 parameter.grad = None
             loss.backward()
             for parameter in parameters:
-                parameter.data += -RATE * parameter.grad
+                parameter.data += -RATE * parameter.grad  # type: ignore[operator]
             losses.append(loss.log10().item())
 
     return steps
