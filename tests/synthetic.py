@@ -1,16 +1,24 @@
 """Rows as a sweep would leave them, from a formula instead of training."""
 
 import itertools
+import json
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from experiments.record import DIVERGED, DONE
+from experiments.record import DIVERGED, DONE, SCHEMA
+from experiments.request import Request, write_request
 from experiments.spec import RunSpec
+from experiments.store import Store
+from experiments.yardsticks import Yardsticks
+from mlp_lm.yardstick import YardstickRow
 
 N_EVALUATIONS = 4
+STORE_COLUMNS = ("cohort_id", "weights_index", "weights_sha256")
 
 
 def synthetic_row(run: RunSpec, dev_loss: float, diverged: bool = False) -> dict[str, Any]:
@@ -41,3 +49,23 @@ def synthetic_rows(
             run = RunSpec(**settings, seed=seed, n_steps=100, n_evaluations=N_EVALUATIONS)
             rows.append(synthetic_row(run, loss(**settings) + float(noise * rng.standard_normal())))
     return rows
+
+
+def synthetic_folder(
+    folder: Path, studies: Mapping[str, list[dict[str, Any]]], tokens: Sequence[str] = (), title: str = "A title"
+) -> Path:
+    """A sweep's folder of these rows, each with an embedding of its own width for weights."""
+    tokens = tuple(tokens) or (".", *"abcdefghijklmnopqrstuvwxyz")
+    by_width: dict[int, dict[str, dict[str, Any]]] = defaultdict(dict)
+    for row in (row for rows in studies.values() for row in rows):
+        by_width[row["embedding_dim"]][row["run_id"]] = {k: v for k, v in row.items() if k not in STORE_COLUMNS}
+    for width, rows in by_width.items():
+        embeddings = np.random.default_rng(width).standard_normal((len(rows), len(tokens), width)).astype(np.float32)
+        cohort_id = f"{width:016x}"
+        Store(folder).write(cohort_id, list(rows.values()), {"embedding": embeddings}, SCHEMA)
+    listed = {name: [row["run_id"] for row in rows] for name, rows in studies.items()}
+    write_request(folder, Request("synthetic", title, "ssa2018", "d" * 64, "python -m experiments.sweep", listed))
+    counts = [YardstickRow(k, "absolute discount", 2.4 - 0.05 * k, 0.7, 27**k, 2.2 - 0.1 * k) for k in range(1, 8)]
+    kept = Yardsticks("d" * 64, tokens, tuple(counts))
+    (folder / "yardsticks.json").write_text(json.dumps(asdict(kept)), "utf-8")
+    return folder
