@@ -9,6 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from experiments.plan import COMPILE_SECONDS, Cohort, n_programs
 
 LINE_SECONDS = 30.0
+TRUSTED_SHARE = 0.1  # Of the work: from then on the pace so far tells the time left, not the plan.
 
 
 class Display:
@@ -65,7 +66,8 @@ class Display:
         share = self.cost_done / max(self.total_cost, 1e-9)
         by_plan = self.estimate * (1 - share)
         by_pace = elapsed * (1 - share) / max(share, 1e-9)
-        return (1 - share) * by_plan + share * by_pace  # Trust the pace the more of it there is.
+        trust = min(share / TRUSTED_SHARE, 1.0)
+        return (1 - trust) * by_plan + trust * by_pace
 
     def line(self) -> str:
         """The state in one line."""
