@@ -1,5 +1,6 @@
 """A sweep's figures, from its rows and weights, with matplotlib."""
 
+import itertools
 import math
 import textwrap
 import warnings
@@ -26,6 +27,7 @@ from mlp_lm.vocabulary import Vocabulary
 
 LINES = ("-", "--", ":", "-.")
 MAX_CURVES = 12
+MAX_STEM = 40  # Characters of four bytes at most; a file name has 255 bytes.
 MAX_FOREST = 40
 MAX_TOKENS = 100  # More letters than that cover one another.
 PANELS_A_ROW = 4
@@ -38,17 +40,23 @@ def write_figures(store: Store, studies: Sequence[Study], vocabulary: Vocabulary
     folder = store.root / "figures"
     make_folder(folder)
     with plt.rc_context(STYLE):
-        for study in studies:
+        for study, stem in zip(studies, file_stems([study.name for study in studies]), strict=True):
             for name, figure in draw_study(study):
-                _save(figure, folder / f"{file_stem(study.name)}_{name}.png")
+                _save(figure, folder / f"{stem}_{name}.png")
         row = _best_plane_run(studies)
         if row is not None and len(vocabulary) <= MAX_TOKENS:
             _save(draw_embedding(store.weights(row)["embedding"], row, vocabulary), folder / "embedding.png")
 
 
-def file_stem(name: str) -> str:
-    """A study's name as the beginning of a file name."""
-    return "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:80] or "study"
+def file_stems(names: Sequence[str]) -> list[str]:
+    """Beginnings of file names, one a study's name, that differ even where a file system ignores case."""
+    stems: list[str] = []
+    for name in names:
+        stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:MAX_STEM] or "study"
+        taken = {known.casefold() for known in stems}
+        numbered = itertools.chain([stem], (f"{stem}_{i}" for i in itertools.count(2)))
+        stems.append(next(candidate for candidate in numbered if candidate.casefold() not in taken))
+    return stems
 
 
 def draw_study(study: Study) -> Iterator[tuple[str, Figure]]:

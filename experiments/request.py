@@ -32,14 +32,19 @@ class Request:
 
 def make_request(sweep: SweepSpec, studies: dict[str, dict[str, RunSpec]], material: Material) -> Request:
     """The request that this process's command line makes."""
-    command = shlex.join(["python", "-m", "experiments.sweep", *sys.argv[1:]])
+    command = _encodable(shlex.join(["python", "-m", "experiments.sweep", *sys.argv[1:]]))
     listed = {study: list(runs) for study, runs in studies.items()}
-    return Request(sweep.name, sweep.title, sweep.data, material.corpus.sha256, command, listed)
+    return Request(_encodable(sweep.name), sweep.title, sweep.data, material.corpus.sha256, command, listed)
+
+
+def _encodable(text: str) -> str:
+    """Text in which bytes of a file name that are no UTF-8 are spelled out: no file could hold them otherwise."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def write_request(folder: Path, request: Request) -> None:
     """Save a request, in place of the last one."""
-    replace_file(folder / FILE_NAME, json.dumps(asdict(request), indent=1, ensure_ascii=False).encode())
+    replace_file(folder / FILE_NAME, json.dumps(asdict(request), indent=1).encode())
 
 
 def read_request(folder: Path) -> Request:

@@ -160,8 +160,8 @@ def _test(summary: Summary) -> Iterator[str]:
     if summary.winner:
         study, cell, held_out = summary.winner
         yield (
-            f"## Test\n\nThe configuration of the lowest dev loss ({study.name}: {study.label(cell)}) has a test loss "
-            f"of {estimate(held_out.losses)} over {len(held_out.losses)} seeds."
+            f"## Test\n\nThe configuration of the lowest dev loss ({inert(study.name)}: {study.label(cell)}) has a "
+            f"test loss of {estimate(held_out.losses)} over {len(held_out.losses)} seeds."
         )
 
 

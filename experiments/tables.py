@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+SURROGATES = range(0xD800, 0xE000)  # No file can hold them.
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")  # A spreadsheet would run such a text.
 
 
@@ -52,4 +53,6 @@ def inert(text: str) -> str:
 
 
 def _no_formula(value: Any) -> Any:
+    if isinstance(value, str):
+        value = "".join(printable(c) if c == "\r" or ord(c) in SURROGATES else c for c in value)
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value

@@ -130,6 +130,8 @@ def _read_file(path: Path) -> bytes:
 
 
 def _check_regular(path: Path) -> None:
+    if any(0xD800 <= ord(c) < 0xE000 for c in str(path)):  # Bytes that are no UTF-8; no result could name the file.
+        raise ValueError(f"{path}: a name that is not UTF-8; rename the file")
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError):  # Reading it will say what is wrong.

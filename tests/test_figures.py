@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from experiments.analysis import Study, make_study
-from experiments.figures import draw_embedding, draw_study, file_stem
+from experiments.figures import draw_embedding, draw_study, file_stems
 from experiments.palette import STYLE
 from mlp_lm.vocabulary import Vocabulary
 from tests.synthetic import synthetic_rows
@@ -88,7 +88,7 @@ def test_a_scheme_has_one_colour_in_all_figures_of_a_study():
 def test_any_name_can_be_drawn(name, tmp_path):
     rows = synthetic_rows({"hidden_size": (50, 100)}, 2, lambda hidden_size: 2.0 + 1 / hidden_size)
     for kind, figure in drawn(make_study(name, rows)).items():
-        path = tmp_path / f"{file_stem(name)}_{kind}.png"
+        path = tmp_path / f"{file_stems([name])[0]}_{kind}.png"
         figure.savefig(path)
         assert path.stat().st_size > 5_000
 
