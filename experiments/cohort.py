@@ -14,7 +14,7 @@ from experiments.devices import CPU_WIDTH, fit_block, share_out
 from experiments.hooks import Hooks, Stopped
 from experiments.material import load_material
 from experiments.plan import Cohort, block_width, padded_widths
-from experiments.record import SCHEMA, History, make_row, processor
+from experiments.record import SCHEMA, History, make_row, processor, tracks_embedding
 from experiments.spec import RunSpec
 from experiments.store import Checkpoint, Store
 from mlp_lm.diagnostics import diagnose_block, make_widths
@@ -184,6 +184,9 @@ def _evaluate(block: Block, examples: TrainingData, previous: int) -> None:
         history.note(block.step, evaluation.losses[i], mean, evaluation.diverged_step[i])
         if found:
             history.note_diagnostics({name: values[i] for name, values in found.items()})
+        if tracks_embedding(block.runs[i], block.program.architecture.vocab_size):
+            table = np.asarray(block.states.params.embedding[i])[:, : block.runs[i].embedding_dim]
+            history.embedding.append(table.ravel().tolist())
         history.wall_seconds += seconds / len(block.runs)
 
 

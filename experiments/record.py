@@ -14,6 +14,8 @@ import pyarrow as pa
 
 from experiments.spec import RunSpec
 
+MAX_TRACKED = 100  # Numbers of an embedding that is kept at every evaluation: 27 letters in up to three dimensions.
+
 DONE, DIVERGED = "done", "diverged"
 
 _SPEC_TYPES = {int: pa.int64(), float: pa.float64(), bool: pa.bool_(), str: pa.string()}
@@ -43,6 +45,7 @@ SCHEMA = pa.schema(
         ("history_dev_loss", _HISTORY),
         ("history_minibatch_loss", _HISTORY),
         *((f"history_{name}", pa.list_(_HISTORY)) for name in DIAGNOSTICS),
+        ("history_embedding", pa.list_(pa.list_(pa.float32()))),  # Row by row; see tracks_embedding.
         ("data", pa.string()),
         ("commit", pa.string()),
         ("dirty", pa.bool_()),
@@ -64,6 +67,7 @@ class History:
     diverged_step: int = -1
     wall_seconds: float = 0.0
     diagnostics: dict[str, list[list[float]]] = field(default_factory=dict)
+    embedding: list[list[float]] = field(default_factory=list)
 
     def note(self, step: int, losses: Sequence[float], minibatch_loss: float, diverged_step: int) -> None:
         """Add an evaluation; `losses` are those of the training, dev and unseen dev windows."""
@@ -100,10 +104,16 @@ def make_row(run: RunSpec, n_params: int, history: History, data: str, device: s
         "history_dev_loss": _numbers(history.dev_loss),
         "history_minibatch_loss": _numbers(history.minibatch_loss),
         **{f"history_{name}": [_numbers(values) for values in told] for name, told in history.diagnostics.items()},
+        "history_embedding": [_numbers(values) for values in history.embedding] or None,
         "data": data,
         **provenance(),
         "device": device,
     }
+
+
+def tracks_embedding(run: RunSpec, vocab_size: int) -> bool:
+    """Whether a run's row keeps its embedding at every evaluation: one seed, and tables small enough to look at."""
+    return run.seed == 0 and vocab_size * run.embedding_dim <= MAX_TRACKED
 
 
 def run_of(row: dict[str, Any]) -> RunSpec:
