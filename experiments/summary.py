@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.analysis import Cell, Estimate, Row, Study, estimate, make_study, paired_difference
+from experiments.effect_tables import effect_rows, importance_rows
 from experiments.effects import best_run
 from experiments.failures import describe_failures, read_failures
 from experiments.figures import write_figures
@@ -44,6 +45,8 @@ def write_summary(store: Store, material: Material) -> str:
     make_folder(store.root / "tables")
     replace_file(store.root / "tables" / "summary.csv", csv_text(list(_csv_rows(summary))).encode())
     replace_file(store.root / "tables" / "summary.md", text.encode())
+    for name, rows in (("importance", importance_rows), ("effects", effect_rows)):
+        replace_file(store.root / "tables" / f"{name}.csv", csv_text(list(rows(summary.studies))).encode())
     write_figures(store, summary.studies, material.vocabulary)
     best = [best_run(study.best) for study in summary.studies]
     keep_samples(store, [row for row in best if row is not None], material)

@@ -29,7 +29,11 @@ function ownSettings(run) {
 function runChoice(run) {
   const best = DATA.studies.map((study) => study.cells[0]).filter(Boolean);
   const options = best.flatMap((cell, i) => cell.runs.map((one) => element("option", { value: DATA.runs.id[one], selected: one === run }, `best of ${DATA.studies[i].name}, seed ${DATA.runs.seed[one]}`)));
-  const known = best.some((cell) => cell.runs.includes(run));
+  const tracked = DATA.runs.id.findIndex((_, one) => DATA.embeddings[one] && DATA.embeddings[one].steps.length > 1);
+  if (tracked >= 0 && !best.some((cell) => cell.runs.includes(tracked))) {
+    options.push(element("option", { value: DATA.runs.id[tracked], selected: tracked === run }, "with its embedding over training"));
+  }
+  const known = options.some((option) => option.value === DATA.runs.id[run]);
   const other = known ? [] : [element("option", { value: DATA.runs.id[run], selected: true }, `run ${DATA.runs.id[run]}`)];
   const choice = element("select", { onchange: () => { location.hash = `run-${choice.value}`; } }, ...other, ...options);
   return element("label", { class: "choice" }, "run ", choice, " (or choose a seed in a ranked table)");
