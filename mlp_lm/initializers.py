@@ -187,7 +187,7 @@ def scale_draws(draws: Params, scheme: Scheme, architecture: Architecture) -> Pa
 
     def dense(layer: Dense, scale: Scale, bias_scale: Scale) -> Dense:
         fan_in, fan_out = layer.weight.shape
-        weight = orthonormal(layer.weight) if scheme.orthogonal else layer.weight
+        weight = orthonormal(jnp.asarray(layer.weight)) if scheme.orthogonal else layer.weight
         bias = None if layer.bias is None else layer.bias * np.float32(bias_scale(fan_in, fan_out))
         return Dense(weight * np.float32(scale(fan_in, fan_out)), bias)
 

@@ -24,12 +24,11 @@ from mlp_lm.diagnostics import (
 )
 from mlp_lm.initializers import SCHEMES, with_gain
 from mlp_lm.model import NORM_EPSILON, Architecture, Dense, Params
-from mlp_lm.training import Program, advance, draw_minibatches, draw_weights, init_state, make_run
+from mlp_lm.padding import stack_runs, take_run
+from mlp_lm.training import Program, advance_block, draw_minibatches, draw_weights, init_block, make_run
 from tests.conftest import needs_lecture_list, training_data
 
 STEPS = 40
-INIT = jax.jit(init_state, static_argnums=2)
-ADVANCE = jax.jit(advance, static_argnums=6)
 DIAGNOSE = jax.jit(diagnose, static_argnums=6)
 VARIANTS = {
     "plain": {},
@@ -49,9 +48,14 @@ def trained(program, data, scheme="kaiming_tanh", wide=None, seed=5, momentum=0.
     params = draw_weights(seed, SCHEMES[scheme], program.architecture, wide)
     program = replace(program, architecture=wide) if wide else program
     run = make_run(seed, 0.1, momentum, 0.0)
-    state = INIT(params, run, program)
-    state = ADVANCE(state, run, data, 0, STEPS, 2 * STEPS, program)
-    return state, run, program
+    return train(params, run, data, STEPS, 2 * STEPS, program), run, program
+
+
+def train(params, run, data, stop, n_steps, program):
+    """The state of one run after `stop` of `n_steps` steps."""
+    runs = stack_runs([run])
+    states = advance_block(init_block(stack_runs([params]), runs, program), runs, data, 0, stop, n_steps, program)
+    return take_run(states, 0)
 
 
 def diagnosed(state, run, data, program, architecture, step=STEPS):
@@ -257,8 +261,7 @@ def test_the_lecture_deep_network(lecture_words):
     stds, shares = [], []
     for seed in range(4):
         run = make_run(seed, 0.1, 0.0, 0.0)
-        state = INIT(draw_weights(seed, scheme, program.architecture), run, program)
-        state = ADVANCE(state, run, data, 0, 1000, 1000, program)
+        state = train(draw_weights(seed, scheme, program.architecture), run, data, 1000, 1000, program)
         batch = np.asarray(draw_probe(np.uint32(run.seed), 32, len(data.targets)))
         h = naive_forward(state.params, np.asarray(data.contexts)[batch])[0][1]
         stds.append(h.std())

@@ -51,13 +51,11 @@ def draw_saturation_maps(by_scheme: Mapping[str, Snapshot]) -> Figure:
     for ax, (name, seen) in zip(axes, by_scheme.items(), strict=False):
         saturated = np.abs(seen.activations[0, 0]) > SATURATED
         ax.imshow(saturated, cmap="gray", vmin=0, vmax=1, aspect="auto", interpolation="nearest")
-        dead = int(saturated.all(axis=0).sum())
-        share = 100 * saturated.mean()
-        ax.set_title(f"{name}: {share:.1f} %, {dead} {'unit' if dead == 1 else 'units'} on every window", fontsize=8)
+        ax.set_title(f"{name}: {100 * saturated.mean():.1f} %", fontsize=8)
         ax.set_xlabel("hidden unit")
         ax.grid(False)
     _label(axes, "window")
-    figure.suptitle("Saturated activations (white) of a first minibatch of 32 windows", fontsize=10)
+    figure.suptitle("White: |tanh| > 0.99, for each window of a first minibatch and each hidden unit", fontsize=10)
     return figure
 
 
@@ -155,7 +153,7 @@ def _draw_histogram(ax: Axes, values: np.ndarray, limits: tuple[float, float], c
 
 def _draw_layers(ax: Axes, values: np.ndarray, limit: float) -> None:
     for layer, colour in enumerate(_sequence(values.shape[1])):
-        density, edges = np.histogram(values[:, layer].ravel(), BINS, (-limit, limit), density=True)
+        density, edges = np.histogram(values[:, layer].ravel(), BINS // 2, (-limit, limit), density=True)
         ax.plot((edges[:-1] + edges[1:]) / 2, density, color=colour, linewidth=1, label=f"{layer + 1}")
     ax.set_xlim(-limit, limit)
     ax.set_ylim(bottom=0)

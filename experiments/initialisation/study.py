@@ -118,7 +118,8 @@ def write_sweep_part(folder: Path, study: Studies, vocab_size: int) -> str:
 def _tables(study: Studies, vocab_size: int) -> Iterator[tuple[str, str, Table, dict[str, str]]]:
     uniform = f"log of the vocabulary is {math.log(vocab_size):.4f}"
     yield "schemes", f"Schemes ({uniform})", scheme_table(study.schemes, vocab_size), SCHEME_COLUMNS
-    if study.data_hash == MAKEMORE_SHA256:
+    at_full_length = study.schemes.cells[0].settings["n_steps"] == LECTURE.n_steps
+    if study.data_hash == MAKEMORE_SHA256 and at_full_length:
         yield "published", "The lecture's single runs beside ours", published_table(study.schemes), PUBLISHED_COLUMNS
     if study.rates:
         table = rate_table(study.rates, LECTURE.learning_rate)

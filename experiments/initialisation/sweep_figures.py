@@ -144,25 +144,26 @@ def _draw_over_steps(ax: Axes, cell: Cell, values: Callable[[dict[str, Any]], Se
 
 def _draw_forest(ax: Axes, told: dict[tuple[str, bool], Estimate], title: str) -> None:
     order = sorted(told, key=lambda scheme: told[scheme].mean, reverse=True)
+    # The few that are far off would flatten all others: they get a number at the edge.
+    shown = [told[scheme] for scheme in order[len(order) // 5 :]]
+    left, right = min(e.mean - _half(e) for e in shown), max(e.mean + _half(e) for e in shown)
+    margin = 0.08 * max(right - left, 0.01)
+    ax.set_xlim(left - margin, right + 3 * margin)
     for place, scheme in enumerate(order):
-        difference, style = told[scheme], scheme_style(*scheme)
-        half = (difference.high - difference.low) / 2
-        ax.errorbar(difference.mean, place, xerr=half if np.isfinite(half) else None, capsize=2, markersize=5, **style)
+        value = told[scheme]
+        if value.mean <= right:
+            ax.errorbar(value.mean, place, xerr=_half(value) or None, capsize=2, markersize=5, **scheme_style(*scheme))
+        else:
+            where = {"xy": (0.99, place), "xycoords": ("axes fraction", "data"), "ha": "right", "va": "center"}
+            ax.annotate(f"{value.mean:+.3f} →", fontsize=7, **where)
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set_yticks(range(len(order)), [scheme_label(*scheme) for scheme in order], fontsize=8)
-    means = sorted(d.mean for d in told.values())
-    ax.set_xlim(right=max(means[-3] * 1.3, 0.02) if len(means) > 4 else None)  # `zeros` would flatten all others.
-    for place, scheme in enumerate(order):
-        if told[scheme].mean > ax.get_xlim()[1]:
-            ax.annotate(
-                f"{told[scheme].mean:+.3f} →",
-                (0.98, place),
-                xycoords=("axes fraction", "data"),
-                ha="right",
-                va="center",
-                fontsize=7,
-            )
     ax.set(title=title, xlabel="difference (nats per token)")
+
+
+def _half(value: Estimate) -> float:
+    """Half an interval, 0 where a single seed gives none."""
+    return (value.high - value.low) / 2 if np.isfinite(value.low) else 0.0
 
 
 def _draw_rates(ax: Axes, scheme: tuple[str, bool], cells: Sequence[Cell]) -> None:

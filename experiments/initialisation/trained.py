@@ -1,6 +1,7 @@
 """The parts of the study that train for a few steps themselves: snapshots of minibatches, and the coordinate check."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import matplotlib
@@ -108,7 +109,7 @@ def _layer_rows(name: str, seen: list[Snapshot]) -> Table:
 
 
 def _seeds(base: RunSpec, n_seeds: int, **settings) -> list[RunSpec]:
-    return [RunSpec(**(vars(base) | settings | {"seed": seed})) for seed in range(n_seeds)]
+    return [RunSpec(**(asdict(base) | settings | {"seed": seed})) for seed in range(n_seeds)]
 
 
 def _save(folder: Path, drawn: Mapping) -> None:
