@@ -1,6 +1,7 @@
 """What is to be run: a run's specification, a sweep's expansion. No JAX: mistakes are found before it starts."""
 
 import difflib
+import functools
 import hashlib
 import itertools
 import json
@@ -94,10 +95,10 @@ class RunSpec:
         if self.seed >= 2**32:
             raise ValueError(f"seed must be below 2**32, got {self.seed}")
 
-    @property
+    @functools.cached_property
     def run_id(self) -> str:
         """A content hash. Fields at their default do not enter, so a new field leaves old runs what they were."""
-        told = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        told = {name: value for name, default in _DEFAULTS if (value := getattr(self, name)) != default}
         content = json.dumps([RESULTS_VERSION, told], sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()[:16]
 
@@ -108,6 +109,7 @@ class RunSpec:
 
 
 AXES = tuple(f.name for f in fields(RunSpec) if f.metadata)  # Everything but the seed and the data.
+_DEFAULTS = tuple((f.name, f.default) for f in fields(RunSpec))
 _TYPES: dict[str, Any] = {f.name: type(f.default) for f in fields(RunSpec)}
 
 
@@ -168,8 +170,8 @@ class SweepSpec:
             raise ValueError(f"{size:,} runs in the grid; a sweep has at most {MAX_RUNS:,}: give fewer values or seeds")
         studies: dict[str, dict[str, RunSpec]] = {}
         for grid in self.grids:
-            runs = (replace(run, data_hash=data_hash) for run in grid)
-            studies.setdefault(grid.study, {}).update({run.run_id: run for run in runs})
+            on_data = replace(grid, base=replace(grid.base, data_hash=data_hash))
+            studies.setdefault(grid.study, {}).update({run.run_id: run for run in on_data})
         return studies
 
 
