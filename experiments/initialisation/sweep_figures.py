@@ -7,6 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import blended_transform_factory
 
 from experiments.analysis import Cell, Estimate, Study, estimate, paired_difference
 from experiments.initialisation.tables import REFERENCE, Table, by_scheme
@@ -44,7 +45,7 @@ def draw_updates(study: Study) -> Figure:
     for (norm, name), row in zip(NORMS.items(), axes, strict=True):
         for i, (ax, matrix) in enumerate(zip(row, ("embedding", "hidden weights", "output weights"), strict=True)):
             for cell in (cell for cell in study.cells if cell.settings["batch_norm"] == norm):
-                _draw_over_steps(ax, cell, lambda row, i=i: _place(row["history_log10_update_to_weight"], i))
+                _draw_over_steps(ax, cell, _ratios_of(i))
             ax.axhline(-3, color="#D55E00", linestyle=":", linewidth=1.4)
             ax.set_title(f"{matrix}, {name}")
             ax.set_ylim(-6, 0.5)
@@ -154,11 +155,11 @@ def _draw_forest(ax: Axes, told: dict[tuple[str, bool], Estimate], title: str) -
         if value.mean <= right:
             ax.errorbar(value.mean, place, xerr=_half(value) or None, capsize=2, markersize=5, **scheme_style(*scheme))
         else:
-            where = {"xy": (0.99, place), "xycoords": ("axes fraction", "data"), "ha": "right", "va": "center"}
-            ax.annotate(f"{value.mean:+.3f} →", fontsize=7, **where)
+            edge = blended_transform_factory(ax.transAxes, ax.transData)
+            ax.text(0.99, place, f"{value.mean:+.3f} →", transform=edge, ha="right", va="center", fontsize=7)
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set_yticks(range(len(order)), [scheme_label(*scheme) for scheme in order], fontsize=8)
-    ax.set(title=title, xlabel="difference (nats per token)")
+    ax.set(title=title, xlabel="difference (nats per token)", ylim=(-0.7, len(order) - 0.3))
 
 
 def _half(value: Estimate) -> float:
@@ -183,8 +184,8 @@ def _layers(cell: Cell, name: str) -> list[Estimate]:
     return [estimate(values) for values in zip(*rows, strict=True)]
 
 
-def _place(values: Sequence[Sequence[float | None]], i: int) -> list[float | None]:
-    return [told[i] for told in values]
+def _ratios_of(matrix: int) -> Callable[[dict[str, Any]], Sequence[float | None]]:
+    return lambda row: [told[matrix] for told in row["history_log10_update_to_weight"]]
 
 
 def _differences(rates: Table) -> dict[tuple[str, bool], Estimate]:
