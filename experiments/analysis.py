@@ -3,6 +3,7 @@
 From rows alone, without JAX. Losses are in nats per token; intervals are 95 %.
 """
 
+import functools
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -82,9 +83,14 @@ def estimate(values: Iterable[float]) -> Estimate:
         return Estimate(math.nan, math.nan, math.nan, 0)
     if len(sample) == 1:
         return Estimate(float(sample[0]), -math.inf, math.inf, 1)
-    half = stats.sem(sample) * stats.t.ppf((1 + CONFIDENCE) / 2, len(sample) - 1)
+    half = sample.std(ddof=1) / math.sqrt(len(sample)) * _t_quantile(len(sample) - 1)
     mean = float(sample.mean())
     return Estimate(mean, mean - half, mean + half, len(sample))
+
+
+@functools.cache  # A report of thousands of cells asks for few of them, and scipy is slow at each.
+def _t_quantile(degrees_of_freedom: int) -> float:
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees_of_freedom))
 
 
 def paired_difference(cell: Cell, reference: Cell, column: str = "dev_loss") -> Estimate:

@@ -2,12 +2,12 @@
 
 from experiments.analysis import Cell, Study, paired_difference
 
-BEST, CLOSE, UNDER, OVER, UNKNOWN = "best", "close to the best", "under-fits", "over-fits", "diverged"
+BEST, CLOSE, UNDER, OVER, UNKNOWN = "best", "close", "under-fits", "over-fits", "diverged"
 
 EXPLANATION = (
     "Compared with the best configuration, by intervals of differences paired by seed: one that is worse on dev "
     "under-fits where its train loss is higher too, and over-fits where its train loss is lower. Where the dev "
-    "interval holds zero (or there is one seed), it is close to the best."
+    "interval holds zero (or there is one seed), it is close."
 )
 
 

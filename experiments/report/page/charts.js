@@ -1,5 +1,5 @@
 // The charts of one study. Every chart has the same numbers in a table of the page, or says them in its label.
-const FITS = { best: "#0072B2", "close to the best": "#009E73", "under-fits": "#E69F00", "over-fits": "#CC79A7", diverged: "#888888" };
+const FITS = { best: "#0072B2", close: "#009E73", "under-fits": "#E69F00", "over-fits": "#CC79A7", diverged: "#888888" };
 const SERIES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#888888", "#000000"];
 
 function errorBars(points, colour, along = "y") {

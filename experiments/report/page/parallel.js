@@ -147,7 +147,7 @@ function drawTitle(pen, title, x, room, k, n, ink) {
   pen.textBaseline = "alphabetic";
   pen.textAlign = k === 0 ? "left" : k === n - 1 ? "right" : "center";
   const from = k === 0 ? -8 : k === n - 1 ? 8 : 0;
-  pen.fillText(title, Math.max(x + from, 2), pen.measureText(title).width + 10 > room && k % 2 ? 14 : 30);
+  pen.fillText(title, Math.max(x + from, 2), room < 150 && k % 2 ? 14 : 30);
 }
 
 function listenForBrushes(canvas, axes, brushes, refresh) {

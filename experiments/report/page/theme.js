@@ -58,6 +58,7 @@ function drawOnce(box) {
 
 function draw(entry) {
   const { traces, layout } = entry.make();
+  if (printing) layout.width = entry.box.clientWidth;
   entry.drawn = true;
   nearby.unobserve(entry.box);
   Plotly.react(entry.box, traces, layout, { displayModeBar: false, responsive: true });
@@ -83,5 +84,6 @@ dark.addEventListener("change", () => {
   for (const entry of charts) if (entry.drawn) draw(entry);
   for (const listener of themeListeners) listener();
 });
-addEventListener("beforeprint", () => { printing = true; redrawAll(); });
-addEventListener("afterprint", () => { printing = false; redrawAll(); });
+// Charts measure the screen, and paper is narrower: the page takes its width before they are drawn for it.
+addEventListener("beforeprint", () => { printing = true; document.body.style.width = "680px"; redrawAll(); });
+addEventListener("afterprint", () => { printing = false; document.body.style.width = ""; redrawAll(); });
