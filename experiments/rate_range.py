@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from experiments.cohort import start_block, training_data
 from experiments.spec import RunSpec
-from mlp_lm.training import Program, Run, TrainingData, TrainState, step_losses, train_step
+from mlp_lm.training import Program, Run, TrainingData, TrainState, draw_minibatches, step_loss, train_step
 
 
 def rate_range_losses(
@@ -33,11 +33,11 @@ def train_rising(
 ) -> Float[Array, " steps"]:
     """Each step's minibatch loss, in one run."""
     steps = jnp.arange(len(rates))
-    batches = step_losses(run, data, steps, program)
+    windows = draw_minibatches(run.seed, steps, program.batch_size, len(data.targets))
 
     def step(state: TrainState, i):
         fresh = replace(state, loss_sum=jnp.zeros_like(state.loss_sum))
-        state = train_step(fresh, steps[i], rates[i], run, program, batches(i))
+        state = train_step(fresh, steps[i], rates[i], run, program, step_loss(data, windows[i], program))
         return state, state.loss_sum
 
     return jax.lax.scan(step, state, steps)[1]

@@ -114,7 +114,7 @@ def print_catalog() -> None:
     for sweep in SWEEPS.values():
         runs = [run for runs in sweep.expand("").values() for run in runs.values()]
         steps = sum(run.n_steps for run in runs)
-        print(f"{sweep.name:16} {len(runs):6,} runs {steps / 1e6:8,.2f} million steps   {sweep.title}")
+        print(f"{sweep.name:20} {len(runs):6,} runs {steps / 1e6:8,.2f} million steps   {sweep.title}")
 
 
 def _slice(asked: dict[str, RunSpec], shard: tuple[int, int] | None, material: Material) -> dict[str, RunSpec]:

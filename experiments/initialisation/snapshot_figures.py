@@ -146,7 +146,7 @@ def _draw_width(ax: Axes, rows: Sequence[dict[str, Any]], name: str) -> None:
 
 def _draw_histogram(ax: Axes, values: np.ndarray, limits: tuple[float, float], colour: str) -> None:
     shares, edges = np.histogram(np.clip(values, *limits), BINS, limits)
-    ax.fill_between(edges[:-1], 100 * shares / values.size, step="post", color=colour, alpha=0.75, linewidth=0)
+    ax.stairs(100 * shares / values.size, edges, fill=True, color=colour, alpha=0.75)
     ax.set_xlim(*limits)
     ax.set_ylim(bottom=0)
 
