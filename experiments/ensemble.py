@@ -27,6 +27,8 @@ EPILOG = """examples:
 
 Writes tables/ensembles.csv and tables/ensembles.md, which the report shows."""
 
+MAX_TOP = 100  # All members' probabilities are held in memory, some megabytes each.
+
 Distribution = Float[np.ndarray, "m vocab"]
 
 
@@ -221,8 +223,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--context-length", type=int, default=4, metavar="N", help="the count model's context (4)")
     parser.add_argument("--test", action="store_true", help="also the test loss of what is best on dev")
     options = parser.parse_args(arguments)
-    if options.top < 1:
-        parser.error(f"--top must be at least 1, got {options.top}")
+    if not 1 <= options.top <= MAX_TOP:
+        parser.error(f"--top must be between 1 and {MAX_TOP}, got {options.top}")
     if not 1 <= options.context_length <= 12:
         parser.error(f"--context-length must be between 1 and 12, got {options.context_length}")
     return options

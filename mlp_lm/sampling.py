@@ -13,6 +13,7 @@ from mlp_lm.training import purpose_key
 from mlp_lm.vocabulary import BOUNDARY_ID, Vocabulary
 
 SAMPLING = 2  # The purpose of these draws, beside training's WEIGHTS and MINIBATCH.
+MAX_WORDS = 100_000  # Drawn at once, all in memory.
 MAX_LENGTH = 100  # Tokens after which a word that never ends is cut.
 
 
@@ -31,10 +32,10 @@ def sample_words(
     divided by `temperature`: below 1 likely words become likelier.
 
     Raises:
-        ValueError: `n` or `seed` below 0, or a temperature that is not a positive number.
+        ValueError: an `n` or `seed` out of bounds, or a temperature that is not a positive number.
     """
-    if n < 1:
-        raise ValueError(f"n must be at least 1, got {n}")
+    if not 1 <= n <= MAX_WORDS:
+        raise ValueError(f"n must be at least 1 and at most {MAX_WORDS:,}, got {n:,}")
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed must be at least 0 and below 2**32, got {seed}")
     if not (math.isfinite(temperature) and temperature > 0):

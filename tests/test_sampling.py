@@ -76,7 +76,9 @@ def test_a_word_that_never_ends_is_cut():
     assert sample_words(constant_model([0.0, 1.0, 0.0]), (), VOCABULARY, 2, n=1) == ["a" * MAX_LENGTH]
 
 
-@pytest.mark.parametrize("wrong", [{"n": 0}, {"seed": -1}, {"temperature": 0.0}, {"temperature": float("nan")}])
+@pytest.mark.parametrize(
+    "wrong", [{"n": 0}, {"n": 10**9}, {"seed": -1}, {"temperature": 0.0}, {"temperature": float("nan")}]
+)
 def test_what_cannot_be_drawn_is_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         sample_words(constant_model([0.5, 0.25, 0.25]), (), VOCABULARY, 2, **wrong)

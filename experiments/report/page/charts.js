@@ -136,7 +136,7 @@ function curveChart(study, withTrain, hidden) {
   const shown = study.curves.filter((_, i) => !hidden.has(i));
   const ends = study.curves.map((curve) => curve.dev.at(-1)[0]).filter((end) => end !== null).sort((a, b) => a - b);
   const low = Math.min(ends[0], ...(withTrain ? study.curves.map((c) => c.train.at(-1)).filter((v) => v !== null) : []));
-  const spread = Math.max(ends[Math.floor(0.9 * (ends.length - 1))] - low, 0.02);
+  const spread = Math.max(ends[Math.ceil(0.9 * (ends.length - 1))] - low, 0.02);
   const y = axisStyle("dev loss", { range: [low - 0.15 * spread, low + 3 * spread] });
   return { traces: shown.flatMap((curve) => curveTraces(curve, withTrain)), layout: layout(axisStyle("training step"), y) };
 }
