@@ -104,7 +104,7 @@ function schemeChart(study) {
   const uniform = Math.log(DATA.tokens.length);
   const line = { type: "line", x0: uniform, x1: uniform, y0: 0, y1: 1, yref: "paper", line: { color: cssColour("--faint"), dash: "dot" } };
   const y = axisStyle("", { tickvals: curves.map((_, i) => i), ticktext: curves.map((c) => inert(c.label.length > 34 ? `${c.label.slice(0, 33)}…` : c.label)) });
-  return { traces: [bars], layout: layout(axisStyle("dev loss at step 0", { type: "log" }), y, { shapes: [line] }) };
+  return { traces: [bars], layout: layout(axisStyle("dev loss at step 0", { type: "log", tickvals: [1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 500] }), y, { shapes: [line] }) };
 }
 
 function learningCurves(section, study) {
