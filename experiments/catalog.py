@@ -58,9 +58,9 @@ _SWEEPS = (
         (
             Grid(
                 "rates",
-                RunSpec(n_steps=40_000),
+                RunSpec(n_steps=20_000),
                 (("init", INIT_NAMES), NORMS, ("learning_rate", RATES)),
-                n_seeds=5,
+                n_seeds=3,
             ),
         ),
     ),
@@ -73,7 +73,7 @@ _SWEEPS = (
                 # The lecture's deep network has five hidden layers of 100 (part 3).
                 RunSpec(init="fan_in", hidden_size=100, n_steps=40_000, n_evaluations=20, diagnostics=True),
                 (("n_layers", (1, 2, 3, 5)), ("gain", (1.0, TANH_GAIN, 3.0)), NORMS),
-                n_seeds=8,
+                n_seeds=5,
             ),
         ),
     ),
