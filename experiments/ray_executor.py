@@ -6,6 +6,8 @@ retries are off: what died or failed is tried again by `Ledger`, which halves wh
 
 import contextlib
 import functools
+import logging
+import socket
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,6 +20,7 @@ from experiments.worker import FAILED, RESUMED, STEPS, STOPPED, Failure, Fault, 
 
 TASKS_PER_CPU = 2  # In flight: the next one waits at the cluster, the millionth one here.
 LOST_DRIVER_SECONDS = 30.0
+REACH_SECONDS = 5.0
 
 try:
     import ray
@@ -57,7 +60,7 @@ class _Desk:
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
         )
-        self.mailbox = _Mailbox.options(num_cpus=0, scheduling_strategy=here, max_concurrency=1).remote()
+        self.mailbox: Any = ray.remote(_Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
         self.job, self.tasks = job, dict[Any, Task]()
         self.told_to_stop = False
 
@@ -90,7 +93,6 @@ class _Desk:
             yield self.tasks.pop(reference), _result(reference)
 
 
-@ray.remote
 class _Mailbox:
     def __init__(self) -> None:
         self.messages: list[tuple[tuple[str, int], Message]] = []
@@ -166,14 +168,26 @@ def _cluster(address: str | None, n_cpus: int) -> Iterator[None]:
     already = ray.is_initialized()
     if not already:
         try:
-            ray.init(address=address, runtime_env=environment, log_to_driver=False, logging_level="ERROR", **size)
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            raise ValueError(f"no Ray cluster at {address or 'this machine'}: {_first_line(error)}") from None
+            _check_reachable(address)
+            ray.init(
+                address or "local", runtime_env=environment, log_to_driver=False, logging_level=logging.ERROR, **size
+            )
+        except (OSError, RuntimeError, ValueError, OverflowError) as error:
+            raise ValueError(
+                f"no Ray cluster at {address or 'this machine'} ({_first_line(error)}); start one"
+            ) from None
     try:
         yield
     finally:
         if not already:
             ray.shutdown()
+
+
+def _check_reachable(address: str | None) -> None:
+    """Ray itself knocks for minutes, and then ends the process."""
+    host, _, port = (address or "").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.removeprefix("ray://").strip("[]"), int(port)), REACH_SECONDS).close()
 
 
 def _first_line(error: BaseException) -> str:

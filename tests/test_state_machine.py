@@ -22,6 +22,7 @@ from experiments.worker import DONE, FAILED, RESUMED, STEPS, Failure, Fault
 
 EXAMPLES = 500
 N_WINDOWS = 182_625
+MEMORY = Path("/dev/shm")  # Where nothing waits for a disk.
 
 specs = st.builds(
     RunSpec,
@@ -156,7 +157,7 @@ class ToySweep(RuleBasedStateMachine):
 
     @initialize(sweep=SMALL)
     def begin(self, sweep):
-        self.store = Store(Path(tempfile.mkdtemp()))
+        self.store = Store(Path(tempfile.mkdtemp(dir=MEMORY if MEMORY.is_dir() else None)))
         self.sweep, self.done = sweep, {}
 
     @rule(sweep=SMALL)
@@ -228,4 +229,4 @@ class ToySweep(RuleBasedStateMachine):
 
 
 TestToySweep = ToySweep.TestCase
-TestToySweep.settings = settings(max_examples=100, stateful_step_count=6, deadline=None)
+TestToySweep.settings = settings(max_examples=EXAMPLES, stateful_step_count=5, deadline=None)

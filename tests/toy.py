@@ -108,6 +108,17 @@ def start_dying_half_way(job: Job) -> Train:
     return train
 
 
+def start_killed_on_request(job: Job) -> Train:
+    """A worker that is killed once after the file `kill` has come to be."""
+
+    def train(cohort: Cohort, hooks: Hooks) -> Rows:
+        if (job.root / "kill").exists() and _first_time(job, "death"):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return train_toy(Store(job.root), cohort, hooks)
+
+    return train
+
+
 def _faulty(fault):
     def start(job: Job) -> Train:
         def train(cohort: Cohort, hooks: Hooks) -> Rows:
@@ -185,17 +196,19 @@ def start_broken(job: Job) -> Train:
     raise ImportError("no module named 'jaxlib.of_another_python'")
 
 
-def main(folder: str, n_workers: str = "2", step_seconds: str = "") -> int:
-    cores = sorted(os.sched_getaffinity(0)) * int(n_workers)
-    store = Store(Path(folder))
+def main(folder: str, n_workers: str = "2", executor: str = "local") -> int:
+    cores = (sorted(os.sched_getaffinity(0)) * int(n_workers))[: int(n_workers)]
+    store, run = Store(Path(folder)), execute
+    if executor == "ray":
+        from experiments.ray_executor import on_ray
+
+        run = on_ray()
     with Interruption() as interruption, store.lock():
         done = store.run_ids()
         missing = [cohort for cohort in toy_cohorts() if cohort.runs[0].run_id not in done]
         print("ready", flush=True)
         with interruption.deferred():
-            for event in execute(
-                missing, Job("", store.root, start=start_toy), cores[: int(n_workers)], interruption.__bool__
-            ):
+            for event in run(missing, Job("", store.root, start=start_toy), cores, interruption.__bool__):
                 if event.rows:
                     print("done", event.cohort.cohort_id, flush=True)
     return interruption.exit_code if interruption else 0

@@ -1,0 +1,44 @@
+"""Slices of one sweep in processes of their own, on one folder, and the run that puts them together."""
+
+from experiments.store import Store
+from tests.cli import assert_one_line, sweep
+from tests.processes import PATIENCE_SECONDS, started
+from tests.test_reliability_training import contents
+
+FLAGS = ("smoke", "--hidden-size", "4", "8", "--batch-size", "32", "64", "128", "--n-steps", "20", "--seeds", "2")
+PLACES = ("cohort_id", "weights_index")
+
+
+def without_places(stored: dict) -> dict:
+    return {run_id: ({k: v for k, v in row.items() if k not in PLACES}, w) for run_id, (row, w) in stored.items()}
+
+
+def test_slices_side_by_side_make_the_sweep(tmp_path):
+    whole, sliced = str(tmp_path / "whole"), str(tmp_path / "sliced")
+    assert sweep(*FLAGS, "--out", whole).code == 0
+    command = ("-m", "experiments.sweep", *FLAGS, "--out", sliced, "--workers", "1", "--shard")
+    with started(*command, "1/3") as first, started(*command, "2/3") as second:
+        for process in (first, second):
+            output, errors = process.communicate(timeout=2 * PATIENCE_SECONDS)
+            assert (process.returncode, errors) == (0, "")
+            assert "4 runs of this slice are done" in output  # One program, and so one cohort, a batch size.
+    assert not (tmp_path / "sliced" / "tables").exists()
+    assert len(Store(tmp_path / "sliced").run_ids()) == 8
+    assert sweep(*FLAGS, "--out", sliced, "--dry-run").output.startswith("smoke: 12 runs, 4 to train")
+    assert sweep(*FLAGS, "--out", sliced).code == 0  # Trains what the third slice did not, and writes the tables.
+    ours, theirs = (without_places(contents(Store(tmp_path / name))) for name in ("sliced", "whole"))
+    assert ours == theirs
+
+
+def test_slices_share_a_folder_and_the_whole_waits(tmp_path):
+    with Store(tmp_path).lock(shared=True):
+        assert_one_line(sweep(*FLAGS, "--out", str(tmp_path)), "is in use by another sweep")
+        assert "to train" in sweep(*FLAGS, "--out", str(tmp_path), "--shard", "2/3", "--dry-run").output
+    with Store(tmp_path).lock():
+        assert_one_line(sweep(*FLAGS, "--out", str(tmp_path), "--shard", "1/3"), "is in use by another sweep")
+
+
+def test_more_slices_than_cohorts_leave_the_last_ones_idle(tmp_path):
+    said = sweep(*FLAGS, "--out", str(tmp_path), "--shard", "60/64")
+    assert (said.code, said.errors) == (0, "")
+    assert said.output.startswith("0 runs of this slice are done")
