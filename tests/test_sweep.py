@@ -1,0 +1,180 @@
+"""The sweep command as a user types it."""
+
+import csv
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.catalog import SWEEPS
+from experiments.cohort import architecture_of, load_params
+from experiments.devices import CPU_WIDTH
+from experiments.material import load_material
+from experiments.plan import MERGED_STEPS, padded_widths
+from experiments.record import run_of
+from experiments.spec import INIT_NAMES, SCHEDULE_NAMES, RunSpec
+from experiments.store import Store
+from experiments.winner import read_winner
+from mlp_lm.dataset import slide_windows
+from mlp_lm.initializers import SCHEMES
+from mlp_lm.loss import cross_entropy
+from mlp_lm.model import forward
+from mlp_lm.schedules import SCHEDULES
+
+COLUMNS = ["run_id", "init", "hidden_size", "embedding_dim", "block_size", "batch_size", "n_layers", "batch_norm", "direct", "learning_rate", "schedule", "n_steps", "seed", "n_params", "initial_loss", "train_loss", "dev_loss", "dev_unseen_loss", "status", "diverged_step", "wall_seconds", "history_step", "history_train_loss", "history_dev_loss", "history_minibatch_loss", "commit", "dirty", "versions", "device", "data_hash"]
+TINY = ("--hidden-size", "8", "12", "--embedding-dim", "2", "--block-size", "2", "--batch-size", "16")
+TINY += ("--init", "kaiming_tanh", "--batch-norm", "False", "--n-steps", "60", "--n-evaluations", "2", "--seeds", "2")
+
+
+def sweep(*arguments: str) -> str:
+    command = [sys.executable, "-m", "experiments.sweep", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def names(few_words, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("data") / "names.txt"
+    path.write_text("\n".join(few_words))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(names, tmp_path_factory) -> tuple[Store, str]:
+    """A tiny sweep of 4 runs, and what its command printed."""
+    folder = tmp_path_factory.mktemp("sweep")
+    printed = sweep(*TINY, "--data", str(names), "--out", str(folder))
+    return Store(folder), printed
+
+
+def rows_of(store: Store) -> dict[str, dict]:
+    return {row["run_id"]: row for row in store.rows().table.to_pylist()}
+
+
+def test_a_row_a_run_with_the_promised_columns(finished):
+    rows = rows_of(finished[0])
+    assert len(rows) == 4
+    for row in rows.values():
+        assert not set(COLUMNS) - row.keys()
+        assert row["status"] == "done" and row["diverged_step"] is None
+        assert row["history_step"] == [0, 30, 60]
+        assert row["history_dev_loss"][-1] == row["dev_loss"] and row["history_train_loss"][0] == row["initial_loss"]
+        assert row["history_minibatch_loss"][0] is None  # Nothing is trained before step 0.
+        assert len(row["history_minibatch_loss"]) == 3
+        assert run_of(row).run_id == row["run_id"]
+
+
+def test_stored_losses_are_those_of_the_stored_weights_over_every_window(finished, names):
+    store = finished[0]
+    material = load_material(str(names))
+    for row in rows_of(store).values():
+        run = run_of(row)
+        params = load_params(store, row, run, len(material.vocabulary))
+        params = jax.tree.map(jax.numpy.asarray, params)
+        assert architecture_of(run, len(material.vocabulary)).n_params == row["n_params"]
+        for part, column in (("train", "train_loss"), ("dev", "dev_loss"), ("dev_unseen", "dev_unseen_loss")):
+            words = getattr(material.split, part)
+            windows = slide_windows(words, material.vocabulary, run.block_size)
+            logits = forward(params, jax.numpy.asarray(windows.contexts)).logits
+            loss = cross_entropy(logits, jax.numpy.asarray(windows.targets))
+            np.testing.assert_allclose(row[column], loss, rtol=1e-5)
+
+
+def test_the_tables_rank_cells_and_show_yardsticks(finished):
+    store, printed = finished
+    assert (store.root / "tables" / "summary.md").read_text().strip() == printed.strip()
+    with (store.root / "tables" / "summary.csv").open() as file:
+        table = list(csv.DictReader(file))
+    cells = [row for row in table if row["kind"] == "cell"]
+    means = [float(row["dev_loss"]) for row in cells if row["study"] == "size"]
+    assert means == sorted(means) and len(means) == 2
+    for cell in cells:
+        runs = [row["dev_loss"] for row in rows_of(store).values() if row["hidden_size"] == int(cell["hidden_size"])]
+        assert float(cell["dev_loss"]) == pytest.approx(np.mean(runs))
+        # Student's t for two seeds: 12.706 standard errors.
+        half = 12.706 * np.std(runs, ddof=1) / np.sqrt(2)
+        assert float(cell["dev_loss_high"]) - float(cell["dev_loss"]) == pytest.approx(half, rel=1e-3)
+    families = {row["study"] for row in table if row["kind"] == "yardstick"}
+    assert {"uniform", "absolute discount", "modified Kneser-Ney"} <= families
+    assert [row["kind"] for row in table].count("test") == 1
+
+
+def test_figures_and_report_are_written(finished):
+    folder = finished[0].root
+    for name in ("figures/size_axes.png", "figures/size_curves.png", "figures/embedding.png", "report.html"):
+        assert (folder / name).stat().st_size > 5_000, name
+
+
+def test_the_winner_alone_is_tested_and_not_in_the_table_of_runs(finished):
+    store, _ = finished
+    held_out = read_winner(store.root / "test.json")
+    rows = rows_of(store)
+    by_size = {size: [r for r in rows.values() if r["hidden_size"] == size] for size in (8, 12)}
+    best = min(by_size.values(), key=lambda runs: np.mean([run["dev_loss"] for run in runs]))
+    assert sorted(held_out.run_ids) == sorted(run["run_id"] for run in best)
+    assert not any("test" in column for row in rows.values() for column in row)
+
+
+def test_again_trains_nothing_and_an_extended_axis_only_the_new_cells(finished, names):
+    store, printed = finished
+    before = {path: path.stat().st_mtime_ns for path in store.root.glob("shards/*")}
+    again = sweep(*TINY, "--data", str(names), "--out", str(store.root))
+    assert again == printed
+    assert {path: path.stat().st_mtime_ns for path in store.root.glob("shards/*")} == before
+    sweep(*TINY[:3], "10", *TINY[3:], "--data", str(names), "--out", str(store.root))
+    assert set(store.root.glob("shards/*")) > before.keys()
+    assert sorted({row["hidden_size"] for row in rows_of(store).values()}) == [8, 10, 12]
+    assert len(rows_of(store)) == 6
+
+
+def test_a_run_alone_has_the_bits_of_the_same_run_in_a_sweep(finished, names, tmp_path):
+    store, _ = finished
+    alone = Store(tmp_path)
+    arguments = [*TINY[:2], *TINY[3:-1], "1", "--data", str(names), "--out", str(tmp_path), "--learning-rate", "0.1"]
+    sweep(*arguments)
+    (row,) = rows_of(alone).values()
+    same = rows_of(store)[row["run_id"]]
+    for column in ("initial_loss", "train_loss", "dev_loss", "dev_unseen_loss", "history_minibatch_loss"):
+        assert row[column] == same[column]
+    theirs = store.weights(same)
+    for name, array in alone.weights(row).items():
+        np.testing.assert_array_equal(array, theirs[name])
+
+
+def test_a_sweep_file_is_a_sweep(names, tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        f'title = "Mine"\ndata = "{names}"\n'
+        '[[study]]\nname = "rates"\nseeds = 3\nlearning_rate = [0.1, 0.3]\nn_steps = 50\n'
+        '[[study]]\nname = "inits"\ninit = ["normal", "zeros"]\nn_steps = 50\n'
+    )
+    assert "8 runs, 8 to train" in sweep("--config", str(file), "--dry-run", "--out", str(tmp_path / "out"))
+
+
+def test_the_catalogue_holds_the_promised_default():
+    assert "default" in sweep("--list")
+    studies = SWEEPS["default"].expand("")
+    sizes = list(studies["size"].values())
+    assert len(sizes) == 2 * 2 * 2 * 2 * 3
+    schemes = {(run.init, run.batch_norm) for run in studies["initialisation"].values()}
+    assert len(studies["initialisation"]) == 5 * len(schemes)
+    promised = {"normal", "uniform", "scaled_output", "scaled_hidden", "kaiming_tanh"}
+    assert schemes >= {(init, False) for init in promised} | {("kaiming_tanh", True)}
+
+
+def test_names_known_without_jax_are_those_of_the_library():
+    assert tuple(SCHEMES) == INIT_NAMES
+    assert tuple(SCHEDULES) == SCHEDULE_NAMES
+
+
+def test_widths_are_merged_by_a_rule_on_the_run_alone():
+    short, long = RunSpec(hidden_size=100, n_steps=MERGED_STEPS), RunSpec(hidden_size=100, n_steps=MERGED_STEPS + 1)
+    assert padded_widths(short) == (16, 128)
+    assert padded_widths(long) == (10, 100)
+    assert padded_widths(replace(short, init="orthogonal")) == (10, 100)
+    assert CPU_WIDTH == 4
