@@ -25,7 +25,11 @@ from mlp_lm.loss import cross_entropy
 from mlp_lm.model import forward
 from mlp_lm.schedules import SCHEDULES
 
-COLUMNS = ["run_id", "init", "hidden_size", "embedding_dim", "block_size", "batch_size", "n_layers", "batch_norm", "direct", "learning_rate", "schedule", "n_steps", "seed", "n_params", "initial_loss", "train_loss", "dev_loss", "dev_unseen_loss", "status", "diverged_step", "wall_seconds", "history_step", "history_train_loss", "history_dev_loss", "history_minibatch_loss", "commit", "dirty", "versions", "device", "data_hash"]
+COLUMNS = """
+    run_id init hidden_size embedding_dim block_size batch_size n_layers batch_norm direct learning_rate schedule n_steps
+    seed n_params initial_loss train_loss dev_loss dev_unseen_loss status diverged_step wall_seconds history_step
+    history_train_loss history_dev_loss history_minibatch_loss commit dirty versions device data_hash
+"""
 TINY = ("--hidden-size", "8", "12", "--embedding-dim", "2", "--block-size", "2", "--batch-size", "16")
 TINY += ("--init", "kaiming_tanh", "--batch-norm", "False", "--n-steps", "60", "--n-evaluations", "2", "--seeds", "2")
 
@@ -60,7 +64,7 @@ def test_a_row_a_run_with_the_promised_columns(finished):
     rows = rows_of(finished[0])
     assert len(rows) == 4
     for row in rows.values():
-        assert not set(COLUMNS) - row.keys()
+        assert not set(COLUMNS.split()) - row.keys()
         assert row["status"] == "done" and row["diverged_step"] is None
         assert row["history_step"] == [0, 30, 60]
         assert row["history_dev_loss"][-1] == row["dev_loss"] and row["history_train_loss"][0] == row["initial_loss"]
