@@ -64,15 +64,13 @@ def run(sweep: SweepSpec, options: argparse.Namespace, interruption: Interruptio
     ours = _slice(asked, options.shard, material)
     store = Store(options.out or Path("results") / sweep.name)
     if options.dry_run:
-        _print_plan(sweep, ours, _plan(ours, store, material), len(cores))
+        _print_plan(sweep, ours, _plan(ours, store.run_ids(), store, material), len(cores))
         return 0
     with store.lock(shared=options.shard is not None), explained(store.root):
-        if not options.shard:  # Slices only read: another one may be writing.
-            for message in store.rows(columns=()).damaged:
-                _complain(message)
+        done = store.run_ids() if options.shard else _sound_runs(store)
         write_request(store.root, make_request(sweep, studies, material))
         job = Job(sweep.data, store.root, compilation_cache())
-        failures = train(_plan(ours, store, material), job, cores, len(ours), interruption, _executor(options))
+        failures = train(_plan(ours, done, store, material), job, cores, len(ours), interruption, _executor(options))
         if interruption:
             _complain(f"stopped, {SAVED}")
             return interruption.exit_code
@@ -126,8 +124,15 @@ def _slice(asked: dict[str, RunSpec], shard: tuple[int, int] | None, material: M
     return {run.run_id: run for cohort in cohorts for run in cohort.runs}
 
 
-def _plan(asked: dict[str, RunSpec], store: Store, material: Material) -> tuple[Cohort, ...]:
-    done = store.run_ids()
+def _sound_runs(store: Store) -> set[str]:
+    """The runs that are done; what is damaged is set aside, which a slice may not do: another one may be writing."""
+    contents = store.rows(columns=())
+    for message in contents.damaged:
+        _complain(message)
+    return set(contents.table["run_id"].to_pylist())
+
+
+def _plan(asked: dict[str, RunSpec], done: set[str], store: Store, material: Material) -> tuple[Cohort, ...]:
     missing = [run for run_id, run in asked.items() if run_id not in done]
     begun = [metadata["run_ids"] for metadata in store.begun().values() if "run_ids" in metadata]
     return plan(missing, material.n_windows, CPU_WIDTH, begun)
