@@ -26,9 +26,9 @@ from mlp_lm.model import forward
 from mlp_lm.schedules import SCHEDULES
 
 COLUMNS = """
-    run_id init hidden_size embedding_dim block_size batch_size n_layers batch_norm direct learning_rate schedule n_steps
-    seed n_params initial_loss train_loss dev_loss dev_unseen_loss status diverged_step wall_seconds history_step
-    history_train_loss history_dev_loss history_minibatch_loss commit dirty versions device data_hash
+    run_id init hidden_size embedding_dim block_size batch_size n_layers batch_norm direct learning_rate schedule
+    n_steps seed n_params initial_loss train_loss dev_loss dev_unseen_loss status diverged_step wall_seconds
+    history_step history_train_loss history_dev_loss history_minibatch_loss commit dirty versions device data_hash
 """
 TINY = ("--hidden-size", "8", "12", "--embedding-dim", "2", "--block-size", "2", "--batch-size", "16")
 TINY += ("--init", "kaiming_tanh", "--batch-norm", "False", "--n-steps", "60", "--n-evaluations", "2", "--seeds", "2")
