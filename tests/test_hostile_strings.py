@@ -11,8 +11,9 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 
+from experiments.catalog import SWEEPS
 from experiments.material import load_material
-from experiments.request import Request, read_request, write_request
+from experiments.request import Request, make_request, read_request, write_request
 from experiments.store import Store
 from experiments.summary import write_summary
 from experiments.tables import code, csv_text, inert, markdown_table, printable
@@ -175,13 +176,11 @@ def test_summary_and_figures_of_a_sweep_with_hostile_names(finished):
     assert all(plt.imread(path).ndim == 3 for path in new)
 
 
-def test_a_folder_named_in_bytes_that_are_no_utf_8(tmp_path, monkeypatch):
-    folder = str(tmp_path / os.fsdecode(b"\xff"))
-    flags = ["smoke", "--hidden-size", "4", "--n-steps", "20", "--seeds", "1", "--out", folder]
-    monkeypatch.setattr("sys.argv", ["sweep", *flags])
-    said = sweep(*flags)
-    assert (said.code, said.errors) == (0, "")
-    assert "\\udcff" in said.output
+def test_a_command_with_bytes_that_are_no_utf_8_can_be_stored(finished, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["sweep", "--out", os.fsdecode(b"\xff")])
+    request = make_request(SWEEPS["smoke"], {}, load_material(read_request(finished).data))
+    assert request.command == "python -m experiments.sweep --out '\\udcff'"
+    request.command.encode()
 
 
 def test_names_that_differ_in_case_only_get_files_of_their_own(finished):

@@ -80,7 +80,7 @@ def test_second_signal_leaves_at_once_and_leaves_nobody_behind(tmp_path):
         processes.wait_until(lambda: not any(processes.alive(pid) for pid in pids))
 
 
-@pytest.mark.parametrize("delay", [0.15, 0.4, 0.8, 1.2, 1.6, 2.0])
+@pytest.mark.parametrize("delay", [0.15, 0.8, 1.6])
 def test_ctrl_c_during_start_up_and_planning_is_civil(tmp_path, delay):
     with sweep(*LONG_SWEEP, "--seeds", "20000", "--out", str(tmp_path)) as process:
         time.sleep(delay)  # Anywhere between the first import and the first cohort.

@@ -86,7 +86,7 @@ def test_kill_at_a_hundred_random_moments(tmp_path, victim, seed, uninterrupted)
 @processes.needs_proc
 def test_sweep_killed_again_and_again_gets_to_its_end(tmp_path, uninterrupted):
     chance = random.Random(0)
-    for _ in range(5):
+    for _ in range(3):
         kill_at_random(tmp_path, "parent", chance)
     finish(tmp_path)
     assert contents(tmp_path) == uninterrupted
