@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from experiments.analysis import Row, make_study
 from experiments.command import Parser, one_line_errors
-from experiments.finished import Finished, material_of, open_finished, ranked
+from experiments.findings.analysis import Row, make_study
+from experiments.findings.finished import Finished, material_of, open_finished, ranked
+from experiments.findings.tables import csv_text, markdown_table
 from experiments.material import Material
 from experiments.store import Store
 from experiments.store.atomic import replace_file
-from experiments.tables import csv_text, markdown_table
 from mlp_lm.dataset import count_contexts
 from mlp_lm.ngram import CountModel, absolute_discount, choose_discount, modified_kneser_ney
 from mlp_lm.ngram_counts import count_ngrams
@@ -71,7 +71,7 @@ class Predictions:
     def of_run(self, row: Row) -> Distribution:
         """A stored run's probabilities."""
         # JAX only where it is needed: a wrong command line is told at once.
-        from experiments.trained import load_model
+        from experiments.findings.trained import load_model
         from mlp_lm.ensembles import distribution
 
         if row["run_id"] not in self._known:

@@ -10,13 +10,13 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from experiments.analysis import Row
 from experiments.command import Parser, one_line_errors
-from experiments.finished import Finished, material_of, open_finished
+from experiments.findings.analysis import Row
+from experiments.findings.finished import Finished, material_of, open_finished
+from experiments.findings.tables import csv_text
 from experiments.record import DIVERGED
 from experiments.spec import AXES
 from experiments.store.atomic import replace_file
-from experiments.tables import csv_text
 
 EPILOG = """examples:
   python -m experiments.export 8cc387f4cdec7c5d --dir results/default --out model.safetensors
@@ -54,8 +54,8 @@ def export_weights(finished: Finished, row: Row, path: Path) -> None:
     """
     import safetensors.numpy
 
+    from experiments.findings.trained import load_model
     from experiments.torch_names import state_dict
-    from experiments.trained import load_model
 
     material = material_of(finished.request)
     params, moments = load_model(finished.store, row, material)

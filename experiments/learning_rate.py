@@ -22,14 +22,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter1d
 
-from experiments.analysis import describe, estimate
 from experiments.command import Parser, one_line_errors
-from experiments.feasible import check_feasible
+from experiments.findings.analysis import describe, estimate
+from experiments.findings.palette import STYLE, scheme_style
+from experiments.findings.tables import csv_text
 from experiments.material import load_material
-from experiments.palette import STYLE, scheme_style
+from experiments.running.feasible import check_feasible
 from experiments.spec import AXES, Grid, RunSpec, parse_value
 from experiments.store.atomic import make_folder, replace_file
-from experiments.tables import csv_text
 
 NOT_AXES = ("learning_rate", "schedule", "n_steps", "n_evaluations", "diagnostics")
 SMOOTHING = 0.02  # Standard deviation of the Gaussian that smooths a curve, as a share of the steps.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from experiments.catalog import SWEEPS
 from experiments.command import Parser
+from experiments.running.devices import ACCELERATORS, DEVICES
 from experiments.spec import AXES, RunSpec, SweepSpec, near_match, parse_value, sweep_from_dict
 
 EPILOG = """examples:
@@ -60,6 +61,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, metavar="DIR", help="the sweep's folder (default: results/NAME)")
     parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1 for every cell")
     parser.add_argument("--workers", type=int, metavar="N", help="processes, one a core (default: all cores)")
+    parser.add_argument("--device", choices=("auto", *DEVICES), default="auto", help="what trains (auto: the fastest)")
     _add_machines(parser)
     _add_axes(parser)
     options = parser.parse_args(arguments)
@@ -89,6 +91,8 @@ def _check_flags(parser: argparse.ArgumentParser, options: argparse.Namespace) -
         parser.error(f"--workers must be at least 1, got {options.workers}")
     if options.config and options.name:
         parser.error(f"give either a sweep's name or --config, got {options.name!r} and {str(options.config)!r}")
+    if options.workers and options.device in ACCELERATORS:
+        parser.error(f"--workers counts processor cores; leave it out with --device {options.device}")
     if options.address and options.executor != "ray":
         parser.error("--address is for --executor ray; give both or neither")
     if options.shard and options.executor == "ray":

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from experiments.cohort import start_block, training_data
+from experiments.running.cohort import start_block, training_data
 from experiments.spec import RunSpec
 from mlp_lm.training import Program, Run, TrainingData, TrainState, draw_minibatches, step_loss, train_step
 

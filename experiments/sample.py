@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.command import Parser, one_line_errors
-from experiments.finished import material_of, open_finished
-from experiments.samples import Samples, draw_samples, read_samples, write_samples
-from experiments.tables import printable
+from experiments.findings.finished import material_of, open_finished
+from experiments.findings.samples import Samples, draw_samples, read_samples, write_samples
+from experiments.findings.tables import printable
 
 
 @one_line_errors("sample")

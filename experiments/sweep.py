@@ -13,23 +13,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.catalog import SWEEPS
-from experiments.devices import CPU_WIDTH
-from experiments.execute import Execute, available_cores, compilation_cache, execute
-from experiments.failures import describe_failures, read_failures, write_failures
-from experiments.feasible import check_feasible
-from experiments.interrupt import Interrupted, Interruption
-from experiments.ledger import CannotContinue
+from experiments.findings.summary import write_summary
+from experiments.findings.tables import printable
 from experiments.material import Material, load_material
 from experiments.options import parse, requested_sweep
-from experiments.plan import Cohort, n_programs, plan, plan_seconds
-from experiments.progress import Display, format_seconds
+from experiments.report.build import write_report
 from experiments.request import make_request, write_request
+from experiments.running.devices import choose_device, widest_block
+from experiments.running.execute import Execute, compilation_cache, execute, places_of
+from experiments.running.failures import describe_failures, read_failures, write_failures
+from experiments.running.feasible import check_feasible
+from experiments.running.interrupt import Interrupted, Interruption
+from experiments.running.ledger import CannotContinue
+from experiments.running.plan import Cohort, n_programs, plan, plan_seconds
+from experiments.running.progress import Display, format_seconds
+from experiments.running.worker import Job, first_line
 from experiments.spec import RunSpec, SweepSpec
 from experiments.store import Store
 from experiments.store.atomic import explained
-from experiments.summary import write_summary
-from experiments.tables import printable
-from experiments.worker import Job, first_line
 
 SAVED = "everything so far is saved; the same command goes on from here"
 
@@ -59,18 +60,22 @@ def run(sweep: SweepSpec, options: argparse.Namespace, interruption: Interruptio
     material = load_material(sweep.data)
     studies = sweep.expand(material.corpus.sha256)
     asked = {run_id: run for runs in studies.values() for run_id, run in runs.items()}
-    cores = available_cores()[: options.workers]
-    check_feasible(asked.values(), material, len(cores), CPU_WIDTH)
-    ours = _slice(asked, options.shard, material)
+    device = choose_device(options.device)
+    widest = widest_block(device)
+    places = places_of(device)[: options.workers]
+    check_feasible(asked.values(), material, len(places), widest)
+    ours = _slice(asked, options.shard, material, widest)
     store = Store(options.out or Path("results") / sweep.name)
     if options.dry_run:
-        _print_plan(sweep, ours, _plan(ours, store.run_ids(), store, material), len(cores))
+        _print_plan(sweep, ours, _plan(ours, store.run_ids(), store, material, widest), device, len(places))
         return 0
     with store.lock(shared=options.shard is not None), explained(store.root):
         done = store.run_ids() if options.shard else _sound_runs(store)
         write_request(store.root, make_request(sweep, studies, material))
-        job = Job(sweep.data, store.root, compilation_cache())
-        failures = train(_plan(ours, done, store, material), job, cores, len(ours), interruption, _executor(options))
+        job = Job(sweep.data, store.root, compilation_cache(), device=device, widest=widest)
+        failures = train(
+            _plan(ours, done, store, material, widest), job, places, len(ours), interruption, _executor(options)
+        )
         if interruption:
             _complain(f"stopped, {SAVED}")
             return interruption.exit_code
@@ -78,6 +83,8 @@ def run(sweep: SweepSpec, options: argparse.Namespace, interruption: Interruptio
             return _end_slice(failures, ours)
         write_failures(store.root, failures)
         print(write_summary(store, material))
+        if len(failures) < len(asked):
+            write_report(store.root)
         _complain(describe_failures(read_failures(store.root, asked.keys()), len(asked)))
         return 1 if failures else 0
 
@@ -85,7 +92,7 @@ def run(sweep: SweepSpec, options: argparse.Namespace, interruption: Interruptio
 def train(
     cohorts: Sequence[Cohort],
     job: Job,
-    cores: Sequence[int],
+    places: Sequence[int | None],
     n_asked: int,
     interruption: Interruption,
     execute: Execute = execute,
@@ -93,8 +100,8 @@ def train(
     """Train cohorts with a progress display; returns the reason of every run that was given up."""
     n_done_before = n_asked - sum(len(cohort.runs) for cohort in cohorts)
     failures: dict[str, str] = {}
-    display = Display(cohorts, len(cores), n_done_before, plan_seconds(cohorts, len(cores)))
-    events = execute(cohorts, job, cores, lambda: bool(interruption))
+    display = Display(cohorts, len(places), n_done_before, plan_seconds(cohorts, len(places)))
+    events = execute(cohorts, job, places, lambda: bool(interruption))
     with interruption.deferred(), display, contextlib.closing(events):
         for event in events:
             if event.model_steps:
@@ -115,12 +122,14 @@ def print_catalog() -> None:
         print(f"{sweep.name:20} {len(runs):6,} runs {steps / 1e6:8,.2f} million steps   {sweep.title}")
 
 
-def _slice(asked: dict[str, RunSpec], shard: tuple[int, int] | None, material: Material) -> dict[str, RunSpec]:
+def _slice(
+    asked: dict[str, RunSpec], shard: tuple[int, int] | None, material: Material, widest: int
+) -> dict[str, RunSpec]:
     """The runs of slice I of N: every N-th cohort of the whole sweep's plan, whatever is done already."""
     if shard is None:
         return asked
     number, total = shard
-    cohorts = plan(asked.values(), material.n_windows, CPU_WIDTH)[number - 1 :: total]
+    cohorts = plan(asked.values(), material.n_windows, widest)[number - 1 :: total]
     return {run.run_id: run for cohort in cohorts for run in cohort.runs}
 
 
@@ -132,16 +141,18 @@ def _sound_runs(store: Store) -> set[str]:
     return set(contents.table["run_id"].to_pylist())
 
 
-def _plan(asked: dict[str, RunSpec], done: set[str], store: Store, material: Material) -> tuple[Cohort, ...]:
+def _plan(
+    asked: dict[str, RunSpec], done: set[str], store: Store, material: Material, widest: int
+) -> tuple[Cohort, ...]:
     missing = [run for run_id, run in asked.items() if run_id not in done]
     begun = [metadata["run_ids"] for metadata in store.begun().values() if "run_ids" in metadata]
-    return plan(missing, material.n_windows, CPU_WIDTH, begun)
+    return plan(missing, material.n_windows, widest, begun)
 
 
 def _executor(options: argparse.Namespace) -> Execute:
     if options.executor == "local":
         return execute
-    from experiments.ray_executor import on_ray  # Ray is an extra.
+    from experiments.running.ray_executor import on_ray  # Ray is an extra.
 
     return on_ray(options.address)
 
@@ -155,12 +166,15 @@ def _end_slice(failures: dict[str, str], ours: dict[str, RunSpec]) -> int:
     return 1 if failures else 0
 
 
-def _print_plan(sweep: SweepSpec, asked: dict[str, RunSpec], cohorts: Sequence[Cohort], n_workers: int) -> None:
+def _print_plan(
+    sweep: SweepSpec, asked: dict[str, RunSpec], cohorts: Sequence[Cohort], device: str, n_workers: int
+) -> None:
     n_missing = sum(len(cohort.runs) for cohort in cohorts)
+    time = format_seconds(plan_seconds(cohorts, n_workers))
     print(
         f"{printable(sweep.name)}: {len(asked):,} runs, {n_missing:,} to train in {len(cohorts):,} cohorts, "
-        f"{n_programs(cohorts)} programs to compile, on {n_workers} cores: "
-        f"about {format_seconds(plan_seconds(cohorts, n_workers))}"
+        f"{n_programs(cohorts)} programs to compile, "
+        + (f"on {n_workers} cores: about {time}" if device == "cpu" else f"on this machine's {device}")
     )
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from experiments.findings.yardsticks import Yardsticks
 from experiments.record import DIVERGED, DONE, SCHEMA
 from experiments.request import Request, write_request
 from experiments.spec import RunSpec
 from experiments.store import Store
-from experiments.yardsticks import Yardsticks
 from mlp_lm.yardstick import YardstickRow
 
 N_EVALUATIONS = 4

@@ -8,14 +8,14 @@ import sys
 import numpy as np
 import pytest
 
-from experiments import devices
+from experiments.running import devices
 
 CHILD = """
 import json
 from dataclasses import replace
 import jax
-from experiments.cohort import train_cohort
-from experiments.plan import Cohort
+from experiments.running.cohort import train_cohort
+from experiments.running.plan import Cohort
 from experiments.spec import RunSpec
 from experiments.store import Store
 from pathlib import Path
@@ -60,3 +60,11 @@ def test_without_an_accelerator_the_processor_trains(monkeypatch):
     monkeypatch.setattr("shutil.which", lambda name: None)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     assert devices.best_device() == "cpu"
+
+
+def test_an_accelerator_that_is_not_here_is_one_clear_line(monkeypatch, capsys):
+    from experiments.sweep import main
+
+    monkeypatch.setattr("experiments.running.devices.best_device", lambda: "cpu")
+    assert main(["smoke", "--device", "gpu"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1

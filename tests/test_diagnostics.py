@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.cohort import train_cohort
-from experiments.plan import Cohort
 from experiments.record import LAYER_STATISTICS, MATRIX_STATISTICS
+from experiments.running.cohort import train_cohort
+from experiments.running.plan import Cohort
 from experiments.spec import RunSpec
 from experiments.store import Store
 from mlp_lm.diagnostics import (

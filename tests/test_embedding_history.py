@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from experiments.finished import open_finished
+from experiments.findings.finished import open_finished
 from experiments.record import run_of, tracks_embedding
 from experiments.report.build import page_data, read_report
 from experiments.spec import RunSpec

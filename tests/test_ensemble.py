@@ -9,9 +9,9 @@ import pytest
 
 from experiments.ensemble import Blend, measure
 from experiments.ensemble import main as ensemble
-from experiments.finished import material_of, open_finished
+from experiments.findings.finished import material_of, open_finished
+from experiments.findings.trained import load_model
 from experiments.sweep import main as sweep
-from experiments.trained import load_model
 from mlp_lm.ensembles import average, distribution, mean_loss, mix, mixture_weight
 from mlp_lm.initializers import SCHEMES
 from mlp_lm.loss import cross_entropy

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from experiments.execute import available_cores, execute
-from experiments.ledger import MAX_ATTEMPTS, CannotContinue, Ledger, Progress, Task
-from experiments.plan import Cohort
+from experiments.running.execute import available_cores, execute
+from experiments.running.ledger import MAX_ATTEMPTS, CannotContinue, Ledger, Progress, Task
+from experiments.running.plan import Cohort
+from experiments.running.worker import DONE, FAILED, STEPS, Failure, Fault, Job, failure_of
 from experiments.store import Store
-from experiments.worker import DONE, FAILED, STEPS, Failure, Fault, Job, failure_of
 from tests import toy
 
 TWO = (available_cores() * 2)[:2]

@@ -6,9 +6,9 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from experiments.analysis import Study, make_study
-from experiments.figures import draw_embedding, draw_study, file_stems
-from experiments.palette import STYLE
+from experiments.findings.analysis import Study, make_study
+from experiments.findings.figures import draw_embedding, draw_study, file_stems
+from experiments.findings.palette import STYLE
 from mlp_lm.vocabulary import Vocabulary
 from tests.synthetic import synthetic_rows
 

@@ -12,11 +12,11 @@ import matplotlib.pyplot as plt
 import pytest
 
 from experiments.catalog import SWEEPS
+from experiments.findings.summary import write_summary
+from experiments.findings.tables import code, csv_text, inert, markdown_table, printable
 from experiments.material import load_material
 from experiments.request import Request, make_request, read_request, write_request
 from experiments.store import Store
-from experiments.summary import write_summary
-from experiments.tables import code, csv_text, inert, markdown_table, printable
 from tests.cli import sweep
 
 HOSTILE = {

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.analysis import make_study
-from experiments.effects import imbalance, interactions, main_effects
-from experiments.importance import HIGHER, SEEDS, Importance, decompose, importance
+from experiments.findings.analysis import make_study
+from experiments.findings.effects import imbalance, interactions, main_effects
+from experiments.findings.importance import HIGHER, SEEDS, Importance, decompose, importance
 from tests.synthetic import synthetic_rows
 
 AXES = {"hidden_size": (50, 100, 200), "embedding_dim": (2, 10), "block_size": (3, 4, 5, 8)}

@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.analysis import make_study
 from experiments.catalog import SWEEPS
+from experiments.findings.analysis import make_study
 from experiments.initialisation.__main__ import main
 from experiments.initialisation.measure import snapshots, trace
 from experiments.initialisation.tables import best_rate, depth_table, published_table, rate_table, scheme_table

@@ -8,9 +8,9 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.cohort import training_data
 from experiments.learning_rate import Finding, main, rising_rates, smooth
 from experiments.rate_range import rate_range_losses
+from experiments.running.cohort import training_data
 from experiments.spec import INIT_NAMES, RunSpec
 from mlp_lm.initializers import SCHEMES
 from mlp_lm.loss import minibatch_loss
@@ -121,7 +121,7 @@ def test_a_mistake_is_one_line(arguments, told, capsys, tmp_path):
 
 
 def test_every_scheme_has_a_colour_and_a_marker_of_its_own():
-    from experiments.palette import SCHEME_COLOURS, SCHEME_MARKERS
+    from experiments.findings.palette import SCHEME_COLOURS, SCHEME_MARKERS
 
     for told in (SCHEME_COLOURS, SCHEME_MARKERS):
         assert set(told) == set(INIT_NAMES)

@@ -16,9 +16,9 @@ if importlib.util.find_spec("ray") is None:
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own.
 
-from experiments.ray_executor import on_ray  # noqa: E402
+from experiments.running.ray_executor import on_ray  # noqa: E402
+from experiments.running.worker import Job  # noqa: E402
 from experiments.store import Store  # noqa: E402
-from experiments.worker import Job  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -67,8 +67,8 @@ def test_failed_runs_are_told_kept_and_tried_again(tmp_path, monkeypatch):
     def fail(cohorts, job, cores, stopping):
         yield from (sweep_module.Progress(cohort, failure="out of luck; tried 5 times") for cohort in cohorts)
 
-    from experiments import ledger as sweep_module
     from experiments import sweep as command
+    from experiments.running import ledger as sweep_module
 
     with monkeypatch.context() as patched:
         patched.setattr(command, "_executor", lambda options: fail)

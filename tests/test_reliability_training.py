@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import cohort as training
-from experiments.hooks import Hooks, Stopped
-from experiments.plan import Cohort
 from experiments.record import DIVERGED, DONE
+from experiments.running import cohort as training
+from experiments.running.hooks import Hooks, Stopped
+from experiments.running.plan import Cohort
 from experiments.spec import RunSpec
 from experiments.store import Store
 from experiments.sweep import main

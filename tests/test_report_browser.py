@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments.findings.samples import Samples, write_samples
 from experiments.report.build import write_report
-from experiments.samples import Samples, write_samples
 from tests.synthetic import synthetic_folder, synthetic_rows
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (the extra [dev])")

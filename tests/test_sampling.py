@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.finished import open_finished
+from experiments.findings.finished import open_finished
+from experiments.findings.samples import Samples, read_samples
 from experiments.sample import main as sample
-from experiments.samples import Samples, read_samples
 from experiments.sweep import main as sweep
 from mlp_lm.initializers import SCHEMES
 from mlp_lm.model import Architecture, Dense, Moments, Params, forward

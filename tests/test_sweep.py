@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from experiments.catalog import SWEEPS
-from experiments.cohort import architecture_of, load_params
-from experiments.devices import CPU_WIDTH
+from experiments.findings.winner import read_winner
 from experiments.material import load_material
-from experiments.plan import MERGED_STEPS, padded_widths
 from experiments.record import run_of
+from experiments.running.cohort import architecture_of, load_params
+from experiments.running.devices import CPU_WIDTH
+from experiments.running.plan import MERGED_STEPS, padded_widths
 from experiments.spec import INIT_NAMES, SCHEDULE_NAMES, RunSpec
 from experiments.store import Store
-from experiments.winner import read_winner
 from mlp_lm.dataset import slide_windows
 from mlp_lm.initializers import SCHEMES
 from mlp_lm.loss import cross_entropy

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.execute import execute
-from experiments.hooks import Hooks, Stopped
-from experiments.interrupt import Interruption
-from experiments.plan import Cohort
+from experiments.running.execute import execute
+from experiments.running.hooks import Hooks, Stopped
+from experiments.running.interrupt import Interruption
+from experiments.running.plan import Cohort
+from experiments.running.worker import Job, Rows, Train
 from experiments.spec import RunSpec
 from experiments.store import Store
-from experiments.worker import Job, Rows, Train
 
 N_STEPS = 8
 STEP_SECONDS = 0.002
@@ -200,7 +200,7 @@ def main(folder: str, n_workers: str = "2", executor: str = "local") -> int:
     cores = (sorted(os.sched_getaffinity(0)) * int(n_workers))[: int(n_workers)]
     store, run = Store(Path(folder)), execute
     if executor == "ray":
-        from experiments.ray_executor import on_ray
+        from experiments.running.ray_executor import on_ray
 
         run = on_ray()
     with Interruption() as interruption, store.lock():

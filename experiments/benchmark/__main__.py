@@ -9,10 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from experiments.benchmark.row import Row
-from experiments.execute import SINGLE_THREADED, available_cores
+from experiments.findings.tables import markdown_table
 from experiments.record import processor, provenance
+from experiments.running.execute import SINGLE_THREADED, available_cores
 from experiments.store.atomic import make_folder, replace_file
-from experiments.tables import markdown_table
 
 HEADER = ("what", "measured", "target", "met", "detail")
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import jax
 
-from experiments.cohort import start_block, train_block
+from experiments.running.cohort import start_block, train_block
 from experiments.spec import RunSpec
 
 WARM, NEW = (RunSpec(hidden_size=h, n_steps=5_001, n_evaluations=1) for h in (7, 200))

@@ -12,10 +12,10 @@ import numpy as np
 from experiments.benchmark import peers
 from experiments.benchmark.rounds import alternate, seconds
 from experiments.benchmark.row import Row, missing
-from experiments.cohort import start_block, training_data
-from experiments.devices import CPU_WIDTH
 from experiments.material import load_material
-from experiments.plan import block_width
+from experiments.running.cohort import start_block, training_data
+from experiments.running.devices import CPU_WIDTH
+from experiments.running.plan import block_width
 from experiments.spec import RunSpec
 from mlp_lm.evaluation import CHUNK, exact_losses
 from mlp_lm.gradients import full_batch_loss_and_grad

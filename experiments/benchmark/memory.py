@@ -7,8 +7,8 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from experiments.cohort import train_cohort
-from experiments.plan import Cohort
+from experiments.running.cohort import train_cohort
+from experiments.running.plan import Cohort
 from experiments.spec import RunSpec
 from experiments.store import Store
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 from experiments.benchmark.rounds import alternate
 from experiments.benchmark.row import Row, missing
-from experiments.devices import CPU_WIDTH
-from experiments.execute import SINGLE_THREADED, Job, compilation_cache, execute
 from experiments.material import load_material
-from experiments.plan import plan
+from experiments.running.devices import CPU_WIDTH
+from experiments.running.execute import SINGLE_THREADED, Job, compilation_cache, execute
+from experiments.running.plan import plan
 from experiments.spec import RunSpec
 
 DATA = "ssa2018"

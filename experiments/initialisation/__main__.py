@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.command import Parser, one_line_errors
-from experiments.finished import Finished, material_of, open_finished
+from experiments.findings.finished import Finished, material_of, open_finished
 from experiments.initialisation.study import read_study, write_sweep_part
 from experiments.material import load_material
 from experiments.request import FILE_NAME

@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.findings.palette import scheme_style
 from experiments.initialisation.measure import Snapshot
-from experiments.palette import scheme_style
 from mlp_lm.diagnostics import SATURATED
 
 BINS = 80

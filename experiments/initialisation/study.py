@@ -12,9 +12,11 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from experiments.analysis import Study, make_study
 from experiments.catalog import LECTURE
-from experiments.finished import Finished, open_finished
+from experiments.findings.analysis import Study, make_study
+from experiments.findings.finished import Finished, open_finished
+from experiments.findings.palette import STYLE, scheme_label
+from experiments.findings.tables import csv_text
 from experiments.initialisation import sweep_figures as figures
 from experiments.initialisation.tables import (
     REFERENCE,
@@ -26,10 +28,8 @@ from experiments.initialisation.tables import (
     rate_table,
     scheme_table,
 )
-from experiments.palette import STYLE, scheme_label
 from experiments.request import FILE_NAME
 from experiments.store.atomic import replace_file
-from experiments.tables import csv_text
 from mlp_lm.corpus import MAKEMORE_SHA256
 
 SCHEME_COLUMNS = {

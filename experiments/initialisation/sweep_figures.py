@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.transforms import blended_transform_factory
 
-from experiments.analysis import Cell, Estimate, Study, estimate, paired_difference
+from experiments.findings.analysis import Cell, Estimate, Study, estimate, paired_difference
+from experiments.findings.palette import COLOURS, scheme_label, scheme_style
 from experiments.initialisation.tables import REFERENCE, Table, by_scheme
-from experiments.palette import COLOURS, scheme_label, scheme_style
 
 NORMS = {False: "without batch norm", True: "with batch norm"}
 LOSS = "dev loss (nats per token)"

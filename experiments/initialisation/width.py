@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.analysis import estimate
+from experiments.findings.analysis import estimate
 from experiments.initialisation.measure import trace
 from experiments.record import LAYER_STATISTICS, MATRIX_STATISTICS
 from experiments.spec import INIT_NAMES, RunSpec

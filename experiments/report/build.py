@@ -12,11 +12,15 @@ import jinja2
 import plotly.offline
 from markupsafe import Markup
 
-from experiments.analysis import Estimate, Study, estimate, make_study, paired_difference
-from experiments.effects import best_run
-from experiments.finished import Finished, open_finished
-from experiments.importance import FEWEST_SEEDS, Importance, importance
-from experiments.palette import SCHEME_COLOURS
+from experiments.findings.analysis import Estimate, Study, estimate, make_study, paired_difference
+from experiments.findings.effects import best_run
+from experiments.findings.finished import Finished, open_finished
+from experiments.findings.importance import FEWEST_SEEDS, Importance, importance
+from experiments.findings.palette import SCHEME_COLOURS
+from experiments.findings.samples import Samples, read_samples
+from experiments.findings.winner import FILE_NAME as TEST_FILE
+from experiments.findings.winner import HeldOut, read_winner
+from experiments.findings.yardsticks import Yardsticks, load_yardsticks
 from experiments.report.fitting import EXPLANATION
 from experiments.report.run_data import (
     ordered_runs,
@@ -28,11 +32,7 @@ from experiments.report.run_data import (
 )
 from experiments.report.study_data import study_data
 from experiments.report.words import answer, facts, winning_study
-from experiments.samples import Samples, read_samples
 from experiments.store.atomic import replace_file
-from experiments.winner import FILE_NAME as TEST_FILE
-from experiments.winner import HeldOut, read_winner
-from experiments.yardsticks import Yardsticks, load_yardsticks
 
 FILE_NAME = "report.html"
 SCRIPTS = ("dom.js", "theme.js", "table.js", "parallel.js", "charts.js", "embedding.js", "detail.js", "main.js")

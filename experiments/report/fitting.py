@@ -1,6 +1,6 @@
 """Under- and over-fitting, named by comparison with the best configuration of a study."""
 
-from experiments.analysis import Cell, Study, paired_difference
+from experiments.findings.analysis import Cell, Study, paired_difference
 
 BEST, CLOSE, UNDER, OVER, UNKNOWN = "best", "close", "under-fits", "over-fits", "diverged"
 

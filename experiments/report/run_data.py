@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments.analysis import Row, Study
-from experiments.effects import best_run
+from experiments.findings.analysis import Row, Study
+from experiments.findings.effects import best_run
+from experiments.findings.samples import Samples
 from experiments.record import DIAGNOSTICS, DIVERGED
 from experiments.report.planes import Plane, plane_of
-from experiments.samples import Samples
 from experiments.store import Store
 
 # The page stays below 8 MB, of which plotly takes 4.8: runs past these, in their cells' order, lack theirs.

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.analysis import Cell, Estimate, Study, paired_difference
-from experiments.effects import curve, imbalance, interactions, main_effects, value_name
-from experiments.palette import COLOURS, SCHEME_COLOURS
+from experiments.findings.analysis import Cell, Estimate, Study, paired_difference
+from experiments.findings.effects import curve, imbalance, interactions, main_effects, value_name
+from experiments.findings.palette import COLOURS, SCHEME_COLOURS
 from experiments.report.fitting import fit_of
 from experiments.report.run_data import rounded, thinned
 

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
-from experiments.analysis import Cell, Estimate, Study, estimate, paired_difference
-from experiments.failures import describe_failures, read_failures
-from experiments.finished import Finished
-from experiments.progress import format_seconds
+from experiments.findings.analysis import Cell, Estimate, Study, estimate, paired_difference
+from experiments.findings.finished import Finished
+from experiments.findings.winner import HeldOut
+from experiments.findings.yardsticks import Yardsticks
 from experiments.record import DIVERGED
-from experiments.winner import HeldOut
-from experiments.yardsticks import Yardsticks
+from experiments.running.failures import describe_failures, read_failures
+from experiments.running.progress import format_seconds
 
 
 def winning_study(studies: Sequence[Study]) -> Study | None:

@@ -12,8 +12,9 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.hooks import Hooks, Stopped
-from experiments.plan import Cohort
+from experiments.running.devices import CPU_WIDTH, use_device
+from experiments.running.hooks import Hooks, Stopped
+from experiments.running.plan import Cohort
 from experiments.store import Store
 from experiments.store.atomic import FORBIDDEN, FULL
 
@@ -44,34 +45,39 @@ class Failure(NamedTuple):
 
 
 def start_jax(job: "Job") -> Train:
-    """Import JAX, for one core, and return the function that trains cohorts."""
+    """Import JAX, for the job's device, and return the function that trains cohorts."""
     import jax
 
-    from experiments.cohort import train_cohort
+    from experiments.running.cohort import train_cohort
 
-    jax.config.update("jax_platforms", "cpu")
+    use_device(job.device)
     if job.cache:
         jax.config.update("jax_compilation_cache_dir", str(job.cache))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     store = Store(job.root)
-    return lambda cohort, hooks: train_cohort(cohort, job.data, store, hooks)
+    return lambda cohort, hooks: train_cohort(cohort, job.data, store, hooks, job.widest)
 
 
 @dataclass(frozen=True)
 class Job:
-    """What every worker needs to know. `start` is called once in each, and must be importable there."""
+    """What every worker needs to know. `start` is called once in each, and must be importable there.
+
+    `widest` is how many runs a block on `device` holds at the most.
+    """
 
     data: str
     root: Path
     cache: Path | None = None
     start: Callable[["Job"], Train] = start_jax
+    device: str = "cpu"
+    widest: int = CPU_WIDTH
 
 
-def work(connection: Connection, core: int, job: Job) -> None:
+def work(connection: Connection, core: int | None, job: Job) -> None:
     """A worker process's life: pinned before JAX is imported, it trains what it is given until its parent is gone."""
     _leave_signals_to_parent()
     threading.Thread(target=_die_with_parent, daemon=True).start()
-    if hasattr(os, "sched_setaffinity"):
+    if core is not None and hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {core})
     with contextlib.suppress(EOFError, OSError):  # The parent is gone.
         train = _start(connection, job)

@@ -17,12 +17,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.analysis import Cell, Estimate, Row, Study, describe, paired_difference
-from experiments.effects import curve, imbalance, main_effects, value_name
-from experiments.palette import COLOURS, SCHEME_COLOURS, STYLE, scheme_style
+from experiments.findings.analysis import Cell, Estimate, Row, Study, describe, paired_difference
+from experiments.findings.effects import curve, imbalance, main_effects, value_name
+from experiments.findings.palette import COLOURS, SCHEME_COLOURS, STYLE, scheme_style
+from experiments.findings.tables import printable
 from experiments.store import Store
 from experiments.store.atomic import make_folder
-from experiments.tables import printable
 from mlp_lm.vocabulary import Vocabulary
 
 LINES = ("-", "--", ":", "-.")

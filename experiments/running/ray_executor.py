@@ -12,11 +12,23 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from experiments.execute import LOOK_SECONDS, SINGLE_THREADED, Execute, stored_rows
-from experiments.hooks import Hooks
-from experiments.ledger import Ledger, Progress, Task
-from experiments.plan import Cohort
-from experiments.worker import FAILED, RESUMED, STEPS, STOPPED, Failure, Fault, Job, Message, Train, failure_of, outcome
+from experiments.running.execute import LOOK_SECONDS, SINGLE_THREADED, Execute, stored_rows
+from experiments.running.hooks import Hooks
+from experiments.running.ledger import Ledger, Progress, Task
+from experiments.running.plan import Cohort
+from experiments.running.worker import (
+    FAILED,
+    RESUMED,
+    STEPS,
+    STOPPED,
+    Failure,
+    Fault,
+    Job,
+    Message,
+    Train,
+    failure_of,
+    outcome,
+)
 
 TASKS_PER_CPU = 2  # In flight: the next one waits at the cluster, the millionth one here.
 LOST_DRIVER_SECONDS = 30.0
@@ -61,6 +73,8 @@ class _Desk:
             ray.get_runtime_context().get_node_id(), soft=False
         )
         self.mailbox: Any = ray.remote(_Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
+        # A task holds a core, or a whole accelerator where the job trains on those.
+        self.task = _train.options(num_gpus=1) if job.device == "gpu" else _train
         self.job, self.tasks = job, dict[Any, Task]()
         self.told_to_stop = False
 
@@ -71,7 +85,7 @@ class _Desk:
 
     def give(self, task: Task) -> None:
         """Hand a task to the cluster."""
-        self.tasks[_train.remote(task.cohort, task.attempt, self.job, self.mailbox)] = task
+        self.tasks[self.task.remote(task.cohort, task.attempt, self.job, self.mailbox)] = task
 
     def ask_to_stop(self) -> None:
         """Ask once: tasks that run hear it from the mailbox, one that begins later returns at once."""

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
-from experiments.plan import COMPILE_SECONDS, Cohort, n_programs
+from experiments.running.plan import COMPILE_SECONDS, Cohort, n_programs
 
 LINE_SECONDS = 30.0
 TRUSTED_SHARE = 0.1  # Of the work: from then on the pace so far tells the time left, not the plan.

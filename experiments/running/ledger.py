@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.plan import Cohort
-from experiments.worker import DONE, FAILED, RESUMED, STEPS, Failure, Fault, Message, Rows
+from experiments.running.plan import Cohort
+from experiments.running.worker import DONE, FAILED, RESUMED, STEPS, Failure, Fault, Message, Rows
 
 MAX_ATTEMPTS = 5
 SINGLE_RUN_ATTEMPTS = 2  # Of an exception, which mostly comes again.

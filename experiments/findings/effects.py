@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.analysis import Cell, Estimate, Row, Study, estimate
+from experiments.findings.analysis import Cell, Estimate, Row, Study, estimate
 
 
 def axis_values(study: Study, axis: str) -> list[Any]:

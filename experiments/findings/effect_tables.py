@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from experiments.analysis import Study
-from experiments.effects import imbalance, main_effects
-from experiments.importance import Importance, importance
+from experiments.findings.analysis import Study
+from experiments.findings.effects import imbalance, main_effects
+from experiments.findings.importance import Importance, importance
 
 
 def importance_rows(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:

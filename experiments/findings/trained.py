@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 
-from experiments.analysis import Row
-from experiments.cohort import load_params, training_data
+from experiments.findings.analysis import Row
 from experiments.material import Material
 from experiments.record import run_of
+from experiments.running.cohort import load_params, training_data
 from experiments.store import Store
 from mlp_lm.evaluation import population_moments
 from mlp_lm.model import Moments, Params

@@ -5,21 +5,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.analysis import Cell, Estimate, Row, Study, estimate, make_study, paired_difference
-from experiments.effect_tables import effect_rows, importance_rows
-from experiments.effects import best_run
-from experiments.failures import describe_failures, read_failures
-from experiments.figures import write_figures
+from experiments.findings.analysis import Cell, Estimate, Row, Study, estimate, make_study, paired_difference
+from experiments.findings.effect_tables import effect_rows, importance_rows
+from experiments.findings.effects import best_run
+from experiments.findings.figures import write_figures
+from experiments.findings.samples import keep_samples
+from experiments.findings.tables import code, csv_text, inert, markdown_table
+from experiments.findings.winner import HeldOut, evaluate_winner
+from experiments.findings.yardsticks import load_yardsticks
 from experiments.material import Material
 from experiments.record import DIVERGED
-from experiments.report.build import write_report
 from experiments.request import Request, read_request
-from experiments.samples import keep_samples
+from experiments.running.failures import describe_failures, read_failures
 from experiments.store import Store
 from experiments.store.atomic import make_folder, replace_file
-from experiments.tables import code, csv_text, inert, markdown_table
-from experiments.winner import HeldOut, evaluate_winner
-from experiments.yardsticks import load_yardsticks
 from mlp_lm.yardstick import YardstickRow
 
 SHOWN_CELLS = 40  # In Markdown; the CSV has all.
@@ -39,7 +38,7 @@ class Summary:
 
 
 def write_summary(store: Store, material: Material) -> str:
-    """Write `tables/`, `figures/` and the report of a sweep's folder from its shards; returns the table as Markdown."""
+    """Write `tables/` and `figures/` of a sweep's folder from its shards; returns the table as Markdown."""
     summary = summarise(store, material)
     text = as_markdown(summary)
     make_folder(store.root / "tables")
@@ -50,8 +49,6 @@ def write_summary(store: Store, material: Material) -> str:
     write_figures(store, summary.studies, material.vocabulary)
     best = [best_run(study.best) for study in summary.studies]
     keep_samples(store, [row for row in best if row is not None], material)
-    if summary.rows:
-        write_report(store.root)
     return text
 
 

@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from experiments.analysis import Cell
+from experiments.findings.analysis import Cell
 from experiments.material import Material
 from experiments.store import Store
 from experiments.store.atomic import replace_file
@@ -42,7 +42,7 @@ def read_winner(path: Path) -> HeldOut | None:
 
 def _loss(store: Store, row: dict, material: Material) -> float:
     # JAX only where it is needed: analysis starts without it.
-    from experiments.trained import load_model
+    from experiments.findings.trained import load_model
     from mlp_lm.dataset import count_contexts
     from mlp_lm.evaluation import EvaluationSet, exact_losses
 

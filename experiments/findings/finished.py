@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.analysis import Row
+from experiments.findings.analysis import Row
 from experiments.material import Material, load_material
 from experiments.record import DIVERGED
 from experiments.request import Request, read_request

@@ -7,7 +7,8 @@ from typing import Any, TypeVar
 
 Tree = TypeVar("Tree")
 
-DEVICES = ("cpu", "gpu", "tpu")
+ACCELERATORS = ("gpu", "tpu")
+DEVICES = ("cpu", *ACCELERATORS)
 CPU_WIDTH = 4  # Runs to a block on a core: their weights and activations fit its cache.
 WIDEST = 4096
 GPU_PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin", "jax_rocm7_plugin", "jax_rocm60_plugin")
@@ -21,6 +22,18 @@ def best_device() -> str:
     if shutil.which("nvidia-smi") and any(importlib.util.find_spec(name) for name in GPU_PLUGINS):
         return "gpu"
     return "tpu" if importlib.util.find_spec("libtpu") else "cpu"
+
+
+def choose_device(wanted: str) -> str:
+    """The device that was asked for, or the best one for `auto`.
+
+    Raises:
+        ValueError: an accelerator that is not here.
+    """
+    best = best_device()
+    if wanted in ACCELERATORS and wanted != best:
+        raise ValueError(f"--device {wanted}: JAX has none here; install JAX for it, or give --device {best}")
+    return best if wanted == "auto" else wanted
 
 
 def widest_block(device: str) -> int:

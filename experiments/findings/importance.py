@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from experiments.analysis import CONFIDENCE, Study
-from experiments.effects import axis_values, imbalance
+from experiments.findings.analysis import CONFIDENCE, Study
+from experiments.findings.effects import axis_values, imbalance
 
 N_RESAMPLES = 2000
 HIGHER, SEEDS = "three or more axes together", "seeds within a configuration"

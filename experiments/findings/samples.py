@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from experiments.analysis import Row
+from experiments.findings.analysis import Row
 from experiments.material import Material
 from experiments.store import Store
 from experiments.store.atomic import replace_file
@@ -39,7 +39,7 @@ def draw_samples(
 ) -> Samples:
     """Draw words from a stored run."""
     # JAX only where it is needed: reading samples starts without it.
-    from experiments.trained import load_model
+    from experiments.findings.trained import load_model
     from mlp_lm.sampling import sample_words
 
     params, moments = load_model(store, row, material)

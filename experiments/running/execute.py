@@ -13,19 +13,19 @@ from pathlib import Path
 
 from platformdirs import user_cache_path
 
-from experiments.ledger import Ledger, Progress, Task
-from experiments.plan import Cohort, signature
 from experiments.record import processor
+from experiments.running.ledger import Ledger, Progress, Task
+from experiments.running.plan import Cohort, signature
+from experiments.running.worker import FAILED, RESUMED, STEPS, Failure, Fault, Job, Message, Rows, work
 from experiments.spec import RunSpec
 from experiments.store import Store
-from experiments.worker import FAILED, RESUMED, STEPS, Failure, Fault, Job, Message, Rows, work
 
 PROGRAMS_PER_WORKER = 200  # XLA keeps some 7 MB a program for good: then a fresh process goes on.
 SINGLE_THREADED = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 LOOK_SECONDS = 0.2  # Between two looks at whether to stop.
 
 
-Execute = Callable[[Sequence[Cohort], Job, Sequence[int], Callable[[], bool]], Generator[Progress]]
+Execute = Callable[[Sequence[Cohort], Job, Sequence[int | None], Callable[[], bool]], Generator[Progress]]
 
 
 def available_cores() -> tuple[int, ...]:
@@ -35,6 +35,11 @@ def available_cores() -> tuple[int, ...]:
     return tuple(range(os.cpu_count() or 1))
 
 
+def places_of(device: str) -> tuple[int | None, ...]:
+    """Where workers stand: one on each core, or a single one that holds all local accelerators."""
+    return available_cores() if device == "cpu" else (None,)
+
+
 def compilation_cache() -> Path:
     """The user's own folder of compiled programs, apart for every jaxlib and processor they were compiled for."""
     target = hashlib.sha256(f"{platform.machine()} {processor()}".encode()).hexdigest()[:8]
@@ -42,7 +47,7 @@ def compilation_cache() -> Path:
 
 
 def execute(
-    cohorts: Sequence[Cohort], job: Job, cores: Sequence[int], stopping: Callable[[], bool] = lambda: False
+    cohorts: Sequence[Cohort], job: Job, cores: Sequence[int | None], stopping: Callable[[], bool] = lambda: False
 ) -> Generator[Progress]:
     """Train cohorts, longest first, one pinned process a core; yields what happens, and often enough to look around.
 
@@ -80,7 +85,7 @@ def stored_rows(job: Job, cohort: Cohort) -> Rows | None:
 class _Process:
     """A worker process on one core, and our end of the pipe to it."""
 
-    def __init__(self, core: int, job: Job) -> None:
+    def __init__(self, core: int | None, job: Job) -> None:
         context = multiprocessing.get_context("spawn")  # A forked JAX deadlocks.
         self.connection, theirs = context.Pipe()
         self.programs: set[RunSpec] = set()
@@ -117,7 +122,7 @@ class _Process:
 class _Place:
     """One core's place, held by one process after another."""
 
-    def __init__(self, core: int, job: Job) -> None:
+    def __init__(self, core: int | None, job: Job) -> None:
         self.core, self.job = core, job
         self.task: Task | None = None
         self.process: _Process | None = None

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 
 from experiments.material import Material
-from experiments.plan import padded_widths
+from experiments.running.plan import padded_widths
 from experiments.spec import RunSpec
 
 COUNTED_PARTS = 3  # Training, dev and unseen dev words.

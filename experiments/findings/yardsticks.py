@@ -4,7 +4,7 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from experiments.finished import material_of
+from experiments.findings.finished import material_of
 from experiments.material import Material
 from experiments.request import Request
 from experiments.store.atomic import replace_file

@@ -10,11 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.devices import CPU_WIDTH, fit_block, share_out
-from experiments.hooks import Hooks, Stopped
 from experiments.material import load_material
-from experiments.plan import Cohort, block_width, padded_widths
 from experiments.record import SCHEMA, History, make_row, processor, tracks_embedding
+from experiments.running.devices import CPU_WIDTH, fit_block, share_out
+from experiments.running.hooks import Hooks, Stopped
+from experiments.running.plan import Cohort, block_width, padded_widths
 from experiments.spec import RunSpec
 from experiments.store import Checkpoint, Store
 from mlp_lm.diagnostics import diagnose_block, make_widths
