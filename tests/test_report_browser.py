@@ -148,6 +148,46 @@ def test_the_page_loads_without_an_error_and_fetches_nothing(page, report, width
     assert page.requests() == [report.as_uri()]
 
 
+def test_a_small_page_has_all_its_charts(page, report):
+    assert report.stat().st_size < 2_200_000
+    page.open(report)
+    page.draw_all()
+    page.wait(lambda _: page.all("#study-0 .js-plotly-plot .point"))
+    assert len(page.all(".js-plotly-plot")) == len(page.all(".chart")) > 10
+    assert page.errors() == []
+
+
+@contextmanager
+def before_loading(page: Page, script: str) -> Iterator[None]:
+    """Pages opened meanwhile run `script` before their own."""
+    added = page.driver.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": script})
+    try:
+        yield
+    finally:
+        page.driver.execute_cdp_cmd("Page.removeScriptToEvaluateOnNewDocument", added)
+
+
+def test_a_browser_that_cannot_unpack_charts_says_so_and_keeps_its_tables(page, report):
+    with before_loading(page, "delete window.DecompressionStream"):
+        page.open(report)
+        page.resize(1280, page.run("return document.documentElement.scrollHeight"))
+        page.wait(lambda _: not page.all(".chart"))
+        assert "cannot unpack the charts" in page.one("#study-0 .fitting .warning").text
+        page.one("#study-0 .search").send_keys("hidden size 200, batch size 128")
+        assert page.one("#study-0 .count").text.startswith("4 of 24")
+        page.run("dispatchEvent(new Event('beforeprint')); dispatchEvent(new Event('afterprint'))")
+        assert page.errors() == []
+
+
+def test_no_script_runs_but_the_page_s_own_and_plotly(page, report):
+    page.open(report)
+    page.run(
+        "const s = document.createElement('script'); s.textContent = 'window.strange = 1'; document.body.append(s)"
+    )
+    assert page.run("return window.strange") is None
+    assert any("Content Security Policy" in message for message in page.errors())
+
+
 OUTSIDE = """
 const page = document.documentElement, width = page.clientWidth, found = [];
 if (page.scrollWidth > width) found.push(`the page is ${page.scrollWidth} wide`);
@@ -298,6 +338,7 @@ def test_five_thousand_runs_can_be_searched_and_brushed(page, tmp_path):
 
 def test_it_prints_on_several_pages_with_its_charts(page, report):
     page.open(report, dark=True)
+    page.wait(lambda _: page.run("return document.documentElement.dataset.charts") == "yes")
     printed = page.driver.execute_cdp_cmd("Page.printToPDF", {"printBackground": False})["data"]
     assert len(printed) > 50_000
     page.wait(lambda _: page.run("return document.querySelectorAll('.chart:not(.js-plotly-plot)').length") == 0)

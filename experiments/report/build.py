@@ -4,12 +4,10 @@ import csv
 import json
 import math
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import plotly.offline
 from markupsafe import Markup
 
 from experiments.findings.analysis import Estimate, Study, estimate, make_study, paired_difference
@@ -30,12 +28,12 @@ from experiments.report.run_data import (
     run_embeddings,
     run_samples,
 )
+from experiments.report.scripts import asset, own_script, packed_plotly, security_policy
 from experiments.report.study_data import study_data
 from experiments.report.words import answer, facts, winning_study
 from experiments.store.atomic import replace_file
 
 FILE_NAME = "report.html"
-SCRIPTS = ("dom.js", "theme.js", "table.js", "parallel.js", "charts.js", "embedding.js", "detail.js", "main.js")
 
 
 @dataclass(frozen=True)
@@ -89,7 +87,7 @@ def render(report: Report) -> str:
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters |= {"loss": loss, "interval": interval, "percent": percent, "words": axis_words}
-    return environment.from_string(_asset("report.html")).render(
+    return environment.from_string(asset("report.html")).render(
         request=report.finished.request,
         answer=answer(report.studies, report.yardsticks, report.held_out),
         facts=facts(report.finished),
@@ -98,9 +96,10 @@ def render(report: Report) -> str:
         ensembles=report.ensembles,
         samples=_sample_view(report),
         explanation=EXPLANATION,
-        style=Markup(_asset("report.css")),
-        plotly=Markup(plotly.offline.get_plotlyjs()),
-        script=Markup("\n".join(map(_asset, SCRIPTS))),
+        style=Markup(asset("report.css")),
+        policy=security_policy(),
+        plotly=packed_plotly(),
+        script=own_script(),
         data=embedded_json(page_data(report)),
     )
 
@@ -248,7 +247,3 @@ def _read_ensembles(path: Path) -> list[dict[str, str]]:
             return list(csv.DictReader(file))
     except (OSError, ValueError):
         return []
-
-
-def _asset(name: str) -> str:
-    return resources.files("experiments.report").joinpath("page", name).read_text("utf-8")

@@ -53,7 +53,8 @@ function chart(parent, label, make, height = 360) {
 }
 
 function drawOnce(box) {
-  if (!box.entry.drawn) draw(box.entry);
+  const waiting = () => box.isConnected && !box.entry.drawn;
+  plotly.then(() => { if (waiting()) draw(box.entry); }, () => { if (waiting()) box.replaceWith(element("p", { class: "warning" }, NO_CHARTS)); });
 }
 
 function draw(entry) {
@@ -65,7 +66,7 @@ function draw(entry) {
 }
 
 function redrawAll() {
-  for (const entry of charts) if (entry.box.isConnected) draw(entry);
+  if (window.Plotly) for (const entry of charts) if (entry.box.isConnected) draw(entry);
   for (const listener of themeListeners) listener();
 }
 
