@@ -9,7 +9,7 @@ from importlib import resources
 import plotly.offline
 from markupsafe import Markup
 
-OWN = ["dom.js", "theme.js", "table.js", "parallel.js", "charts.js", "embedding.js", "detail.js", "plotly.js", "main.js"]
+OWN = ("dom", "theme", "table", "parallel", "charts", "embedding", "detail", "plotly", "main")
 
 
 def asset(name: str) -> str:
@@ -20,7 +20,7 @@ def asset(name: str) -> str:
 @cache
 def own_script() -> Markup:
     """The page's own script."""
-    return Markup('\n(() => {\n"use strict";\n' + "\n".join(map(asset, OWN)) + "\n})();\n")
+    return Markup('\n(() => {\n"use strict";\n' + "\n".join(asset(f"{name}.js") for name in OWN) + "\n})();\n")
 
 
 @cache
