@@ -16,7 +16,7 @@ MODULES = {
 }
 # From the ground up: a room imports only from rooms before it, and from itself. Modules of `experiments` that are in no
 # room are its foundation or its commands.
-FOUNDATION = ("spec", "catalog", "record", "material", "request", "command", "options", "torch_names")
+FOUNDATION = ("spec", "catalog", "record", "material", "request", "command", "torch_names")
 ROOMS = ("mlp_lm", "experiments.store", "foundation", "experiments.running", "experiments.findings", "commands")
 WITHOUT_JAX = ("experiments.sweep", "experiments.report.__main__", "experiments.findings.summary", "mlp_lm.yardstick")
 
