@@ -36,6 +36,11 @@ _SWEEPS = (
         ),
     ),
     SweepSpec(
+        "single",
+        "One configuration, to put axes of your own on.",
+        (Grid("runs", RunSpec(), n_seeds=3),),
+    ),
+    SweepSpec(
         "smoke",
         "A few seconds, to see that everything works.",
         (Grid("size", RunSpec(n_steps=200, n_evaluations=2, embedding_dim=2), (("hidden_size", (8, 16)),), 2),),

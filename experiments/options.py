@@ -15,7 +15,7 @@ from experiments.spec import AXES, RunSpec, SweepSpec, near_match, parse_value, 
 EPILOG = """examples:
   python -m experiments.sweep                                  the default sweep, in a few minutes
   python -m experiments.sweep initialisation --seeds 3         a named sweep with fewer seeds
-  python -m experiments.sweep --hidden-size 50 100 200 --init kaiming_tanh --out results/width
+  python -m experiments.sweep single --hidden-size 50 100 200 --out results/width
   python -m experiments.sweep --config my_sweep.toml --dry-run
   python -m experiments.sweep --config my_sweep.toml --shard 3/64     one process of a job array of 64
 
@@ -89,6 +89,8 @@ def _add_axes(parser: argparse.ArgumentParser) -> None:
 def _check_flags(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if options.workers is not None and options.workers < 1:
         parser.error(f"--workers must be at least 1, got {options.workers}")
+    if options.out and re.match(r"[a-z0-9]+:/", str(options.out)):
+        parser.error(f"--out {options.out} is no folder; object stores are not supported, give a (shared) folder")
     if options.config and options.name:
         parser.error(f"give either a sweep's name or --config, got {options.name!r} and {str(options.config)!r}")
     if options.workers and options.device in ACCELERATORS:

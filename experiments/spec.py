@@ -22,7 +22,7 @@ RESULTS_VERSION = 1  # Enters every run_id: raise it when a change makes the sam
 
 
 def near_match(value: str, known: Collection[str]) -> str:
-    """` (did you mean ...?)`, or what there is."""
+    """`did you mean ...?`, or what there is."""
     near = difflib.get_close_matches(value, known, n=1)
     return f"did you mean {near[0]!r}?" if near else f"known: {', '.join(known)}"
 

@@ -19,8 +19,9 @@ from experiments.material import Material, load_material
 from experiments.options import parse, requested_sweep
 from experiments.report.build import write_report
 from experiments.request import make_request, write_request
+from experiments.running.compilation_cache import compilation_cache
 from experiments.running.devices import choose_device, widest_block
-from experiments.running.execute import Execute, compilation_cache, execute, places_of
+from experiments.running.execute import Execute, execute, places_of
 from experiments.running.failures import describe_failures, read_failures, write_failures
 from experiments.running.feasible import check_feasible
 from experiments.running.interrupt import Interrupted, Interruption

@@ -1,6 +1,5 @@
 """The benchmark's command: measure, print a table, and write it to `results/benchmark/`."""
 
-import argparse
 import json
 import os
 import sys
@@ -9,20 +8,24 @@ from dataclasses import asdict
 from pathlib import Path
 
 from experiments.benchmark.row import Row
+from experiments.command import Parser, one_line_errors
 from experiments.findings.tables import markdown_table
 from experiments.record import processor, provenance
+from experiments.running.devices import choose_device
 from experiments.running.execute import SINGLE_THREADED, available_cores
 from experiments.store.atomic import make_folder, replace_file
 
 HEADER = ("what", "measured", "target", "met", "detail")
 
 
+@one_line_errors("benchmark")
 def main() -> int:
     """Run the benchmark on the device asked for."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.benchmark", description=__doc__)
+    parser = Parser(prog="python -m experiments.benchmark", description=__doc__)
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where training runs")
     parser.add_argument("--out", type=Path, default=Path("results/benchmark"), help="folder of the table")
     options = parser.parse_args()
+    choose_device(options.device)
     rows = []
     for row in cpu_rows() if options.device == "cpu" else gpu_rows():
         rows.append(row)

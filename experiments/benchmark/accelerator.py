@@ -22,8 +22,6 @@ N_STEPS = 500
 def rows() -> Iterator[Row]:
     """Microseconds a model-step at several widths, and what a thousand trainings of the lecture's length come to."""
     use_device("gpu")
-    if jax.default_backend() == "cpu":
-        raise ValueError("no accelerator here; run with --device cpu, or install JAX for your accelerator")
     for width in WIDTHS:
         step = step_seconds(width)
         what = f"a model-step of the reference run, {width} runs side by side"

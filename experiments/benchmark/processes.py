@@ -13,14 +13,15 @@ from pathlib import Path
 from experiments.benchmark.rounds import alternate
 from experiments.benchmark.row import Row, missing
 from experiments.material import load_material
+from experiments.running.compilation_cache import compilation_cache
 from experiments.running.devices import CPU_WIDTH
-from experiments.running.execute import SINGLE_THREADED, Job, compilation_cache, execute
+from experiments.running.execute import SINGLE_THREADED, Job, execute
 from experiments.running.plan import plan
 from experiments.spec import RunSpec
 
 DATA = "ssa2018"
-SCALING_RUN = RunSpec(n_steps=30_000, n_evaluations=1)
-SCALING_ROUNDS = 5
+SCALING_RUN = RunSpec(n_steps=20_000, n_evaluations=1)
+SCALING_ROUNDS = 3
 SWEEP_RUNS, SWEEP_STEPS = 200, 20_000
 COHORT_RUNS, N_COHORTS = 500, 4
 

@@ -1,9 +1,11 @@
 """A sweep's folder, opened to read what it has: the runs that were asked for, their data and their weights."""
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.findings.analysis import Row
+from experiments.findings.tables import printable
 from experiments.material import Material, load_material
 from experiments.record import DIVERGED
 from experiments.request import Request, read_request
@@ -50,7 +52,10 @@ def open_finished(folder: Path) -> Finished:
         ValueError: not a sweep's folder.
     """
     request, store = read_request(folder), Store(folder)
-    by_id = {row["run_id"]: row for row in store.rows().table.to_pylist()}
+    contents = store.rows(set_aside=False)
+    for message in contents.damaged:
+        print(printable(message), file=sys.stderr)
+    by_id = {row["run_id"]: row for row in contents.table.to_pylist()}
     return Finished(store, request, [by_id[run_id] for run_id in sorted(request.run_ids & by_id.keys())])
 
 

@@ -21,6 +21,9 @@ from experiments.store import Store
 from experiments.store.atomic import make_folder, replace_file
 from mlp_lm.yardstick import YardstickRow
 
+YARDSTICK_NOTE = (
+    "Count models of the same training words; discounts, and the weights of deleted interpolation, are chosen on dev."
+)
 SHOWN_CELLS = 40  # In Markdown; the CSV has all.
 
 
@@ -153,7 +156,7 @@ def _yardstick_section(summary: Summary) -> str:
     floors = ["floor: no model has a lower train loss", *(_loss(by_place[families[0], k].floor) for k in lengths)]
     uniform = ["uniform: log of the vocabulary", *[_loss(math.log(summary.vocab_size))] * len(lengths)]
     table = markdown_table(["context tokens", *map(str, lengths)], [*rows, floors, uniform])
-    return f"## Yardsticks\n\nCount models of the same training words; discounts are chosen on dev.\n\n{table}"
+    return f"## Yardsticks\n\n{YARDSTICK_NOTE}\n\n{table}"
 
 
 def _test(summary: Summary) -> Iterator[str]:

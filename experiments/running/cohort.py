@@ -79,6 +79,7 @@ def train_cohort(
         Stopped: `hooks.should_stop` said so.
     """
     hooks = hooks or Hooks()
+    _check_data(cohort, data)
     width = fit_block(block_width(cohort.runs[0], widest), len(cohort.runs))
     cursor = _resume(cohort, data, store, width)
     hooks.on_resume(cursor.model_steps)
@@ -95,6 +96,13 @@ def train_cohort(
         _finish_block(cursor, data)
     store.write(cohort.cohort_id, cursor.rows, to_tensors(stack_runs(cursor.params)), SCHEMA)
     return cursor.rows
+
+
+def _check_data(cohort: Cohort, data: str) -> None:
+    """The word list must still be the one that the runs were planned for: it may have been edited since."""
+    expected, found = cohort.runs[0].data_hash, load_material(data).corpus.sha256
+    if expected not in ("", found):
+        raise ValueError(f"{data} has changed since the sweep was planned: bring it back or start the sweep anew")
 
 
 def start_block(runs: tuple[RunSpec, ...], data: str, width: int) -> Block:

@@ -9,9 +9,10 @@ Tree = TypeVar("Tree")
 
 ACCELERATORS = ("gpu", "tpu")
 DEVICES = ("cpu", *ACCELERATORS)
+PLATFORMS = {"cpu": "cpu", "gpu": "cuda", "tpu": "tpu"}  # JAX's names.
 CPU_WIDTH = 4  # Runs to a block on a core: their weights and activations fit its cache.
 WIDEST = 4096
-GPU_PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin", "jax_rocm7_plugin", "jax_rocm60_plugin")
+GPU_PLUGINS = ("jax_cuda13_plugin", "jax_cuda12_plugin")
 DEFAULT_MEMORY = 8 << 30  # Bytes, where a device does not tell.
 # A run's share of a device: weights, gradients, momenta and copies, and the activations of an evaluation chunk.
 BYTES_PER_RUN = 8 << 20
@@ -60,7 +61,7 @@ def use_device(device: str) -> None:
     """Have JAX use a device; on accelerators, with products as exact as the processor's."""
     import jax
 
-    jax.config.update("jax_platforms", {"cpu": "cpu", "gpu": "cuda,rocm", "tpu": "tpu"}[device])
+    jax.config.update("jax_platforms", PLATFORMS[device])
     if device != "cpu":
         # The default would be TF32 or bfloat16 products, which no longer agree with a processor's results.
         jax.config.update("jax_default_matmul_precision", "highest")

@@ -1,19 +1,12 @@
 """Run a plan's cohorts in worker processes, one a core, and survive what happens to them."""
 
 import contextlib
-import hashlib
-import importlib.metadata
 import multiprocessing
 import os
-import platform
 import signal
 from collections.abc import Callable, Generator, Iterator, Sequence
 from multiprocessing.connection import wait
-from pathlib import Path
 
-from platformdirs import user_cache_path
-
-from experiments.record import processor
 from experiments.running.ledger import Ledger, Progress, Task
 from experiments.running.plan import Cohort, signature
 from experiments.running.worker import FAILED, RESUMED, STEPS, Failure, Fault, Job, Message, Rows, work
@@ -38,12 +31,6 @@ def available_cores() -> tuple[int, ...]:
 def places_of(device: str) -> tuple[int | None, ...]:
     """Where workers stand: one on each core, or a single one that holds all local accelerators."""
     return available_cores() if device == "cpu" else (None,)
-
-
-def compilation_cache() -> Path:
-    """The user's own folder of compiled programs, apart for every jaxlib and processor they were compiled for."""
-    target = hashlib.sha256(f"{platform.machine()} {processor()}".encode()).hexdigest()[:8]
-    return user_cache_path("mlp-lm") / f"xla-{importlib.metadata.version('jaxlib')}-{target}"
 
 
 def execute(

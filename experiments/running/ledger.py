@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.running.plan import Cohort
-from experiments.running.worker import DONE, FAILED, RESUMED, STEPS, Failure, Fault, Message, Rows
+from experiments.running.worker import DONE, FAILED, RESUMED, STEPS, STOPPED, Failure, Fault, Message, Rows
 
 MAX_ATTEMPTS = 5
 SINGLE_RUN_ATTEMPTS = 2  # Of an exception, which mostly comes again.
@@ -56,6 +56,9 @@ class Ledger:
             yield Progress(task.cohort, rows=tuple(content))
         elif kind == FAILED:
             yield from self._failed(task, content)
+        elif kind == STOPPED:  # From its checkpoint again, unless everything stops.
+            self.pending.append(Task(task.cohort, task.attempt))
+            yield Progress(task.cohort, model_steps=-task.model_steps, resumed=True)
 
     def check(self) -> None:
         """Raise CannotContinue where that was found."""

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments.running.compilation_cache import use_compilation_cache
 from experiments.running.devices import CPU_WIDTH, use_device
 from experiments.running.hooks import Hooks, Stopped
 from experiments.running.plan import Cohort
@@ -46,14 +47,11 @@ class Failure(NamedTuple):
 
 def start_jax(job: "Job") -> Train:
     """Import JAX, for the job's device, and return the function that trains cohorts."""
-    import jax
-
     from experiments.running.cohort import train_cohort
 
     use_device(job.device)
     if job.cache:
-        jax.config.update("jax_compilation_cache_dir", str(job.cache))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+        use_compilation_cache(job.cache)
     store = Store(job.root)
     return lambda cohort, hooks: train_cohort(cohort, job.data, store, hooks, job.widest)
 

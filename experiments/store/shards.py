@@ -124,15 +124,22 @@ class Store:
             self._commit(cohort_id, contents)
         self.drop_checkpoint(cohort_id)
 
-    def rows(self, columns: Sequence[str] | None = None) -> Contents:
+    def rows(self, columns: Sequence[str] | None = None, set_aside: bool = True) -> Contents:
         """All rows of finished cohorts, by cohort id, every file verified; damaged cohorts are set aside.
+
+        Who does not hold the lock leaves them where they are (`set_aside` False): a sweep may be writing.
 
         Columns that a shard lacks are null there. Where cohorts share a run id, the first has its row.
         `columns` limits what is read beside `run_id` and the store's own `cohort_id`, `weights_index` and
         `weights_sha256`.
         """
         tables, damage = self._survey(columns)
-        messages = tuple(self._set_aside(cohort_id, reason) for cohort_id, reason in damage.items())
+        if set_aside:
+            messages = tuple(self._set_aside(cohort_id, reason) for cohort_id, reason in damage.items())
+        else:
+            messages = tuple(
+                f"{reason}: left out, the next sweep computes its runs again" for reason in damage.values()
+            )
         try:
             return Contents(unite(tables), messages)
         except pa.ArrowException as error:
