@@ -25,6 +25,7 @@ from scipy.ndimage import gaussian_filter1d
 from experiments.command import Parser, one_line_errors
 from experiments.findings.analysis import describe, estimate
 from experiments.findings.palette import STYLE, scheme_style
+from experiments.findings.picture import save_figure
 from experiments.findings.tables import csv_text
 from experiments.material import load_material
 from experiments.running.feasible import check_feasible
@@ -100,9 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     replace_file(options.out / "learning_rate.csv", csv_text(list(_curve_rows(findings))).encode())
     replace_file(options.out / "chosen.csv", csv_text([_chosen_row(finding) for finding in findings]).encode())
     with plt.rc_context(STYLE):
-        figure = draw_findings(findings)
-        figure.savefig(options.out / "learning_rate.png")
-        plt.close(figure)
+        save_figure(draw_findings(findings), options.out / "learning_rate.png")
     return 0
 
 
@@ -155,8 +154,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 def draw_findings(findings: Sequence[Finding]) -> Figure:
     """A panel a configuration: loss against the rate, its band over seeds, and the chosen rate."""
     shown = findings[:MAX_PANELS]
-    columns = min(4, len(shown))
-    rows = math.ceil(len(shown) / columns)
+    rows = math.ceil(len(shown) / 4)
+    columns = math.ceil(len(shown) / rows)
     figure, axes = plt.subplots(
         rows, columns, figsize=(max(5.0, 2.9 * columns), 2.5 * rows + 0.6), squeeze=False, sharex=True
     )

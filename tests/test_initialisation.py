@@ -5,18 +5,32 @@ import hashlib
 import math
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+from PIL import Image
 
 from experiments.catalog import SWEEPS
 from experiments.findings.analysis import make_study
+from experiments.findings.limits import far_off
+from experiments.findings.picture import save_figure
+from experiments.findings.yardsticks import Yardsticks
 from experiments.initialisation.__main__ import main
 from experiments.initialisation.measure import snapshots, trace
-from experiments.initialisation.tables import best_rate, depth_table, published_table, rate_table, scheme_table
+from experiments.initialisation.overview import draw_overview
+from experiments.initialisation.tables import (
+    batch_norm_table,
+    best_rate,
+    depth_table,
+    published_table,
+    rate_table,
+    scheme_table,
+)
 from experiments.initialisation.width import coordinate_check, slopes
 from experiments.record import DIVERGED, DONE
 from experiments.spec import INIT_NAMES, RunSpec
 from experiments.sweep import main as sweep
+from mlp_lm.yardstick import YardstickRow
 
 RESULTS = Path(__file__).parents[1] / "results" / "initialisation" / "tables"
 
@@ -95,6 +109,47 @@ def test_the_depth_table_compares_with_the_gain_of_tanh_at_the_same_depth():
     assert table[0]["last_layer_initial_activation_std"] == 0.3
 
 
+def test_batch_norm_is_paired_by_seed_within_a_scheme():
+    rows = [
+        row_of(RunSpec(init=i, batch_norm=norm, seed=s), loss + s / 10 + norm * 0.03)
+        for i, norms, loss in (("normal", (False, True), 2.2), ("kaiming_tanh", (False,), 2.1))
+        for norm in norms
+        for s in range(3)
+    ]
+    (row,) = batch_norm_table(make_study("x", rows))
+    assert row["scheme"] == "normal"
+    assert [row[name] for name in ("difference_low", "difference", "difference_high")] == pytest.approx([0.03] * 3)
+
+
+def test_the_overview_notes_what_is_far_off_and_draws_the_count_models():
+    schemes = [("normal", 2.2), ("kaiming_tanh", 2.1), ("fan_in", 2.11), ("xavier", 2.12), ("uniform", 2.13)]
+    rows = [row_of(RunSpec(init=i, seed=s), loss + s / 1000) for i, loss in [*schemes, ("zeros", 9.0)] for s in (0, 1)]
+    counts = tuple(YardstickRow(n, "modified Kneser-Ney", loss, 0.5, 9, 1.5) for n, loss in ((3, 2.056), (5, 1.974)))
+    figure = draw_overview(make_study("x", rows), Yardsticks("0" * 64, (".", "a"), counts))
+    (ax,) = figure.axes
+    assert [label.get_text() for label in ax.get_yticklabels()][-1] == "kaiming_tanh"
+    assert [text.get_text() for text in ax.texts] == ["9.00 →"]
+    assert ax.get_xlim()[1] < 3
+    told = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert told[-2:] == ["modified Kneser-Ney, 3 context tokens: 2.056", "modified Kneser-Ney, 5 context tokens: 1.974"]
+    plt.close(figure)
+
+
+def test_only_what_would_flatten_the_others_is_far_off():
+    assert far_off([2.10, 2.11, 2.12, 2.13, 2.82]) < 2.82
+    assert far_off([2.10, 2.11, 2.12, 2.13, 2.15]) == math.inf
+    assert far_off([2.1, 2.1]) == far_off([2.1]) == math.inf
+
+
+def test_a_figure_is_kept_in_few_colours(tmp_path):
+    figure, ax = plt.subplots()
+    ax.imshow(np.random.default_rng(0).random((40, 40, 3)))
+    save_figure(figure, tmp_path / "x.png")
+    with Image.open(tmp_path / "x.png") as picture:
+        assert picture.mode == "P" and picture.size == (640, 480)
+        assert picture.convert("RGB").getpixel((1, 1)) == (255, 255, 255)
+
+
 def test_a_published_figure_holds_only_within_its_range():
     rows = [
         row_of(RunSpec(init=i, seed=s), loss) for i, loss in (("normal", 2.17), ("kaiming_tanh", 2.2)) for s in (0, 1)
@@ -152,7 +207,14 @@ def test_the_command_writes_what_its_sweeps_allow(few_words, tmp_path, capsys):
     rows = list(csv.DictReader((tmp_path / "study" / "tables" / "schemes.csv").read_text().splitlines()))
     assert len(rows) == 4 and all(0 <= float(row["initial_saturated_share"]) <= 1 for row in rows)
     drawn = {path.stem for path in (tmp_path / "study" / "figures").glob("*.png")}
-    assert {"schemes_curves", "schemes_forest", "schemes_saturation", "schemes_updates", "rates_curves"} <= drawn
+    assert {
+        "overview",
+        "schemes_curves",
+        "schemes_forest",
+        "schemes_saturation",
+        "schemes_updates",
+        "rates_curves",
+    } <= drawn
     assert "depth_scales" not in drawn
 
 

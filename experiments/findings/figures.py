@@ -3,9 +3,7 @@
 import itertools
 import math
 import textwrap
-import warnings
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -19,7 +17,9 @@ from matplotlib.figure import Figure
 
 from experiments.findings.analysis import Cell, Estimate, Row, Study, describe, paired_difference
 from experiments.findings.effects import curve, imbalance, main_effects, value_name
+from experiments.findings.limits import far_off
 from experiments.findings.palette import COLOURS, SCHEME_COLOURS, STYLE, scheme_style
+from experiments.findings.picture import save_figure
 from experiments.findings.tables import printable
 from experiments.store import Store
 from experiments.store.atomic import make_folder
@@ -32,6 +32,7 @@ MAX_FOREST = 40
 MAX_TOKENS = 100  # More letters than that cover one another.
 PANELS_A_ROW = 4
 LETTERS_AN_INCH = 12  # Of a title.
+LETTERS_A_PANEL = 24  # Of all names below it, side by side.
 VOWELS = frozenset("aeiou")
 
 
@@ -42,10 +43,10 @@ def write_figures(store: Store, studies: Sequence[Study], vocabulary: Vocabulary
     with plt.rc_context(STYLE):
         for study, stem in zip(studies, file_stems([study.name for study in studies]), strict=True):
             for name, figure in draw_study(study):
-                _save(figure, folder / f"{stem}_{name}.png")
+                save_figure(figure, folder / f"{stem}_{name}.png")
         row = _best_plane_run(studies)
         if row is not None and len(vocabulary) <= MAX_TOKENS:
-            _save(draw_embedding(store.weights(row)["embedding"], row, vocabulary), folder / "embedding.png")
+            save_figure(draw_embedding(store.weights(row)["embedding"], row, vocabulary), folder / "embedding.png")
 
 
 def file_stems(names: Sequence[str]) -> list[str]:
@@ -74,8 +75,10 @@ def draw_axes(study: Study) -> Figure:
     n_rows = math.ceil(len(study.axes) / n_columns)
     size = (max(6.0, 2.6 * n_columns + 1), 3 * n_rows + 0.4)
     figure, axes = plt.subplots(n_rows, n_columns, figsize=size, sharey=True, squeeze=False)
-    for ax, axis in zip(axes.flat, study.axes, strict=False):
-        _draw_effect(ax, main_effects(study, axis), axis)
+    told = {axis: main_effects(study, axis) for axis in study.axes}
+    beyond = far_off([effect.mean for effects in told.values() for effect in effects.values()])
+    for ax, (axis, effects) in zip(axes.flat, told.items(), strict=False):
+        _draw_effect(ax, effects, axis, beyond)
     for ax in list(axes.flat)[len(study.axes) :]:
         ax.set_visible(False)
     for ax in axes[:, 0]:
@@ -88,8 +91,12 @@ def draw_differences(study: Study) -> Figure:
     """Each cell's dev loss minus the best cell's, paired by seed: a forest plot, best on top."""
     cells = [cell for cell in study.cells if cell.finished][:MAX_FOREST]
     figure, ax = plt.subplots(figsize=(7.5, 1.4 + 0.24 * len(cells)))
-    for place, cell in enumerate(cells):
-        difference = paired_difference(cell, study.best)
+    told = [paired_difference(cell, study.best) for cell in cells]
+    beyond = far_off([difference.mean for difference in told])
+    for place, (cell, difference) in enumerate(zip(cells, told, strict=True)):
+        if difference.mean > beyond:
+            at_edge(ax, place, difference.mean)
+            continue
         style = _cell_style(study, cell)
         ax.errorbar(
             difference.mean, place, xerr=_half(difference), fmt=style["marker"], color=style["color"],
@@ -97,8 +104,7 @@ def draw_differences(study: Study) -> Figure:
         )  # fmt: skip
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set_yticks(range(len(cells)), [printable(study.label(cell)) for cell in cells], fontsize=8)
-    ax.invert_yaxis()
-    ax.margins(y=0.6 / len(cells))
+    ax.set_ylim(len(cells) - 0.4, -0.6)
     ax.set_xlabel("dev loss minus the best configuration's (nats per token)")
     _title(
         figure,
@@ -120,7 +126,7 @@ def draw_curves(study: Study) -> Figure:
         if len(cell.finished) > 1:
             low, high = [p.low for p in points], [p.high for p in points]
             ax.fill_between(steps[: len(points)], low, high, color=style["color"], alpha=0.15, linewidth=0)
-    ax.set_ylim(*zoom(study))
+    ax.set_ylim(*zoom(cells))
     ax.set_xlabel("training step")
     ax.set_ylabel("dev loss (nats per token)")
     _title(figure, f"{study.name}: learning curves{_out_of(len(cells), study)}", "mean and 95 % interval over seeds")
@@ -143,25 +149,37 @@ def draw_embedding(table: np.ndarray, row: Row, vocabulary: Vocabulary) -> Figur
     return figure
 
 
-def zoom(study: Study) -> tuple[float, float]:
+def at_edge(ax: Axes, place: float, value: float) -> None:
+    """A forest plot's value that is far off, as a number at the edge."""
+    text = f"{value:+.3f} →"
+    ax.text(0.99, place, text, transform=ax.get_yaxis_transform(), ha="right", va="center", fontsize=7)
+
+
+def zoom(cells: Sequence[Cell]) -> tuple[float, float]:
     """Limits that show the end of training, not the height of the first losses."""
-    ends = [row["dev_loss"] for cell in study.cells for row in cell.finished]
+    ends = [row["dev_loss"] for cell in cells for row in cell.finished]
     if not ends:
         return 0.0, 1.0
-    low, high = min(ends), float(np.quantile(ends, 0.95))
-    return low - 0.1 * (high - low) - 0.01, high + 1.5 * (high - low) + 0.1
+    low, high = min(ends), float(np.quantile(ends, 0.75))
+    return low - 0.1 * (high - low) - 0.01, high + 1.5 * (high - low) + 0.2
 
 
-def _draw_effect(ax: Axes, effects: dict[Any, Estimate], axis: str) -> None:
+def _draw_effect(ax: Axes, effects: dict[Any, Estimate], axis: str, beyond: float) -> None:
     names = [value_name(value) for value in effects]
     means, halves = [e.mean for e in effects.values()], [_half(e) for e in effects.values()]
     ordered = all(isinstance(value, int | float) and not isinstance(value, bool) for value in effects)
     colours = [SCHEME_COLOURS[name] for name in names] if axis == "init" else [COLOURS[0]] * len(names)
     if ordered:  # A line between two schemes would tell of values between them.
-        ax.plot(range(len(names)), means, color=COLOURS[0], linewidth=1)
+        ax.plot(range(len(names)), [m if m <= beyond else math.nan for m in means], color=COLOURS[0], linewidth=1)
     for place, (mean, half, colour) in enumerate(zip(means, halves, colours, strict=True)):
+        if mean > beyond:
+            text = f"{mean:.2f} →"
+            ax.text(
+                place, 0.98, text, transform=ax.get_xaxis_transform(), ha="center", va="top", rotation=90, fontsize=7
+            )
+            continue
         ax.errorbar(place, mean, yerr=half, fmt="o", color=colour, capsize=3, markersize=4, linewidth=1)
-    long = max(map(len, names)) > 6
+    long = max(map(len, names)) > 6 or sum(map(len, names)) > LETTERS_A_PANEL
     ax.set_xticks(range(len(names)), names, rotation=35 if long else 0, ha="right" if long else "center")
     ax.margins(x=0.15)
     ax.set_xlabel(axis.replace("_", " "))
@@ -198,10 +216,3 @@ def _best_plane_run(studies: Sequence[Study]) -> Row | None:
     cells: Iterator[Cell] = (cell for study in studies for cell in study.cells if cell.settings["embedding_dim"] == 2)
     rows = [row for cell in cells for row in cell.finished if row["weights_sha256"]]
     return min(rows, key=lambda row: row["dev_loss"], default=None)
-
-
-def _save(figure: Figure, path: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # A box stands for it.
-        figure.savefig(path)
-    plt.close(figure)

@@ -55,7 +55,7 @@ def draw_saturation_maps(by_scheme: Mapping[str, Snapshot]) -> Figure:
         ax.set_xlabel("hidden unit")
         ax.grid(False)
     _label(axes, "window")
-    figure.suptitle("White: |tanh| > 0.99, for each window of a first minibatch and each hidden unit", fontsize=10)
+    figure.suptitle("White: |tanh| > 0.99, by window of a first minibatch and hidden unit, one seed", fontsize=10)
     return figure
 
 
@@ -86,16 +86,19 @@ def draw_layers(columns: Sequence[tuple[str, Sequence[Snapshot]]], steps: Sequen
 
 def draw_deep_updates(traces: Mapping[str, list[dict[str, np.ndarray]]], steps: Sequence[int]) -> Figure:
     """The update-to-weight ratio of each matrix of a deep network over its first steps, a panel a configuration."""
-    figure, axes = plt.subplots(1, len(traces), figsize=(2.4 * len(traces) + 1, 3.0), sharey=True, squeeze=False)
-    for ax, (name, told) in zip(axes[0], traces.items(), strict=True):
+    columns = -(-len(traces) // 2)
+    figure, axes = plt.subplots(2, columns, figsize=(2.6 * columns + 1.4, 5.4), sharex=True, sharey=True, squeeze=False)
+    for ax, (name, told) in zip(axes.flat, traces.items(), strict=False):
         ratios = np.array([values["log10_update_to_weight"].mean(axis=0) for values in told]).T
         colours = _sequence(len(ratios))
         for i, (ratio, colour) in enumerate(zip(ratios, colours, strict=True)):
             ax.plot(steps, ratio, color=colour, linewidth=1, label=_matrix_name(i, len(ratios)))
         ax.axhline(-3, color="#D55E00", linestyle=":", linewidth=1.4)
         ax.set_title(name, fontsize=8)
+    for ax in axes[-1]:
         ax.set_xlabel("training step")
-    axes[0, 0].set_ylabel("log10 of update std / weight std")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("log10 of update std / weight std")
     handles, labels = axes[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside right center", fontsize=8)
     figure.suptitle("How far one update moves each matrix of a deep network; dotted: 1/1000", fontsize=10)
@@ -140,6 +143,8 @@ def _draw_width(ax: Axes, rows: Sequence[dict[str, Any]], name: str) -> None:
     values = [value if np.isfinite(value) else np.nan for _, value, _ in points]
     if not name.endswith("log10_update_to_weight"):
         values = [np.log10(value) if value > 0 else np.nan for value in values]
+    if not np.isfinite(values).any():
+        return
     style = scheme_style(points[0][2]) | {"markersize": 3, "linewidth": 1}
     ax.plot([place for place, *_ in points], values, label=points[0][2], **style)
 

@@ -16,12 +16,16 @@ from experiments.catalog import LECTURE
 from experiments.findings.analysis import Study, make_study
 from experiments.findings.finished import Finished, open_finished
 from experiments.findings.palette import STYLE, scheme_label
+from experiments.findings.picture import save_figure
 from experiments.findings.tables import csv_text
+from experiments.findings.yardsticks import Yardsticks, load_yardsticks
 from experiments.initialisation import sweep_figures as figures
+from experiments.initialisation.overview import draw_overview
 from experiments.initialisation.tables import (
     REFERENCE,
     Table,
     as_markdown,
+    batch_norm_table,
     by_scheme,
     depth_table,
     published_table,
@@ -64,12 +68,20 @@ DEPTH_COLUMNS = {
     "dev_loss": "dev",
     "difference": "dev minus gain 5/3",
 }
+BATCH_NORM_COLUMNS = {
+    "scheme": "scheme",
+    "without": "dev without",
+    "with": "dev with batch norm",
+    "difference": "with minus without",
+}
 PUBLISHED_COLUMNS = {
     "scheme": "scheme",
     "published_train_loss": "published train",
     "train_loss": "our train",
     "published_dev_loss": "published dev",
     "dev_loss": "our dev",
+    "lowest_of_a_seed": "our lowest seed",
+    "highest_of_a_seed": "our highest seed",
     "expected_low": "expected from",
     "expected_high": "to",
     "holds": "holds",
@@ -83,7 +95,7 @@ class Studies:
     schemes: Study
     rates: Study | None
     depth: Study | None
-    data_hash: str
+    yardsticks: Yardsticks
 
 
 def read_study(finished: Finished, rates: Path, depth: Path) -> Studies:
@@ -98,7 +110,7 @@ def read_study(finished: Finished, rates: Path, depth: Path) -> Studies:
             f"{finished.store.root} has no run of {scheme_label(*REFERENCE)}, with which all are compared: "
             "run `python -m experiments.sweep initialisation`"
         )
-    return Studies(schemes, _optional(rates), _optional(depth), finished.request.data_hash)
+    return Studies(schemes, _optional(rates), _optional(depth), load_yardsticks(finished.store.root, finished.request))
 
 
 def write_sweep_part(folder: Path, study: Studies, vocab_size: int) -> str:
@@ -110,16 +122,16 @@ def write_sweep_part(folder: Path, study: Studies, vocab_size: int) -> str:
         replace_file(folder / "tables" / f"{name}.md", text[-1].encode())
     with plt.rc_context(STYLE):
         for name, figure in _figures(study):
-            figure.savefig(folder / "figures" / f"{name}.png")
-            plt.close(figure)
+            save_figure(figure, folder / "figures" / f"{name}.png")
     return "\n".join(text)
 
 
 def _tables(study: Studies, vocab_size: int) -> Iterator[tuple[str, str, Table, dict[str, str]]]:
     uniform = f"log of the vocabulary is {math.log(vocab_size):.4f}"
     yield "schemes", f"Schemes ({uniform})", scheme_table(study.schemes, vocab_size), SCHEME_COLUMNS
+    yield "batch_norm", "What batch norm changes", batch_norm_table(study.schemes), BATCH_NORM_COLUMNS
     at_full_length = study.schemes.cells[0].settings["n_steps"] == LECTURE.n_steps
-    if study.data_hash == MAKEMORE_SHA256 and at_full_length:
+    if study.yardsticks.data_hash == MAKEMORE_SHA256 and at_full_length:
         yield "published", "The lecture's single runs beside ours", published_table(study.schemes), PUBLISHED_COLUMNS
     if study.rates:
         table = rate_table(study.rates, LECTURE.learning_rate)
@@ -129,10 +141,12 @@ def _tables(study: Studies, vocab_size: int) -> Iterator[tuple[str, str, Table, 
 
 
 def _figures(study: Studies) -> Iterator[tuple[str, Figure]]:
+    yield "overview", draw_overview(study.schemes, study.yardsticks)
     yield "schemes_curves", figures.draw_curves(study.schemes)
     rates = rate_table(study.rates, LECTURE.learning_rate) if study.rates else []
-    steps = study.schemes.cells[0].settings["n_steps"]
-    yield "schemes_forest", figures.draw_forest([(f"rate 0.1, {steps:,} steps", study.schemes)], rates)
+    title = f"each at its own best rate{figures.lengths(study.rates)}" if study.rates else ""
+    panels = [(f"all at rate 0.1{figures.lengths(study.schemes)}", study.schemes)]
+    yield "schemes_forest", figures.draw_forest(panels, rates, title)
     if any(row.get("history_saturated_share") for cell in study.schemes.cells for row in cell.rows):
         yield "schemes_saturation", figures.draw_saturation(study.schemes)
         yield "schemes_updates", figures.draw_updates(study.schemes)

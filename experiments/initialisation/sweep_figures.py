@@ -7,9 +7,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.transforms import blended_transform_factory
 
 from experiments.findings.analysis import Cell, Estimate, Study, estimate, paired_difference
+from experiments.findings.figures import at_edge
+from experiments.findings.limits import far_off
 from experiments.findings.palette import COLOURS, scheme_label, scheme_style
 from experiments.initialisation.tables import REFERENCE, Table, by_scheme
 
@@ -24,9 +25,11 @@ def draw_curves(study: Study) -> Figure:
 
     def draw(ax: Axes, cell: Cell) -> None:
         _draw_over_steps(ax, cell, lambda row: row["history_dev_loss"])
-        ax.set_ylim(low - 0.02, min(high + 0.15, low + 0.6))
+        ax.set_ylim(low - 0.02, min(high + 0.15, low + 0.35))
 
-    return _over_steps(study, draw, LOSS, "Dev loss while training, mean and 95 % band over seeds")
+    above = sorted({cell.settings["init"] for cell in study.cells if _mean_loss(cell) > low + 0.35})
+    note = f"; above this range: {', '.join(above)}" if above else ""
+    return _over_steps(study, draw, LOSS, f"Dev loss while training, mean and 95 % band over seeds{note}")
 
 
 def draw_saturation(study: Study) -> Figure:
@@ -48,7 +51,7 @@ def draw_updates(study: Study) -> Figure:
                 _draw_over_steps(ax, cell, _ratios_of(i))
             ax.axhline(-3, color="#D55E00", linestyle=":", linewidth=1.4)
             ax.set_title(f"{matrix}, {name}")
-            ax.set_ylim(-6, 0.5)
+            ax.set_ylim(-5, 0)
         row[0].set_ylabel("log10 of update std / weight std")
     for ax in axes[1]:
         ax.set_xlabel("training step (thousands)")
@@ -57,7 +60,13 @@ def draw_updates(study: Study) -> Figure:
     return figure
 
 
-def draw_forest(studies: Sequence[tuple[str, Study]], rates: Table) -> Figure:
+def lengths(study: Study) -> str:
+    """How many steps and seeds a study's cells have, for titles."""
+    seeds = max(len(cell.finished) for cell in study.cells)
+    return f", {study.cells[0].settings['n_steps']:,} steps, {seeds} seeds"
+
+
+def draw_forest(studies: Sequence[tuple[str, Study]], rates: Table, rates_title: str) -> Figure:
     """Differences to the reference paired by seed, at one rate and at each scheme's own best one."""
     n = len(studies) + bool(rates)
     figure, axes = plt.subplots(1, n, figsize=(4.6 * n + 1.6, 6.0), squeeze=False)
@@ -67,7 +76,7 @@ def draw_forest(studies: Sequence[tuple[str, Study]], rates: Table) -> Figure:
         told = {scheme: paired_difference(cell, reference) for scheme, cell in cells.items()}
         _draw_forest(ax, told, title)
     if rates:
-        _draw_forest(axes[0, -1], _differences(rates), "each scheme at its own best rate")
+        _draw_forest(axes[0, -1], _differences(rates), rates_title)
     figure.suptitle(
         f"Dev loss minus that of {scheme_label(*REFERENCE)}, paired by seed, 95 % intervals (left is better)",
         fontsize=10,
@@ -79,14 +88,18 @@ def draw_rates(study: Study) -> Figure:
     """Dev loss against the learning rate, a line a scheme."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True)
     best = min(cell.estimate("dev_loss").mean for cell in study.cells if cell.finished)
+    rates = sorted({cell.settings["learning_rate"] for cell in study.cells})
     for ax, (norm, name) in zip(axes, NORMS.items(), strict=True):
         for scheme, cells in by_scheme(study).items():
             if scheme[1] == norm:
                 _draw_rates(ax, scheme, sorted(cells, key=lambda cell: cell.settings["learning_rate"]))
-        ax.set(title=name, xlabel="log10 of the learning rate", ylim=(best - 0.03, best + 0.5))
+        ax.set(title=name, xlabel="learning rate", ylim=(best - 0.02, best + 0.35))
+        ax.set_xscale("log")
+        ax.set_xticks(rates, [f"{rate:.2g}" for rate in rates], fontsize=8)
+        ax.minorticks_off()
     axes[0].set_ylabel(LOSS)
     _legend(figure, axes[0])
-    figure.suptitle("Each scheme at each learning rate, mean and 95 % interval over seeds", fontsize=10)
+    figure.suptitle(f"Dev loss by learning rate{lengths(study)}: mean and 95 % interval", fontsize=10)
     return figure
 
 
@@ -96,10 +109,11 @@ def draw_depth(study: Study) -> Figure:
     gains = sorted({cell.settings["gain"] for cell in study.cells})
     deepest = max(cell.settings["n_layers"] for cell in study.cells)
     for (norm, name), (above, below) in zip(NORMS.items(), axes.T, strict=True):
-        for gain, colour in zip(gains, COLOURS, strict=False):
+        # Markers of three sizes: with batch norm the gains lie on one another at step 0.
+        for gain, colour, size in zip(gains, COLOURS, (8, 5.5, 3), strict=False):
             cells = [c for c in study.cells if (c.settings["gain"], c.settings["batch_norm"]) == (gain, norm)]
             cells.sort(key=lambda cell: cell.settings["n_layers"])
-            style = {"color": colour, "label": f"gain {gain:.3g}", "marker": "o", "markersize": 4, "linewidth": 1.2}
+            style = {"color": colour, "label": f"gain {gain:.3g}", "marker": "o", "markersize": size, "linewidth": 1.2}
             depths = [cell.settings["n_layers"] for cell in cells]
             _draw_estimates(above, depths, [cell.estimate("dev_loss") for cell in cells], style)
             stds = [_layers(cell, "history_activation_std") for cell in cells if cell.settings["n_layers"] == deepest]
@@ -111,7 +125,9 @@ def draw_depth(study: Study) -> Figure:
     axes[1, 0].set_ylabel("std of the activations")
     _legend(figure, axes[0, 0])
     figure.suptitle(
-        "Depth and gain (hidden weights of std gain / sqrt(fan_in)), 95 % intervals over seeds", fontsize=10
+        "Depth and gain (hidden weights of std gain / sqrt(fan_in)), 95 % intervals over seeds; "
+        "with batch norm the gains start alike",
+        fontsize=10,
     )
     return figure
 
@@ -138,6 +154,8 @@ def _draw_over_steps(ax: Axes, cell: Cell, values: Callable[[dict[str, Any]], Se
     shown = np.array([e.n > 0 for e in found])
     style = scheme_style(cell.settings["init"]) | {"marker": ""}
     mean, low, high = (np.array([getattr(e, k) for e in found])[shown] for k in ("mean", "low", "high"))
+    if not shown.any():
+        return
     ax.plot(steps[shown], mean, linewidth=1.1, label=cell.settings["init"], **style)
     if np.isfinite(low).all():
         ax.fill_between(steps[shown], low, high, color=style["color"], alpha=0.18, linewidth=0)
@@ -145,21 +163,25 @@ def _draw_over_steps(ax: Axes, cell: Cell, values: Callable[[dict[str, Any]], Se
 
 def _draw_forest(ax: Axes, told: dict[tuple[str, bool], Estimate], title: str) -> None:
     order = sorted(told, key=lambda scheme: told[scheme].mean, reverse=True)
-    # The few that are far off would flatten all others: they get a number at the edge.
-    shown = [told[scheme] for scheme in order[len(order) // 5 :]]
+    beyond = far_off([value.mean for value in told.values()])
+    shown = [value for value in told.values() if value.mean <= beyond]
     left, right = min(e.mean - _half(e) for e in shown), max(e.mean + _half(e) for e in shown)
     margin = 0.08 * max(right - left, 0.01)
-    ax.set_xlim(left - margin, right + 3 * margin)
+    ax.set_xlim(left - margin, right + (3 if len(shown) < len(told) else 1) * margin)
     for place, scheme in enumerate(order):
         value = told[scheme]
-        if value.mean <= right:
+        if value.mean <= beyond:
             ax.errorbar(value.mean, place, xerr=_half(value) or None, capsize=2, markersize=5, **scheme_style(*scheme))
         else:
-            edge = blended_transform_factory(ax.transAxes, ax.transData)
-            ax.text(0.99, place, f"{value.mean:+.3f} →", transform=edge, ha="right", va="center", fontsize=7)
+            at_edge(ax, place, value.mean)
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set_yticks(range(len(order)), [scheme_label(*scheme) for scheme in order], fontsize=8)
-    ax.set(title=title, xlabel="difference (nats per token)", ylim=(-0.7, len(order) - 0.3))
+    ax.set_title(title, fontsize=9)
+    ax.set(xlabel="difference (nats per token)", ylim=(-0.7, len(order) - 0.3))
+
+
+def _mean_loss(cell: Cell) -> float:
+    return cell.estimate("dev_loss").mean if cell.finished else np.nan
 
 
 def _half(value: Estimate) -> float:
@@ -169,7 +191,7 @@ def _half(value: Estimate) -> float:
 
 def _draw_rates(ax: Axes, scheme: tuple[str, bool], cells: Sequence[Cell]) -> None:
     style = scheme_style(*scheme) | {"label": scheme[0], "markersize": 4, "linewidth": 1.1, "linestyle": "-"}
-    rates = [float(np.log10(cell.settings["learning_rate"])) for cell in cells]
+    rates = [cell.settings["learning_rate"] for cell in cells]
     _draw_estimates(ax, rates, [cell.estimate("dev_loss") for cell in cells], style)
 
 

@@ -143,6 +143,21 @@ def _depth_reference(study: Study, cell: Cell) -> Cell:
     return min(alike, key=lambda c: abs(c.settings["gain"] - 5 / 3))
 
 
+def batch_norm_table(study: Study) -> Table:
+    """One row a scheme: what batch norm changes, paired by seed."""
+    cells = by_scheme(study)
+    return [
+        {
+            "scheme": init,
+            **_columns("without", cells[init, False][0].estimate("dev_loss")),
+            **_columns("with", cells[init, True][0].estimate("dev_loss")),
+            **_columns("difference", paired_difference(cells[init, True][0], cells[init, False][0])),
+        }
+        for init, norm in cells
+        if not norm and (init, True) in cells
+    ]
+
+
 def published_table(study: Study) -> Table:
     """The lecture's single runs beside ours."""
     cells = by_scheme(study)
@@ -150,6 +165,7 @@ def published_table(study: Study) -> Table:
     for scheme, (train, dev, (low, high)) in PUBLISHED.items():
         if scheme in cells:
             ours = cells[scheme][0].estimate("dev_loss")
+            seeds = [row["dev_loss"] for row in cells[scheme][0].finished]
             rows.append(
                 {
                     "scheme": scheme_label(*scheme),
@@ -157,6 +173,8 @@ def published_table(study: Study) -> Table:
                     **_columns("train_loss", cells[scheme][0].estimate("train_loss")),
                     "published_dev_loss": dev,
                     **_columns("dev_loss", ours),
+                    "lowest_of_a_seed": min(seeds, default=math.nan),
+                    "highest_of_a_seed": max(seeds, default=math.nan),
                     "expected_low": low,
                     "expected_high": high,
                     "holds": low <= ours.mean <= high,

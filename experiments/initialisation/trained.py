@@ -9,10 +9,10 @@ import matplotlib
 matplotlib.use("agg")
 
 import matplotlib.pyplot as plt
-from matplotlib.figure import Figure
 
 from experiments.catalog import LECTURE, TANH_GAIN
 from experiments.findings.palette import STYLE
+from experiments.findings.picture import save_figure
 from experiments.findings.tables import csv_text, markdown_table
 from experiments.initialisation import snapshot_figures as figures
 from experiments.initialisation.measure import Snapshot, snapshots, trace
@@ -67,14 +67,26 @@ def write_snapshots(folder: Path, data: str, n_seeds: int) -> str:
 
 def write_width(folder: Path, data: str, n_seeds: int) -> str:
     """The coordinate check with one and two hidden layers; returns the exponents of the width as Markdown."""
-    text = []
+    text, exponents = [], []
     for n_layers, widths in WIDTHS.items():
         rows = coordinate_check(data, n_seeds, n_layers, widths)
         replace_file(folder / "tables" / f"width_{n_layers}.csv", csv_text(rows).encode())
         _save(folder, {f"width_{n_layers}": lambda rows=rows: figures.draw_width(rows, WIDTH_FIGURE, STEPS)})
         text.append(_slope_table(rows, n_layers, widths))
+        exponents += _slope_rows(rows, n_layers)
+    replace_file(folder / "tables" / "width.csv", csv_text(exponents).encode())
     replace_file(folder / "tables" / "width.md", "\n".join(text).encode())
     return "\n".join(text)
+
+
+def _slope_rows(rows: Table, n_layers: int) -> Table:
+    """One row a scheme and step: the exponents of the width."""
+    return [
+        {"scheme": init, "hidden_layers": n_layers, "step": step}
+        | {f"{name}_exponent": slopes(rows, name, step)[init] for name in SLOPES}
+        for step in STEPS
+        for init in dict.fromkeys(row["scheme"] for row in rows)
+    ]
 
 
 def _slope_table(rows: Table, n_layers: int, widths: tuple[int, ...]) -> str:
@@ -115,6 +127,4 @@ def _seeds(base: RunSpec, n_seeds: int, **settings) -> list[RunSpec]:
 def _save(folder: Path, drawn: Mapping) -> None:
     with plt.rc_context(STYLE):
         for name, draw in drawn.items():
-            figure: Figure = draw()
-            figure.savefig(folder / "figures" / f"{name}.png")
-            plt.close(figure)
+            save_figure(draw(), folder / "figures" / f"{name}.png")
