@@ -31,6 +31,8 @@ def counted_cross_entropy(
     `counts[s, i, k]` is how often split s saw target k after context i, so the sum runs over every window of a split.
     Without `moments`, batch norm takes the statistics of the first split's windows.
     """
-    weights = counts[0].sum(axis=1) if params.norms and moments is None else None
-    log_probabilities = jax.nn.log_softmax(forward(params, contexts, moments, weights).logits)
-    return -jnp.einsum("smv,mv->s", counts, log_probabilities)
+    occurrences = counts.sum(axis=2)
+    weights = occurrences[0] if params.norms and moments is None else None
+    logits = forward(params, contexts, moments, weights).logits
+    # The sum of counts * (log-sum-exp - logit), without an array of log-probabilities.
+    return occurrences @ jax.nn.logsumexp(logits, axis=1) - jnp.einsum("smv,mv->s", counts, logits)
