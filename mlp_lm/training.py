@@ -28,7 +28,7 @@ from mlp_lm.model import Architecture, Params
 from mlp_lm.padding import pad_params, unpad_params
 from mlp_lm.schedules import PLATEAU, SCHEDULES, plateau
 
-DRAWN_STEPS = 500  # Minibatches drawn at once; no number depends on it.
+DRAWN_STEPS = 250  # Minibatches drawn at once; no number depends on it.
 DIVERGED_LOSS = 1000.0  # Nats per token: no initialisation starts near it, and no run comes back from it.
 NOT_DIVERGED = -1
 

@@ -123,10 +123,12 @@ def test_a_killed_worker(cluster, tmp_path, uninterrupted):
     kill_a_worker(tmp_path, uninterrupted)
 
 
+@pytest.mark.long
 def test_a_killed_node(cluster, tmp_path, uninterrupted):
     kill_a_node(cluster, tmp_path, uninterrupted)
 
 
+@pytest.mark.long
 def test_a_killed_driver(cluster, tmp_path, uninterrupted):
     kill_the_driver(tmp_path, uninterrupted)
 

@@ -21,11 +21,12 @@ from mlp_lm.evaluation import CHUNK, exact_losses
 from mlp_lm.gradients import full_batch_loss_and_grad
 from mlp_lm.loss import cross_entropy, minibatch_loss
 from mlp_lm.model import forward
-from mlp_lm.training import advance_block
+from mlp_lm.training import DRAWN_STEPS, advance_block
 
 DATA = "ssa2018"
 REFERENCE = RunSpec()  # Hidden 200, embedding 10, block 3, batch 32.
 N_MODELS = 32
+EAGER_STEPS = 300
 NO_TORCH = "PyTorch is not installed: pip install -e '.[benchmark]'"
 
 EAGER_TARGETS = (
@@ -44,16 +45,15 @@ def step_rows() -> Iterator[Row]:
         if not peers.has_torch():
             yield missing(what, f">= {target:g}", NO_TORCH)
             continue
-        n = _steps_for(run)
-        eager = partial(peers.lecture_loop(run, windows, vocab_size), n)
-        ratio = alternate(seconds(eager, n), our_step(run, n))
+        eager = partial(peers.lecture_loop(run, windows, vocab_size), EAGER_STEPS)
+        ratio = alternate(seconds(eager, EAGER_STEPS), our_step(run, DRAWN_STEPS))
         yield Row.of_ratio(what, ratio, at_least=target)
     what = f"torch.compile of a vmapped step over {N_MODELS} models / ours"
     if not peers.has_torch():
         yield missing(what, ">= 1.8", NO_TORCH)
         return
     compiled = peers.compiled_step(REFERENCE, windows, vocab_size, N_MODELS)
-    ratio = alternate(seconds(lambda: compiled(20), 20 * N_MODELS), our_step(REFERENCE, 100))
+    ratio = alternate(seconds(lambda: compiled(20), 20 * N_MODELS), our_step(REFERENCE, DRAWN_STEPS))
     yield Row.of_ratio(what, ratio, at_least=1.8)
 
 
@@ -75,7 +75,7 @@ def our_step(run: RunSpec, n_steps: int) -> Callable[[], float]:
 
 def reference_step_seconds(rounds: int = 5) -> float:
     """The median seconds of a model-step of the reference run on this core."""
-    step = our_step(REFERENCE, _steps_for(REFERENCE))
+    step = our_step(REFERENCE, DRAWN_STEPS)
     step()
     return statistics.median(step() for _ in range(rounds))
 
@@ -131,7 +131,3 @@ def _chunks(contexts: np.ndarray, targets: np.ndarray):
         jnp.asarray(contexts[: n * CHUNK].reshape(n, CHUNK, -1)),
         jnp.asarray(targets[: n * CHUNK].reshape(n, CHUNK)),
     )
-
-
-def _steps_for(run: RunSpec) -> int:
-    return max(20, 100 * 32 // run.batch_size)

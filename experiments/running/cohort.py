@@ -36,7 +36,7 @@ from mlp_lm.training import (
 )
 from mlp_lm.weights import from_tensors, to_tensors
 
-FIRST_SEGMENT = 100  # Steps, until the speed is known.
+FIRST_SEGMENT = 250  # Steps, until the speed is known.
 SEGMENT_SECONDS = 2.0  # Between two looks at whether to stop.
 CHECKPOINT_SECONDS = 5.0
 
