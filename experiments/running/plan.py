@@ -16,7 +16,9 @@ MERGED_HIDDEN_SIZES = (32, 64, 128, 256, 512)
 
 WIDE_BATCH = 32  # The largest batch for which a CPU's cache holds the widest block.
 
-COHORT_SECONDS = 30.0  # Long enough to hide the cost of a shard, short enough to share out evenly.
+# A cohort lasts long enough to hide the cost of a shard, and short enough to be shared out evenly at the end.
+SHORTEST_COHORT, LONGEST_COHORT = 5.0, 30.0  # Seconds.
+COHORTS_AT_LEAST = 50
 
 # Measured on one AVX-512 core: the rates are rough, and progress corrects them as it goes.
 COMPILE_SECONDS = 3.0
@@ -101,10 +103,12 @@ def plan(
     """
     left = {run.run_id: run for run in runs}
     cohorts = [_cohort(tuple(left.pop(i) for i in ids), n_windows) for ids in begun if ids and left.keys() >= set(ids)]
-    for members in _groups(left.values()):
+    groups = [(members, run_seconds(members[0], n_windows)) for members in _groups(left.values())]
+    total = sum(seconds * len(members) for members, seconds in groups)
+    longest = min(LONGEST_COHORT, max(SHORTEST_COHORT, total / COHORTS_AT_LEAST))
+    for members, seconds in groups:  # The same seconds for all runs of one program.
         width = block_width(members[0], widest)
-        seconds = run_seconds(members[0], n_windows)  # The same for all of one program.
-        size = max(1, int(COHORT_SECONDS / (seconds * width))) * width
+        size = max(1, int(longest / (seconds * width))) * width
         cohorts += [Cohort(piece, seconds * len(piece)) for piece in _batched(members, size)]
     return tuple(sorted(cohorts, key=lambda cohort: (-cohort.seconds, cohort.cohort_id)))
 
