@@ -11,6 +11,8 @@ from experiments.store import Store
 from mlp_lm.evaluation import population_moments
 from mlp_lm.model import Moments, Params
 
+jitted_moments = jax.jit(population_moments)
+
 
 def load_model(store: Store, row: Row, material: Material) -> tuple[Params, tuple[Moments, ...]]:
     """A run's weights, and its batch-norm moments over the training split (none without batch norm)."""
@@ -18,4 +20,4 @@ def load_model(store: Store, row: Row, material: Material) -> tuple[Params, tupl
     params = jax.tree.map(jnp.asarray, load_params(store, row, run, len(material.vocabulary)))
     if not params.norms:
         return params, ()
-    return params, population_moments(params, training_data(material.corpus.name, run.block_size).examples)
+    return params, jitted_moments(params, training_data(material.corpus.name, run.block_size).examples)

@@ -27,7 +27,7 @@ def evaluate_winner(store: Store, cell: Cell, material: Material) -> HeldOut:
     known = read_winner(path)
     if known is not None and known.run_ids == run_ids:
         return known
-    result = HeldOut(run_ids, [_loss(store, row, material) for row in cell.finished])
+    result = HeldOut(run_ids, _losses(store, cell, material))
     replace_file(path, json.dumps(asdict(result), indent=1).encode())
     return result
 
@@ -40,13 +40,16 @@ def read_winner(path: Path) -> HeldOut | None:
         return None
 
 
-def _loss(store: Store, row: dict, material: Material) -> float:
+def _losses(store: Store, cell: Cell, material: Material) -> list[float]:
     # JAX only where it is needed: analysis starts without it.
+    import jax
+
     from experiments.findings.trained import load_model
     from mlp_lm.dataset import count_contexts
     from mlp_lm.evaluation import EvaluationSet, exact_losses
 
-    test = material.windows("test", row["block_size"])
-    params, moments = load_model(store, row, material)
+    test = material.windows("test", cell.settings["block_size"])
     examples = EvaluationSet.of(count_contexts([test], len(material.vocabulary)))
-    return float(exact_losses(params, examples, moments)[0])
+    exact = jax.jit(exact_losses)  # Compiled once for all seeds.
+    models = (load_model(store, row, material) for row in cell.finished)
+    return [float(exact(params, examples, moments)[0]) for params, moments in models]
