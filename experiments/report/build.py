@@ -28,7 +28,7 @@ from experiments.report.run_data import (
     run_embeddings,
     run_samples,
 )
-from experiments.report.scripts import asset, own_script, packed_plotly, security_policy
+from experiments.report.scripts import asset, own_script, security_policy
 from experiments.report.study_data import study_data
 from experiments.report.words import answer, facts, winning_study
 from experiments.store.atomic import replace_file
@@ -76,7 +76,7 @@ def read_report(folder: Path) -> Report:
         load_yardsticks(folder, finished.request),
         read_samples(folder),
         read_winner(folder / TEST_FILE),
-        _read_ensembles(folder / "tables" / "ensembles.csv"),
+        _read_ensembles(folder / "tables" / "ensembles.csv", finished),
     )
 
 
@@ -98,7 +98,6 @@ def render(report: Report) -> str:
         explanation=EXPLANATION,
         style=Markup(asset("report.css")),
         policy=security_policy(),
-        plotly=packed_plotly(),
         script=own_script(),
         data=embedded_json(page_data(report)),
     )
@@ -241,9 +240,12 @@ def axis_words(axes) -> str:
     return " × ".join(axes)
 
 
-def _read_ensembles(path: Path) -> list[dict[str, str]]:
+def _read_ensembles(path: Path, finished: Finished) -> list[dict[str, str]]:
+    """The table of `experiments.ensemble`, unless it is of runs that are no longer asked for."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.DictReader(file))
-    except (OSError, ValueError):
+            rows = list(csv.DictReader(file))
+        members = {run_id for row in rows for run_id in (row["run_ids"] or "").split()}
+    except (OSError, ValueError, KeyError):
         return []
+    return rows if members and members <= {row["run_id"] for row in finished.rows} else []

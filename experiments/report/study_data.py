@@ -60,7 +60,7 @@ def _main_data(study: Study) -> list[dict[str, Any]]:
         told.append(
             {
                 "axis": axis,
-                "names": [value_name(value) for value in effects],
+                "names": [_name(value) for value in effects],
                 "points": [numbers(effect) for effect in effects.values()],
                 "ordered": all(isinstance(v, int | float) and not isinstance(v, bool) for v in effects),
                 "colours": [SCHEME_COLOURS[v] for v in effects] if axis == "init" else None,
@@ -75,7 +75,7 @@ def _pair_data(study: Study) -> list[dict[str, Any]]:
         firsts, seconds = (list(dict.fromkeys(sorted(key[i] for key in effects))) for i in (0, 1))
         if len(firsts) * len(seconds) <= MAX_PAIR_CELLS:
             points = [[numbers(effects[first, second]) for first in firsts] for second in seconds]
-            names = {"first": list(map(value_name, firsts)), "second": list(map(value_name, seconds))}
+            names = {"first": list(map(_name, firsts)), "second": list(map(_name, seconds))}
             told.append({"axes": [a, b], **names, "points": points})
     return sorted(told, key=_strength, reverse=True)
 
@@ -112,6 +112,10 @@ def curve_style(axes: Sequence[str], settings: Mapping[str, Any], place: int) ->
 def numbers(value: Estimate, digits: int = 5) -> list[float | None]:
     """Mean and interval; None where there is none."""
     return [rounded(part, digits) for part in (value.mean, value.low, value.high)]
+
+
+def _name(value: Any) -> str:
+    return ("yes" if value else "no") if isinstance(value, bool) else value_name(value)
 
 
 @functools.singledispatch

@@ -2,40 +2,34 @@
 const FITS = { best: "#0072B2", close: "#009E73", "under-fits": "#E69F00", "over-fits": "#CC79A7", diverged: "#888888" };
 const SERIES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#888888", "#000000"];
 
-function errorBars(points, colour, along = "y") {
-  return { [`error_${along}`]: { type: "data", array: points.map(halfWidth), color: colour, thickness: 1.2, width: 4 } };
-}
-
 function mainEffects(section, study) {
   const parent = section.querySelector(".effects");
   if (!study.main.length) return;
   parent.append(element("h4", {}, "Main effects: mean dev loss over all other axes"));
   const grid = element("div", { class: "small-charts" });
   parent.append(grid);
-  const all = study.main.flatMap((effect) => effect.points.flatMap((p) => [p[0] - halfWidth(p), p[0] + halfWidth(p)]));
-  const range = padded(Math.min(...all), Math.max(...all));
+  const points = study.main.flatMap((effect) => effect.points), limit = farOff(points.map((p) => p[0]));
+  const ends = points.filter((p) => p[0] <= limit).flatMap((p) => [p[0] - halfWidth(p), p[0] + halfWidth(p)]);
+  const y = axis("dev loss", { range: padded(Math.min(...ends), Math.max(...ends)), limit });
   for (const effect of study.main) {
     const label = `Main effect of ${words(effect.axis)}: ${effect.names.map((name, i) => `${name} ${estimate(effect.points[i])}`).join("; ")}`;
-    chart(grid, label, () => effectChart(effect, range), 260);
+    chart(grid, label, () => effectChart(effect, y), 260);
   }
 }
 
-function effectChart(effect, range) {
+function effectChart(effect, y) {
   const colours = effect.colours ? effect.colours.map(themed) : effect.names.map(() => themed(SERIES[0]));
-  const traces = effect.points.map((point, i) => ({
-    x: [i], y: [point[0]], mode: "markers", marker: { color: colours[i], size: 8 }, ...errorBars([point], colours[i]),
-    hoverinfo: "text", hovertext: [inert(`${effect.names[i]}: ${estimate(point)}`)],
+  const places = effect.points.map((_, i) => i);
+  const marks = effect.points.map((point, i) => ({
+    kind: "dots", x: [i], y: [point[0]], colour: colours[i], errors: [halfWidth(point)], hover: [`${effect.names[i]}: ${estimate(point)}`],
   }));
-  if (effect.ordered) {
-    traces.unshift({ x: effect.points.map((_, i) => i), y: effect.points.map((p) => p[0]), mode: "lines", line: { color: colours[0], width: 1.2 }, hoverinfo: "skip" });
-  }
-  const x = axisStyle(words(effect.axis), { tickvals: effect.names.map((_, i) => i), ticktext: effect.names.map(inert), range: [-0.5, effect.names.length - 0.5] });
-  return { traces, layout: layout(x, axisStyle("dev loss", { range })) };
+  if (effect.ordered) marks.unshift({ kind: "line", x: places, y: effect.points.map((p) => p[0]), colour: colours[0], width: 1.2 });
+  return { x: nameAxis(words(effect.axis), effect.names), y, marks };
 }
 
-function padded(low, high) {
-  const room = 0.06 * (high - low) || 0.01;
-  return [low - room, high + room];
+// One place a name, half a place of room on either side.
+function nameAxis(title, names) {
+  return axis(title, { ticks: names.map((name, i) => [i, name]), range: [-0.5, names.length - 0.5] });
 }
 
 function interactionPlot(section, study) {
@@ -50,16 +44,12 @@ function interactionPlot(section, study) {
 }
 
 function pairChart(pair) {
-  const traces = pair.second.map((name, i) => {
-    const colour = themed(SERIES[i % SERIES.length]);
-    return {
-      x: pair.first.map((_, k) => k), y: pair.points[i].map((p) => p[0]), name: inert(`${words(pair.axes[1])} ${name}`),
-      mode: "lines+markers", line: { color: colour, width: 1.5 }, ...errorBars(pair.points[i], colour),
-      hoverinfo: "text", hovertext: pair.first.map((first, k) => inert(`${first}, ${name}: ${estimate(pair.points[i][k])}`)),
-    };
-  });
-  const x = axisStyle(words(pair.axes[0]), { tickvals: pair.first.map((_, k) => k), ticktext: pair.first.map(inert) });
-  return { traces, layout: layout(x, axisStyle("dev loss"), { showlegend: true, legend: { orientation: "h", y: -0.28 } }) };
+  const marks = pair.second.map((name, i) => ({
+    kind: "line", x: pair.first.map((_, k) => k), y: pair.points[i].map((p) => p[0]), name: `${words(pair.axes[1])} ${name}`,
+    colour: themed(SERIES[i % SERIES.length]), dots: 6, errors: pair.points[i].map(halfWidth),
+    hover: pair.first.map((first, k) => `${first}, ${name}: ${estimate(pair.points[i][k])}`),
+  }));
+  return { x: nameAxis(words(pair.axes[0]), pair.first), y: axis("dev loss", { limit: farOff(pair.points.flat().map((p) => p[0])) }), marks };
 }
 
 function differencesPlot(section, study) {
@@ -73,16 +63,13 @@ function differencesPlot(section, study) {
 
 function forest(study, cells) {
   const values = cells.map((cell) => cell.to_best || [0, 0, 0]);
-  const colour = themed("#0072B2");
   const names = cells.map((cell) => describe(study.axes, cell.values));
   const narrow = innerWidth < 700;
-  const ticks = narrow ? names.map((_, i) => String(i + 1)) : names.map(inert);
-  const traces = [{
-    x: values.map((v) => v[0]), y: cells.map((_, i) => i), mode: "markers", marker: { color: cells.map((cell) => themed(FITS[cell.fit])), size: 8 },
-    ...errorBars(values, colour, "x"), hoverinfo: "text", hovertext: names.map((name, i) => inert(`${i + 1}. ${name}: ${estimate(values[i])}`)),
-  }];
-  const y = axisStyle(narrow ? "rank" : "", { tickvals: cells.map((_, i) => i), ticktext: ticks, autorange: "reversed" });
-  return { traces, layout: layout(axisStyle("dev loss minus the best"), y) };
+  const marks = cells.map((cell, i) => ({
+    kind: "dots", x: [values[i][0]], y: [i], colour: themed(FITS[cell.fit]), errors: [halfWidth(values[i])], along: "x", hover: [`${i + 1}. ${names[i]}: ${estimate(values[i])}`],
+  }));
+  const ranks = nameAxis(narrow ? "rank" : "", narrow ? names.map((_, i) => String(i + 1)) : names);
+  return { x: axis("dev loss minus the best", { limit: farOff(values.map((v) => v[0])) }), y: { ...ranks, reversed: true }, marks };
 }
 
 function schemesPlot(section, study) {
@@ -95,16 +82,14 @@ function schemesPlot(section, study) {
 }
 
 function schemeChart(study) {
-  const curves = study.curves.slice().reverse();
-  const bars = {
-    type: "bar", orientation: "h", y: curves.map((_, i) => i), x: curves.map((c) => c.dev[0][0]), hoverinfo: "text",
-    marker: { color: curves.map((c) => themed(c.colour)), pattern: { shape: curves.map((c) => (c.dash === "solid" ? "" : "/")) } },
-    hovertext: curves.map((c) => inert(`${c.label}: ${estimate(c.dev[0])} at step 0`)),
-  };
-  const uniform = Math.log(DATA.tokens.length);
-  const line = { type: "line", x0: uniform, x1: uniform, y0: 0, y1: 1, yref: "paper", line: { color: cssColour("--faint"), dash: "dot" } };
-  const y = axisStyle("", { tickvals: curves.map((_, i) => i), ticktext: curves.map((c) => inert(c.label.length > 34 ? `${c.label.slice(0, 33)}…` : c.label)) });
-  return { traces: [bars], layout: layout(axisStyle("dev loss at step 0", { type: "log", tickvals: [1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 500] }), y, { shapes: [line] }) };
+  const curves = study.curves.slice().reverse(), starts = curves.map((curve) => curve.dev[0][0]);
+  const uniform = Math.log(DATA.tokens.length), most = 1.1 * Math.max(uniform, ...starts);
+  const marks = curves.map((curve, i) => ({
+    kind: "bar", x: [starts[i]], y: [i], colour: themed(curve.colour), open: curve.dash !== "solid", hover: [`${curve.label}: ${estimate(curve.dev[0])} at step 0`],
+  }));
+  const ticks = [1, 2, 3, 5, 10, 20, 30, 50, 100, 200, 500].map((place) => [place, String(place)]);
+  const x = axis("dev loss at step 0", { log: true, range: [Math.min(1, 0.8 * Math.min(...starts)), most], ticks });
+  return { x, y: nameAxis("", curves.map((curve) => curve.label)), marks: [...marks, { kind: "rule", x: [uniform], colour: cssColour("--faint") }] };
 }
 
 function learningCurves(section, study) {
@@ -118,7 +103,6 @@ function learningCurves(section, study) {
   withTrain.addEventListener("change", drawn.redraw);
 }
 
-// plotly's own legend is cut off on a phone and deaf to a keyboard.
 function curveLegend(study, hidden, redraw) {
   const swatches = study.curves.map((curve) => element("span", { class: `stroke ${curve.dash}` }));
   const colour = () => swatches.forEach((swatch, i) => { swatch.style.borderColor = themed(study.curves[i].colour); });
@@ -137,22 +121,22 @@ function curveChart(study, withTrain, hidden) {
   const ends = study.curves.map((curve) => curve.dev.at(-1)[0]).filter((end) => end !== null).sort((a, b) => a - b);
   const low = Math.min(ends[0], ...(withTrain ? study.curves.map((c) => c.train.at(-1)).filter((v) => v !== null) : []));
   const spread = Math.max(ends[Math.ceil(0.9 * (ends.length - 1))] - low, 0.02);
-  const y = axisStyle("dev loss", { range: [low - 0.15 * spread, low + 3 * spread] });
-  return { traces: shown.flatMap((curve) => curveTraces(curve, withTrain)), layout: layout(axisStyle("training step"), y) };
+  const early = Math.min(...study.curves.map((curve) => curve.dev[Math.floor(curve.dev.length / 4)][0] ?? low));
+  const y = axis("dev loss", { range: [low - 0.15 * spread, Math.max(low + 3 * spread, early + 0.5 * spread)] });
+  const x = axis("training step", { range: padded(0, Math.max(...study.curves.map((curve) => curve.steps.at(-1)))) });
+  return { x, y, marks: shown.flatMap((curve) => curveMarks(curve, withTrain)) };
 }
 
-function curveTraces(curve, withTrain) {
-  const colour = themed(curve.colour), line = { color: colour, dash: curve.dash, width: 1.8 };
-  const common = { x: curve.steps };
-  const hovertext = curve.steps.map((step, i) => inert(`${curve.label}\nstep ${step}: ${estimate(curve.dev[i])}`));
-  const traces = [];
+function curveMarks(curve, withTrain) {
+  const line = { kind: "line", x: curve.steps, colour: themed(curve.colour), dash: curve.dash };
+  const marks = [];
   if (curve.dev.every((point) => point[1] !== null)) {
-    const edge = { ...common, mode: "lines", line: { width: 0 }, hoverinfo: "skip" };
-    traces.push({ ...edge, y: curve.dev.map((p) => p[2]) }, { ...edge, y: curve.dev.map((p) => p[1]), fill: "tonexty", fillcolor: translucent(curve.colour, 0.12) });
+    marks.push({ kind: "band", x: curve.steps, low: curve.dev.map((p) => p[1]), high: curve.dev.map((p) => p[2]), colour: line.colour });
   }
-  traces.push({ ...common, y: curve.dev.map((p) => p[0]), mode: "lines", line, hoverinfo: "text", hovertext });
-  if (withTrain) traces.push({ ...common, y: curve.train, mode: "lines", line: { ...line, width: 0.8 }, hoverinfo: "skip" });
-  return traces;
+  const hover = curve.steps.map((step, i) => `${curve.label}\nstep ${step}: ${estimate(curve.dev[i])}`);
+  marks.push({ ...line, y: curve.dev.map((p) => p[0]), width: 1.8, hover });
+  if (withTrain) marks.push({ ...line, y: curve.train, width: 0.8 });
+  return marks;
 }
 
 function fittingPlot(section, study) {
@@ -161,17 +145,17 @@ function fittingPlot(section, study) {
 }
 
 function fittingChart(study) {
-  const known = study.cells.filter((cell) => cell.dev[0] !== null);
-  const traces = Object.keys(FITS).map((fit) => fittingTrace(study, known.filter((cell) => cell.fit === fit), fit)).filter((trace) => trace.x.length);
-  const low = Math.min(...known.flatMap((cell) => [cell.train[0], cell.dev[0]])), high = Math.max(...known.map((cell) => Math.max(cell.train[0], cell.dev[0])));
-  traces.push({ x: [low, high], y: [low, high], mode: "lines", line: { dash: "dot", width: 1, color: cssColour("--faint") }, name: "dev = train", hoverinfo: "skip" });
-  return { traces, layout: layout(axisStyle("train loss"), axisStyle("dev loss"), { showlegend: true, legend: { orientation: "h", y: -0.2 } }) };
+  const cells = study.cells.filter((cell) => cell.dev[0] !== null);
+  const marks = Object.keys(FITS).map((fit) => fittingDots(study, cells.filter((cell) => cell.fit === fit), fit)).filter((mark) => mark.x.length);
+  const train = cells.map((cell) => cell.train[0]), dev = cells.map((cell) => cell.dev[0]), limits = [farOff(train), farOff(dev)];
+  const both = [...train, ...dev].filter((value) => value <= Math.max(...limits)).sort((a, b) => a - b), ends = [both[0], both.at(-1)];
+  const diagonal = { kind: "line", x: ends, y: ends, dash: "dot", width: 1, colour: cssColour("--faint"), name: "dev = train" };
+  return { x: axis("train loss", { limit: limits[0] }), y: axis("dev loss", { limit: limits[1] }), marks: [diagonal, ...marks.reverse()] };
 }
 
-function fittingTrace(study, cells, fit) {
+function fittingDots(study, cells, fit) {
   return {
-    x: cells.map((cell) => cell.train[0]), y: cells.map((cell) => cell.dev[0]), mode: "markers", name: fit,
-    marker: { color: themed(FITS[fit]), size: fit === "best" ? 13 : 8, symbol: fit === "best" ? "star" : "circle" },
-    hoverinfo: "text", hovertext: cells.map((cell) => inert(`${describe(study.axes, cell.values)}: train ${estimate(cell.train)}, dev ${estimate(cell.dev)}, ${fit}`)),
+    kind: "dots", x: cells.map((cell) => cell.train[0]), y: cells.map((cell) => cell.dev[0]), name: fit, colour: themed(FITS[fit]), star: fit === "best",
+    hover: cells.map((cell) => `${describe(study.axes, cell.values)}: train ${estimate(cell.train)}, dev ${estimate(cell.dev)}, ${fit}`),
   };
 }

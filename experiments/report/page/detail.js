@@ -47,10 +47,11 @@ function runCurve(parent, run) {
   }
   const parts = [["train", curve[1], "#0072B2"], ["dev", curve[2], "#D55E00"], ["minibatch", curve[3], "#888888"]];
   chart(parent, `Train, dev and mean minibatch loss of run ${DATA.runs.id[run]} over training`, () => {
-    const traces = parts.map(([name, y, colour]) => ({ x: curve[0], y, name, mode: "lines+markers", line: { color: themed(colour), width: 1.6 }, marker: { size: 4 }, connectgaps: true }));
+    const hover = (name, y) => y.map((value, i) => `${name} at step ${curve[0][i]}: ${loss(value)}`);
+    const marks = parts.map(([name, y, colour]) => ({ kind: "line", x: curve[0], y, name, colour: themed(colour), dots: 4, hover: hover(name, y) }));
     const ends = parts.slice(0, 2).flatMap(([, y]) => y.slice(Math.floor(y.length / 4))).filter((v) => v !== null);
     const range = ends.length ? padded(Math.min(...ends), Math.max(...ends)) : undefined;
-    return { traces, layout: layout(axisStyle("training step"), axisStyle("loss", { range }), { showlegend: true, legend: { orientation: "h", y: -0.25 } }) };
+    return { x: axis("training step"), y: axis("loss", { range }), marks };
   }, 340);
 }
 
@@ -64,10 +65,11 @@ function diagnosticsPlot(parent, run) {
   parent.append(element("h3", {}, "Diagnostics"), element("label", { class: "choice" }, "statistic ", choice));
   const drawn = chart(parent, "A statistic of each layer or matrix over training", () => {
     const history = found.statistics[choice.value];
-    const traces = history[0].map((_, part) => ({
-      x: found.steps, y: history.map((values) => values[part]), name: `${part + 1}`, mode: "lines+markers", line: { color: themed(SERIES[part % SERIES.length]) },
-    }));
-    return { traces, layout: layout(axisStyle("training step"), axisStyle(words(choice.value)), { showlegend: true, legend: { orientation: "h", y: -0.25, title: { text: "layer or matrix" } } }) };
+    const marks = history[0].map((_, part) => {
+      const y = history.map((values) => values[part]), name = `layer or matrix ${part + 1}`;
+      return { kind: "line", x: found.steps, y, name, colour: themed(SERIES[part % SERIES.length]), dots: 6, hover: y.map((value, i) => `${name} at step ${found.steps[i]}: ${value}`) };
+    });
+    return { x: axis("training step"), y: axis(words(choice.value)), marks };
   }, 300);
   choice.addEventListener("change", drawn.redraw);
 }

@@ -12,11 +12,6 @@ function element(tag, attributes = {}, ...children) {
   return made;
 }
 
-// plotly reads a few HTML tags in its labels: data must not have any.
-function inert(text) {
-  return String(text).replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
-}
-
 function loss(value) {
   return value === null || value === undefined ? "–" : value.toFixed(4);
 }

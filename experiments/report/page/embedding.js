@@ -28,13 +28,14 @@ function stepSlider(plane, state, redraw) {
 }
 
 function embeddingChart(plane, step) {
-  const isVowel = DATA.tokens.map((token) => VOWELS.has(token));
-  const trace = {
-    x: plane.x[step], y: plane.y[step], mode: "markers+text", text: DATA.tokens.map(inert), hoverinfo: "text", hovertext: DATA.tokens.map(inert),
-    textfont: { size: 13 }, marker: { size: 22, opacity: 0.4, color: isVowel.map((vowel) => (vowel ? "#E69F00" : themed("#56B4E9"))) },
-  };
+  const tokens = DATA.tokens.map((_, i) => i);
+  const some = (kept, colour) => ({
+    kind: "dots", x: kept.map((i) => plane.x[step][i]), y: kept.map((i) => plane.y[step][i]), colour, size: 22, alpha: 0.4, words: kept.map((i) => DATA.tokens[i]), hover: kept.map((i) => DATA.tokens[i]),
+  });
+  const isVowel = (i) => VOWELS.has(DATA.tokens[i]);
   // One frame for all steps: tokens move, the axes do not.
   const range = (all) => padded(Math.min(...all.flat()), Math.max(...all.flat()));
   const name = (i) => (plane.projected ? `principal component ${i}` : `dimension ${i}`);
-  return { traces: [trace], layout: layout(axisStyle(name(1), { range: range(plane.x) }), axisStyle(name(2), { range: range(plane.y) })) };
+  const marks = [some(tokens.filter((i) => !isVowel(i)), themed("#56B4E9")), some(tokens.filter(isVowel), "#E69F00")];
+  return { x: axis(name(1), { range: range(plane.x) }), y: axis(name(2), { range: range(plane.y) }), marks };
 }

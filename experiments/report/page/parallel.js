@@ -47,10 +47,11 @@ function categoryAxis(title, values) {
   return { title, spread: 0.08 / Math.max(known.length - 1, 1), places: values.map((value) => place.get(value)), ticks: known.map((value) => [place.get(value), setting(value)]) };
 }
 
-// Most runs lie close together and a few far above: the axis ends at the 95th percentile, later ones stand on its end.
+// Most runs lie close together and a few far above: the axis ends at the 95th percentile, or before what is far off; later
+// ones stand on its end.
 function lossAxis(values) {
   const sorted = values.slice().sort((a, b) => a - b);
-  const low = sorted[0], high = Math.max(sorted[Math.ceil(0.95 * (sorted.length - 1))], low + 1e-4);
+  const low = sorted[0], high = Math.max(Math.min(sorted[Math.ceil(0.95 * (sorted.length - 1))], farOff(sorted)), low + 1e-4);
   const place = (value) => Math.min((value - low) / (high - low), 1);
   const ticks = [0, 0.25, 0.5, 0.75, 1].map((t) => [t, (t === 1 && sorted.at(-1) > high ? "≥ " : "") + loss(low + t * (high - low))]);
   return { title: "dev loss", spread: 0, places: values.map(place), ticks };

@@ -15,58 +15,40 @@ function themed(colour) {
   return (isDark() && ON_DARK[colour]) || colour;
 }
 
-function translucent(colour, alpha) {
-  const value = parseInt(themed(colour).slice(1), 16);
-  return `rgba(${value >> 16}, ${(value >> 8) & 255}, ${value & 255}, ${alpha})`;
-}
-
 function cssColour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
-function axisStyle(title, more = {}) {
-  const line = cssColour("--line");
-  return { title: { text: inert(title), standoff: 8 }, gridcolor: line, linecolor: line, zerolinecolor: line, automargin: true, ...more };
-}
-
-function layout(x, y, more = {}) {
-  return {
-    xaxis: x, yaxis: y, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", hovermode: "closest",
-    font: { color: printing ? "#000000" : cssColour("--ink"), size: 12, family: "system-ui, sans-serif" },
-    margin: { l: 56, r: 14, t: 14, b: 48 }, showlegend: false, dragmode: false, ...more,
-  };
-}
-
 const nearby = new IntersectionObserver((entries) => {
-  for (const entry of entries) if (entry.isIntersecting) drawOnce(entry.target);
+  for (const entry of entries) if (entry.isIntersecting && !entry.target.entry.drawn) draw(entry.target.entry);
 }, { rootMargin: "600px" });
 
-// `make()` returns {traces, layout}, anew for each theme.
+const widths = new ResizeObserver((entries) => {
+  for (const { target } of entries) if (target.clientWidth && target.clientWidth !== target.entry.width) draw(target.entry);
+});
+
+// `make()` returns what `plot` draws, anew for each theme and width.
 function chart(parent, label, make, height = 360) {
-  const box = element("div", { class: "chart", role: "img", "aria-label": label, style: `height: ${height}px; min-height: ${height}px` });
+  const box = element("div", { class: "chart", role: "img", "aria-label": label, style: `min-height: ${height}px` });
   parent.append(box);
-  const entry = { box, make, drawn: false };
+  const entry = { box, make, height, drawn: false };
   charts.push(entry);
   box.entry = entry;
   nearby.observe(box);
   return { redraw: () => entry.drawn && draw(entry), box };
 }
 
-function drawOnce(box) {
-  const waiting = () => box.isConnected && !box.entry.drawn;
-  plotly.then(() => { if (waiting()) draw(box.entry); }, () => { if (waiting()) box.replaceWith(element("p", { class: "warning" }, NO_CHARTS)); });
-}
-
 function draw(entry) {
-  const { traces, layout } = entry.make();
-  if (printing) layout.width = entry.box.clientWidth;
+  plot(entry.box, entry.make(), entry.height);
+  entry.box.classList.add("drawn");
   entry.drawn = true;
+  entry.width = entry.box.clientWidth;
   nearby.unobserve(entry.box);
-  Plotly.react(entry.box, traces, layout, { displayModeBar: false, responsive: true });
+  widths.observe(entry.box);
 }
 
 function redrawAll() {
-  if (window.Plotly) for (const entry of charts) if (entry.box.isConnected) draw(entry);
+  for (const entry of charts) draw(entry);
   for (const listener of themeListeners) listener();
 }
 
@@ -74,7 +56,7 @@ function forget(parent) {
   for (let i = charts.length - 1; i >= 0; i--) {
     if (!parent.contains(charts[i].box)) continue;
     nearby.unobserve(charts[i].box);
-    if (charts[i].drawn) Plotly.purge(charts[i].box);
+    widths.unobserve(charts[i].box);
     charts.splice(i, 1);
   }
   parent.replaceChildren();
