@@ -14,20 +14,24 @@ from experiments.command import Parser, one_line_errors
 from experiments.findings.analysis import Row, make_study
 from experiments.findings.finished import Finished, material_of, open_finished, ranked
 from experiments.findings.tables import csv_text, markdown_table
+from experiments.findings.yardsticks import load_yardsticks
 from experiments.material import Material
 from experiments.store import Store
 from experiments.store.atomic import replace_file
-from mlp_lm.dataset import count_contexts
+from mlp_lm.dataset import Windows, count_contexts
 from mlp_lm.ngram import CountModel, absolute_discount, choose_discount, modified_kneser_ney
-from mlp_lm.ngram_counts import count_ngrams
+from mlp_lm.ngram_counts import NgramCounts, count_ngrams
 
 EPILOG = """examples:
   python -m experiments.ensemble results/grid --top 10
+  python -m experiments.ensemble results/grid --context-length 3 4 5 6 7    with count models of all these
   python -m experiments.ensemble results/grid --test       also the test loss of the one chosen on dev, once
 
 Writes tables/ensembles.csv and tables/ensembles.md, which the report shows."""
 
 MAX_TOP = 100  # All members' probabilities are held in memory, some megabytes each.
+MAX_CONTEXT_LENGTH = 12
+FAMILIES = ("absolute discount", "modified Kneser-Ney")  # Of count models, which are mixed in.
 
 Distribution = Float[np.ndarray, "m vocab"]
 
@@ -107,7 +111,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     finished = open_finished(options.folder)
     material = material_of(finished.request)
     measured = measure(finished, material, options.top, options.context_length, options.test)
-    text = as_markdown(measured, options.context_length)
+    text = as_markdown(measured)
     replace_file(options.folder / "tables" / "ensembles.csv", csv_text(list(map(csv_row, measured))).encode())
     replace_file(options.folder / "tables" / "ensembles.md", text.encode())
     print(text, end="")
@@ -115,13 +119,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def measure(
-    finished: Finished, material: Material, top: int, context_length: int, test: bool = False
+    finished: Finished, material: Material, top: int, context_lengths: Sequence[int] | None = None, test: bool = False
 ) -> list[Measured]:
     """Every blend's dev losses, best first; the test loss of the first one alone, and only where it is asked for."""
     best = ranked(finished.rows, f"{finished.store.root} has no finished run with weights: run its sweep first")
     pools = list(pools_of(best[:top], best_cell(finished)))
-    block = max(context_length, *(row["block_size"] for pool in pools for row in pool.runs))
-    families = count_families(material, context_length)
+    wanted = wanted_counts(finished, material, context_lengths)
+    families = count_families(material, wanted)
+    block = max(*(k for _, k in wanted), *(row["block_size"] for pool in pools for row in pool.runs))
     predictions = Predictions(finished.store, material, families, ("dev", "dev_unseen"), block)
     blends = [*pools, *(Blend(name, (), name) for name in families), *mixtures(pools, predictions)]
     measured = [Measured(b, predictions.loss(b, "dev"), predictions.loss(b, "dev_unseen")) for b in blends]
@@ -149,16 +154,30 @@ def best_cell(finished: Finished) -> tuple[Row, ...]:
     return tuple(row for row in study.best.finished if row["weights_sha256"] is not None)
 
 
-def count_families(material: Material, context_length: int) -> dict[str, CountModel]:
-    """Count models of this many context tokens; the discount of the first is chosen on dev."""
-    train, dev = (material.windows(part, context_length) for part in ("train", "dev"))
-    counts = count_ngrams(train.contexts, train.targets, context_length, len(material.vocabulary))
-    discount = choose_discount(counts, dev.contexts, dev.targets)
-    n = context_length + 1
-    return {
-        f"{n}-gram, absolute discount": absolute_discount(counts, discount),
-        f"{n}-gram, modified Kneser-Ney": modified_kneser_ney(counts),
-    }
+def wanted_counts(
+    finished: Finished, material: Material, context_lengths: Sequence[int] | None
+) -> list[tuple[str, int]]:
+    """Families of count models and their context lengths: those asked for, or of each family the best on dev."""
+    if context_lengths:
+        return [(family, k) for family in FAMILIES for k in sorted(set(context_lengths))]
+    rows = load_yardsticks(finished.store.root, finished.request, material).rows
+    best = (min((row for row in rows if row.family == family), key=lambda row: row.dev_loss) for family in FAMILIES)
+    return [(row.family, row.context_length) for row in best]
+
+
+def count_families(material: Material, wanted: Sequence[tuple[str, int]]) -> dict[str, CountModel]:
+    """Count models of these families and context lengths, by name."""
+    longest = max(k for _, k in wanted)
+    train, dev = (material.windows(part, longest) for part in ("train", "dev"))
+    counts = count_ngrams(train.contexts, train.targets, longest, len(material.vocabulary))
+    return {f"{k + 1}-gram, {family}": _fitted(family, counts.shortened(k), dev) for family, k in wanted}
+
+
+def _fitted(family: str, counts: NgramCounts, dev: Windows) -> CountModel:
+    """A count model; the one discount of `absolute discount` is chosen on dev."""
+    if family == "absolute discount":
+        return absolute_discount(counts, choose_discount(counts, dev.contexts, dev.targets))
+    return modified_kneser_ney(counts)
 
 
 def mixtures(pools: Sequence[Blend], predictions: Predictions) -> Iterator[Blend]:
@@ -171,7 +190,7 @@ def mixtures(pools: Sequence[Blend], predictions: Predictions) -> Iterator[Blend
             yield Blend(pool.name, pool.runs, family, weight)
 
 
-def as_markdown(measured: Sequence[Measured], context_length: int) -> str:
+def as_markdown(measured: Sequence[Measured]) -> str:
     """The table in words and Markdown."""
     header = ["networks", "count model", "its weight", "dev", "dev, unseen names", "parameters"]
     rows = [
@@ -188,9 +207,8 @@ def as_markdown(measured: Sequence[Measured], context_length: int) -> str:
     first = measured[0]
     tested = [] if first.test_loss is None else [f"Test loss of the first row, chosen on dev: {first.test_loss:.4f}."]
     words = (
-        f"Averages of probabilities, and mixtures with count models of {context_length} context tokens, exact over "
-        "whole splits, in nats per token. Members and weights are chosen on dev, so a dev loss here is a little "
-        "flattered."
+        "Averages of probabilities, and mixtures with count models, exact over whole splits, in nats per token. "
+        "Members and weights are chosen on dev, so a dev loss here is a little flattered."
     )
     return "\n\n".join(["# Ensembles and mixtures", words, markdown_table(header, rows), *tested]) + "\n"
 
@@ -220,13 +238,15 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("folder", nargs="?", type=Path, default=Path("results/default"), metavar="DIR")
     parser.add_argument("--top", type=int, default=5, metavar="K", help="average the 2, 3, ... K best runs (5)")
-    parser.add_argument("--context-length", type=int, default=4, metavar="N", help="the count model's context (4)")
+    text = "tokens that the count models see (of each family, what is best on dev)"
+    parser.add_argument("--context-length", type=int, nargs="+", metavar="N", help=text)
     parser.add_argument("--test", action="store_true", help="also the test loss of what is best on dev")
     options = parser.parse_args(arguments)
     if not 1 <= options.top <= MAX_TOP:
         parser.error(f"--top must be between 1 and {MAX_TOP}, got {options.top}")
-    if not 1 <= options.context_length <= 12:
-        parser.error(f"--context-length must be between 1 and 12, got {options.context_length}")
+    wrong = [k for k in options.context_length or () if not 1 <= k <= MAX_CONTEXT_LENGTH]
+    if wrong:
+        parser.error(f"--context-length must be between 1 and {MAX_CONTEXT_LENGTH}, got {wrong[0]}")
     return options
 
 

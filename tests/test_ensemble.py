@@ -7,10 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.ensemble import Blend, measure
+from experiments.ensemble import FAMILIES, Blend, measure
 from experiments.ensemble import main as ensemble
 from experiments.findings.finished import material_of, open_finished
 from experiments.findings.trained import load_model
+from experiments.findings.yardsticks import load_yardsticks
 from experiments.sweep import main as sweep
 from mlp_lm.ensembles import average, distribution, mean_loss, mix, mixture_weight
 from mlp_lm.initializers import SCHEMES
@@ -82,7 +83,7 @@ def folder(tmp_path_factory):
 
 def test_a_single_run_has_the_loss_of_its_row(folder):
     finished = open_finished(folder)
-    measured = measure(finished, material_of(finished.request), top=1, context_length=2)
+    measured = measure(finished, material_of(finished.request), top=1, context_lengths=[2])
     best = finished.best
     one = next(one for one in measured if one.blend == Blend("best run", (best,)))
     assert one.dev_loss == pytest.approx(best["dev_loss"], abs=2e-5)
@@ -103,9 +104,23 @@ def test_an_average_of_runs_of_several_block_sizes_agrees_with_the_naive_loss(fo
         chosen = np.asarray(jax.nn.softmax(logits))[np.arange(len(windows)), windows.targets]
         probabilities.append(chosen.astype(np.float64))
     naive = -np.log(np.mean(probabilities, axis=0)).mean()
-    measured = measure(finished, material, top=4, context_length=2)
+    measured = measure(finished, material, top=4, context_lengths=[2])
     one = next(one for one in measured if one.blend.name == "4 best runs" and one.blend.family is None)
     assert one.dev_loss == pytest.approx(naive, abs=1e-6)
+
+
+def test_by_default_each_family_has_the_context_that_is_best_on_dev(folder):
+    finished = open_finished(folder)
+    material = material_of(finished.request)
+    rows = {(row.family, row.context_length): row.dev_loss for row in load_yardsticks(folder, finished.request).rows}
+    every = measure(finished, material, top=1, context_lengths=[6, 3, 4, 5])
+    alone = {one.blend.family: one.dev_loss for one in every if not one.blend.runs}
+    assert len(alone) == 8
+    for (family, k), loss in rows.items():
+        assert alone.get(f"{k + 1}-gram, {family}", loss) == pytest.approx(loss, abs=1e-9)
+    found = {one.blend.family: one.dev_loss for one in measure(finished, material, top=1) if not one.blend.runs}
+    best = [min((loss, k, family) for (family, k), loss in rows.items() if family == name) for name in FAMILIES]
+    assert found == pytest.approx({f"{k + 1}-gram, {family}": loss for loss, k, family in best})
 
 
 def test_the_command_writes_tables_and_tests_only_what_it_is_told_to(folder, capsys):
@@ -123,7 +138,7 @@ def test_the_command_writes_tables_and_tests_only_what_it_is_told_to(folder, cap
     assert all(loss <= by_parts[name, ""] + 1e-6 for (name, family), loss in by_parts.items() if name and family)
 
 
-@pytest.mark.parametrize(("arguments", "told"), [(["--top", "0"], "--top"), (["--context-length", "99"], "99")])
+@pytest.mark.parametrize(("arguments", "told"), [(["--top", "0"], "--top"), (["--context-length", "4", "99"], "99")])
 def test_a_mistake_is_one_line(folder, capsys, arguments, told):
     assert ensemble([str(folder), *arguments]) == 2
     error = capsys.readouterr().err
