@@ -16,9 +16,9 @@ from experiments.findings.samples import Samples, write_samples
 from experiments.findings.winner import HeldOut
 from experiments.report.__main__ import main as report
 from experiments.report.build import embedded_json, page_data, read_report, render, write_report
-from experiments.report.fitting import BEST, CLOSE, OVER, UNDER, fit_of
 from experiments.report.planes import plane_of
 from experiments.report.run_data import MAX_CURVE_POINTS, thinned
+from experiments.report.study_data import BEST, CLOSE, OVER, UNDER, fit_of
 from experiments.spec import RunSpec
 from tests.synthetic import synthetic_folder, synthetic_row, synthetic_rows
 

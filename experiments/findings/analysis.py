@@ -30,10 +30,19 @@ class Estimate:
     high: float
     n: int
 
+    @property
+    def half(self) -> float:
+        """Half the interval; 0 where a single seed gives none."""
+        return (self.high - self.low) / 2 if math.isfinite(self.low) else 0.0
+
+    def columns(self, name: str) -> dict[str, float]:
+        """A table's columns: the mean under this name, its interval as `name_low` and `name_high`."""
+        return {name: self.mean, f"{name}_low": self.low, f"{name}_high": self.high}
+
     def __str__(self) -> str:
         if self.n == 0:
             return "-"
-        return f"{self.mean:.4f}" if self.n == 1 else f"{self.mean:.4f} ± {(self.high - self.low) / 2:.4f}"
+        return f"{self.mean:.4f}" if self.n == 1 else f"{self.mean:.4f} ± {self.half:.4f}"
 
 
 @dataclass(frozen=True)
@@ -70,6 +79,11 @@ class Study:
     def best(self) -> Cell:
         """The cell of the lowest mean dev loss."""
         return self.cells[0]
+
+    @property
+    def compares_schemes(self) -> bool:
+        """Whether nothing but initialisation schemes, with and without batch norm, differ."""
+        return "init" in self.axes and set(self.axes) <= {"init", "batch_norm"}
 
     def label(self, cell: Cell) -> str:
         """A cell in words, by the axes that vary."""
@@ -108,6 +122,12 @@ def make_study(name: str, rows: Sequence[Row]) -> Study:
     cells = [Cell(dict(zip(AXES, key, strict=True)), tuple(_by_seed(members))) for key, members in groups.items()]
     varying = tuple(axis for axis in AXES if len({cell.settings[axis] for cell in cells}) > 1)
     return Study(name, varying, tuple(sorted(cells, key=_rank)))
+
+
+def best_study(studies: Iterable[Study]) -> Study | None:
+    """The study whose best configuration has the lowest dev loss; None where no run finished."""
+    candidates = [study for study in studies if study.best.finished]
+    return min(candidates, key=lambda study: study.best.estimate("dev_loss").mean, default=None)
 
 
 def describe(settings: dict[str, Any], axes: Sequence[str]) -> str:

@@ -3,7 +3,7 @@
 import itertools
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,15 @@ def effects(study: Study, axes: Sequence[str]) -> dict[tuple, Estimate]:
     return {
         key: estimate(float(np.mean(losses)) for _, losses in sorted(groups[key].items())) for key in sorted(groups)
     }
+
+
+def effect_rows(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
+    """One row a value of an axis: the mean dev loss over all other axes; none of studies that are not balanced."""
+    for study in studies:
+        for axis in study.axes if imbalance(study) is None else ():
+            for value, effect in main_effects(study, axis).items():
+                told = effect.columns("dev_loss")
+                yield {"study": study.name, "axis": axis, "value": value, **told, "n_seeds": effect.n}
 
 
 def curve(cell: Cell, column: str) -> list[Estimate]:

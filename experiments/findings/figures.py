@@ -99,7 +99,7 @@ def draw_differences(study: Study) -> Figure:
             continue
         style = _cell_style(study, cell)
         ax.errorbar(
-            difference.mean, place, xerr=_half(difference), fmt=style["marker"], color=style["color"],
+            difference.mean, place, xerr=difference.half, fmt=style["marker"], color=style["color"],
             markerfacecolor=style["markerfacecolor"], capsize=3, markersize=5, linewidth=1,
         )  # fmt: skip
     ax.axvline(0, color="black", linewidth=0.8)
@@ -166,7 +166,7 @@ def zoom(cells: Sequence[Cell]) -> tuple[float, float]:
 
 def _draw_effect(ax: Axes, effects: dict[Any, Estimate], axis: str, beyond: float) -> None:
     names = [value_name(value) for value in effects]
-    means, halves = [e.mean for e in effects.values()], [_half(e) for e in effects.values()]
+    means, halves = [e.mean for e in effects.values()], [e.half for e in effects.values()]
     ordered = all(isinstance(value, int | float) and not isinstance(value, bool) for value in effects)
     colours = [SCHEME_COLOURS[name] for name in names] if axis == "init" else [COLOURS[0]] * len(names)
     if ordered:  # A line between two schemes would tell of values between them.
@@ -192,13 +192,9 @@ def _cell_style(study: Study, cell: Cell) -> dict[str, Any]:
 
 
 def _curve_style(study: Study, cell: Cell, place: int) -> dict[str, Any]:
-    if set(study.axes) <= {"init", "batch_norm"} and "init" in study.axes:
+    if study.compares_schemes:
         return scheme_style(cell.settings["init"], cell.settings["batch_norm"])
     return {"color": COLOURS[place % len(COLOURS)], "linestyle": LINES[place // len(COLOURS) % len(LINES)]}
-
-
-def _half(estimate: Estimate) -> float:
-    return (estimate.high - estimate.low) / 2 if math.isfinite(estimate.low) else 0.0
 
 
 def _out_of(shown: int, study: Study) -> str:

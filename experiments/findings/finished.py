@@ -4,13 +4,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.findings.analysis import Row
+from experiments.findings.analysis import Row, Study, make_study
 from experiments.findings.tables import printable
 from experiments.material import Material, load_material
 from experiments.record import DIVERGED
 from experiments.request import Request, read_request
 from experiments.spec import near_match
-from experiments.store import Store
+from experiments.store import Contents, Store
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,13 @@ class Finished:
     store: Store
     request: Request
     rows: list[Row]
+
+    @property
+    def studies(self) -> tuple[Study, ...]:
+        """The studies of the request, of the runs that are done; those without one are left out."""
+        by_id = {row["run_id"]: row for row in self.rows}
+        listed = {name: [by_id[i] for i in ids if i in by_id] for name, ids in self.request.studies.items()}
+        return tuple(make_study(name, rows) for name, rows in listed.items() if rows)
 
     @property
     def best(self) -> Row:
@@ -55,6 +62,11 @@ def open_finished(folder: Path) -> Finished:
     contents = store.rows(set_aside=False)
     for message in contents.damaged:
         print(printable(message), file=sys.stderr)
+    return select_finished(store, request, contents)
+
+
+def select_finished(store: Store, request: Request, contents: Contents) -> Finished:
+    """Of a store's rows, those of the runs that were asked for."""
     by_id = {row["run_id"]: row for row in contents.table.to_pylist()}
     return Finished(store, request, [by_id[run_id] for run_id in sorted(request.run_ids & by_id.keys())])
 

@@ -11,8 +11,9 @@ one seed share their luck.
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -65,6 +66,16 @@ def importance(study: Study) -> Importance | str:
     *shares, higher, seeds = found
     shares.sort(key=lambda share: -share.value)
     return Importance(tuple(shares), higher, seeds, float(grid.std()), n_seeds)
+
+
+def importance_rows(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
+    """One row a share of the variance of dev loss; none of studies that are not balanced."""
+    for study in studies:
+        found = importance(study)
+        if isinstance(found, Importance):
+            for share in (*found.shares, found.higher, found.seeds):
+                told = {"share": share.value, "share_low": share.low, "share_high": share.high}
+                yield {"study": study.name, "axes": " x ".join(share.axes), **told, "n_seeds": found.n_seeds}
 
 
 def loss_grid(study: Study) -> Float[np.ndarray, "*axes seed"]:

@@ -5,21 +5,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.findings.analysis import Cell, Estimate, Row, Study, estimate, make_study, paired_difference
-from experiments.findings.effect_tables import effect_rows, importance_rows
-from experiments.findings.effects import best_run
+from experiments.findings.analysis import Cell, Estimate, Row, Study, best_study, estimate, paired_difference
+from experiments.findings.effects import best_run, effect_rows
 from experiments.findings.figures import write_figures
+from experiments.findings.finished import select_finished
+from experiments.findings.importance import importance_rows
 from experiments.findings.samples import keep_samples
 from experiments.findings.tables import code, csv_text, inert, markdown_table
 from experiments.findings.winner import HeldOut, evaluate_winner
-from experiments.findings.yardsticks import load_yardsticks
+from experiments.findings.yardsticks import Yardsticks, load_yardsticks
 from experiments.material import Material
 from experiments.record import DIVERGED
 from experiments.request import Request, read_request
 from experiments.running.failures import describe_failures, read_failures
 from experiments.store import Store
 from experiments.store.atomic import make_folder, replace_file
-from mlp_lm.yardstick import YardstickRow
 
 YARDSTICK_NOTE = (
     "Count models of the same training words; discounts, and the weights of deleted interpolation, are chosen on dev."
@@ -34,8 +34,7 @@ class Summary:
     request: Request
     rows: list[Row]
     studies: tuple[Study, ...]
-    yardsticks: list[YardstickRow]
-    vocab_size: int
+    yardsticks: Yardsticks
     winner: tuple[Study, Cell, HeldOut] | None
     failures: dict[str, list[str]]
 
@@ -57,22 +56,15 @@ def write_summary(store: Store, material: Material) -> str:
 
 def summarise(store: Store, material: Material) -> Summary:
     """Read the rows of the runs that were asked for, and weigh them."""
-    request = read_request(store.root)
-    by_id = {row["run_id"]: row for row in store.rows().table.to_pylist()}
-    rows = [by_id[run_id] for run_id in sorted(request.run_ids & by_id.keys())]
-    studies = tuple(
-        make_study(name, [by_id[run_id] for run_id in run_ids if run_id in by_id])
-        for name, run_ids in request.studies.items()
-        if by_id.keys() & set(run_ids)
-    )
+    finished = select_finished(store, read_request(store.root), store.rows())
+    request, rows, studies = finished.request, finished.rows, finished.studies
     return Summary(
         request,
         rows,
         studies,
-        list(load_yardsticks(store.root, request, material).rows),
-        len(material.vocabulary),
+        load_yardsticks(store.root, request, material),
         _winner(store, studies, material),
-        read_failures(store.root, request.run_ids - by_id.keys()),
+        read_failures(store.root, request.run_ids - {row["run_id"] for row in rows}),
     )
 
 
@@ -149,13 +141,11 @@ def _signed(difference: Estimate) -> str:
 
 
 def _yardstick_section(summary: Summary) -> str:
-    families = list(dict.fromkeys(row.family for row in summary.yardsticks))
-    lengths = sorted({row.context_length for row in summary.yardsticks})
-    by_place = {(row.family, row.context_length): row for row in summary.yardsticks}
-    rows = [[f"{family}, dev", *(_loss(by_place[family, k].dev_loss) for k in lengths)] for family in families]
-    floors = ["floor: no model has a lower train loss", *(_loss(by_place[families[0], k].floor) for k in lengths)]
-    uniform = ["uniform: log of the vocabulary", *[_loss(math.log(summary.vocab_size))] * len(lengths)]
-    table = markdown_table(["context tokens", *map(str, lengths)], [*rows, floors, uniform])
+    counts = summary.yardsticks
+    rows = [[f"{family}, dev", *(_loss(row.dev_loss) for row in rows)] for family, rows in counts.families.items()]
+    floors = ["floor: no model has a lower train loss", *map(_loss, counts.floors.values())]
+    uniform = ["uniform: log of the vocabulary", *[_loss(counts.uniform)] * len(counts.lengths)]
+    table = markdown_table(["context tokens", *map(str, counts.lengths)], [*rows, floors, uniform])
     return f"## Yardsticks\n\n{YARDSTICK_NOTE}\n\n{table}"
 
 
@@ -169,24 +159,21 @@ def _test(summary: Summary) -> Iterator[str]:
 
 
 def _winner(store: Store, studies: Sequence[Study], material: Material) -> tuple[Study, Cell, HeldOut] | None:
-    candidates = [study for study in studies if study.best.finished]
-    if not candidates:
-        return None
-    study = min(candidates, key=lambda study: study.best.estimate("dev_loss").mean)
-    return study, study.best, evaluate_winner(store, study.best, material)
+    study = best_study(studies)
+    return (study, study.best, evaluate_winner(store, study.best, material)) if study else None
 
 
 def _csv_rows(summary: Summary) -> Iterator[dict[str, Any]]:
     for study in summary.studies:
         for rank, cell in enumerate(study.cells, start=1):
             yield {"kind": "cell", "study": study.name, "rank": rank, **cell.settings} | _cell_numbers(study, cell)
-    for row in summary.yardsticks:
+    for row in summary.yardsticks.rows:
         told = {"kind": "yardstick", "study": row.family, "block_size": row.context_length, "dev_loss": row.dev_loss}
         yield told | {"discount": row.discount, "floor": row.floor, "distinct_contexts": row.distinct_contexts}
-    yield {"kind": "yardstick", "study": "uniform", "dev_loss": math.log(summary.vocab_size)}
+    yield {"kind": "yardstick", "study": "uniform", "dev_loss": summary.yardsticks.uniform}
     if summary.winner:
         study, cell, held_out = summary.winner
-        yield {"kind": "test", "study": study.name, **cell.settings, **_columns("test_loss", estimate(held_out.losses))}
+        yield {"kind": "test", "study": study.name, **cell.settings, **estimate(held_out.losses).columns("test_loss")}
 
 
 def _cell_numbers(study: Study, cell: Cell) -> dict[str, Any]:
@@ -194,15 +181,11 @@ def _cell_numbers(study: Study, cell: Cell) -> dict[str, Any]:
         "n_seeds": len(cell.finished),
         "n_diverged": cell.n_diverged,
         "n_params": cell.rows[0]["n_params"],
-        **_columns("dev_loss", cell.estimate("dev_loss")),
-        **_columns("difference_to_best", paired_difference(cell, study.best)),
-        **_columns("dev_unseen_loss", cell.estimate("dev_unseen_loss")),
-        **_columns("train_loss", cell.estimate("train_loss")),
+        **cell.estimate("dev_loss").columns("dev_loss"),
+        **paired_difference(cell, study.best).columns("difference_to_best"),
+        **cell.estimate("dev_unseen_loss").columns("dev_unseen_loss"),
+        **cell.estimate("train_loss").columns("train_loss"),
     }
-
-
-def _columns(name: str, value: Estimate) -> dict[str, float]:
-    return {name: value.mean, f"{name}_low": value.low, f"{name}_high": value.high}
 
 
 def _loss(value: float) -> str:

@@ -1,6 +1,7 @@
 """A word list's vocabulary and count models, kept beside the shards: a report then needs no word list."""
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,6 +27,28 @@ class Yardsticks:
     def best(self) -> YardstickRow:
         """The count model of the lowest dev loss."""
         return min(self.rows, key=lambda row: row.dev_loss)
+
+    @property
+    def lengths(self) -> list[int]:
+        """The numbers of context tokens."""
+        return sorted({row.context_length for row in self.rows})
+
+    @property
+    def families(self) -> dict[str, list[YardstickRow]]:
+        """Each family's models, by their number of context tokens."""
+        names = dict.fromkeys(row.family for row in self.rows)
+        rows = sorted(self.rows, key=lambda row: row.context_length)
+        return {name: [row for row in rows if row.family == name] for name in names}
+
+    @property
+    def floors(self) -> dict[int, float]:
+        """The train loss below which no model of so many context tokens comes."""
+        return {row.context_length: row.floor for row in sorted(self.rows, key=lambda row: row.context_length)}
+
+    @property
+    def uniform(self) -> float:
+        """The loss of a uniform guess."""
+        return math.log(len(self.tokens))
 
 
 def load_yardsticks(folder: Path, request: Request, material: Material | None = None) -> Yardsticks:

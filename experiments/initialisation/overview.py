@@ -46,9 +46,8 @@ def draw_overview(study: Study, yardsticks: Yardsticks) -> Figure:
 
 
 def _draw_scheme(ax: Axes, place: float, init: str, norm: bool, loss: Estimate) -> None:
-    half = 0.0 if loss.n < 2 else (loss.high - loss.low) / 2
     style = scheme_style(init, norm) | {"linestyle": "none"}
-    ax.errorbar(loss.mean, place, xerr=half or None, capsize=2, markersize=5, linewidth=1, **style)
+    ax.errorbar(loss.mean, place, xerr=loss.half or None, capsize=2, markersize=5, linewidth=1, **style)
 
 
 def _note_far_off(ax: Axes, row: int, losses: Sequence[tuple[bool, float]], beyond: float) -> None:

@@ -68,15 +68,16 @@ def lengths(study: Study) -> str:
 
 def draw_forest(studies: Sequence[tuple[str, Study]], rates: Table, rates_title: str) -> Figure:
     """Differences to the reference paired by seed, at one rate and at each scheme's own best one."""
-    n = len(studies) + bool(rates)
+    at_best = _differences(rates)
+    n = len(studies) + bool(at_best)
     figure, axes = plt.subplots(1, n, figsize=(4.6 * n + 1.6, 6.0), squeeze=False)
     for ax, (title, study) in zip(axes[0], studies, strict=False):
         cells = {scheme: cells[0] for scheme, cells in by_scheme(study).items()}
         reference = cells[REFERENCE]
         told = {scheme: paired_difference(cell, reference) for scheme, cell in cells.items()}
         _draw_forest(ax, told, title)
-    if rates:
-        _draw_forest(axes[0, -1], _differences(rates), rates_title)
+    if at_best:
+        _draw_forest(axes[0, -1], at_best, rates_title)
     figure.suptitle(
         f"Dev loss minus that of {scheme_label(*REFERENCE)}, paired by seed, 95 % intervals (left is better)",
         fontsize=10,
@@ -165,13 +166,13 @@ def _draw_forest(ax: Axes, told: dict[tuple[str, bool], Estimate], title: str) -
     order = sorted(told, key=lambda scheme: told[scheme].mean, reverse=True)
     beyond = far_off([value.mean for value in told.values()])
     shown = [value for value in told.values() if value.mean <= beyond]
-    left, right = min(e.mean - _half(e) for e in shown), max(e.mean + _half(e) for e in shown)
+    left, right = min(e.mean - e.half for e in shown), max(e.mean + e.half for e in shown)
     margin = 0.08 * max(right - left, 0.01)
     ax.set_xlim(left - margin, right + (3 if len(shown) < len(told) else 1) * margin)
     for place, scheme in enumerate(order):
         value = told[scheme]
         if value.mean <= beyond:
-            ax.errorbar(value.mean, place, xerr=_half(value) or None, capsize=2, markersize=5, **scheme_style(*scheme))
+            ax.errorbar(value.mean, place, xerr=value.half or None, capsize=2, markersize=5, **scheme_style(*scheme))
         else:
             at_edge(ax, place, value.mean)
     ax.axvline(0, color="black", linewidth=0.8)
@@ -184,11 +185,6 @@ def _mean_loss(cell: Cell) -> float:
     return cell.estimate("dev_loss").mean if cell.finished else np.nan
 
 
-def _half(value: Estimate) -> float:
-    """Half an interval, 0 where a single seed gives none."""
-    return (value.high - value.low) / 2 if np.isfinite(value.low) else 0.0
-
-
 def _draw_rates(ax: Axes, scheme: tuple[str, bool], cells: Sequence[Cell]) -> None:
     style = scheme_style(*scheme) | {"label": scheme[0], "markersize": 4, "linewidth": 1.1, "linestyle": "-"}
     rates = [cell.settings["learning_rate"] for cell in cells]
@@ -197,8 +193,13 @@ def _draw_rates(ax: Axes, scheme: tuple[str, bool], cells: Sequence[Cell]) -> No
 
 def _draw_estimates(ax: Axes, places: Sequence[float], told: Sequence[Estimate], style: dict[str, Any]) -> None:
     points = [(place, e) for place, e in zip(places, told, strict=True) if e.n]
-    halves = [(e.high - e.low) / 2 if np.isfinite(e.low) else 0.0 for _, e in points]
-    ax.errorbar([place for place, _ in points], [e.mean for _, e in points], yerr=halves, capsize=2, **style)
+    ax.errorbar(
+        [place for place, _ in points],
+        [e.mean for _, e in points],
+        yerr=[e.half for _, e in points],
+        capsize=2,
+        **style,
+    )
 
 
 def _layers(cell: Cell, name: str) -> list[Estimate]:
@@ -216,7 +217,7 @@ def _differences(rates: Table) -> dict[tuple[str, bool], Estimate]:
     for row in rates:
         init, norm = row["scheme"].removesuffix(" + batch norm"), row["scheme"].endswith(" + batch norm")
         told[init, norm] = Estimate(row[name], row[f"{name}_low"], row[f"{name}_high"], 2)
-    return told
+    return {scheme: value for scheme, value in told.items() if np.isfinite(value.mean)}
 
 
 def _legend(figure: Figure, ax: Axes) -> None:

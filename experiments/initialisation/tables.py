@@ -63,38 +63,44 @@ def _scheme_row(cell: Cell, reference: Cell, vocab_size: int) -> dict[str, Any]:
         "scheme": scheme_label(*scheme_of(cell)),
         "seeds": len(cell.finished),
         "diverged": cell.n_diverged,
-        **_columns("initial_loss", start),
+        **start.columns("initial_loss"),
         "initial_loss_above_log_vocab": start.mean - math.log(vocab_size),
-        **_columns("initial_saturated_share", _history(cell, "saturated_share", 0)),
-        **_columns("initial_dead_units", _history(cell, "dead_units", 0)),
-        **_columns("final_saturated_share", _history(cell, "saturated_share", -1)),
-        **_columns("final_dead_units", _history(cell, "dead_units", -1)),
-        **_columns("train_loss", cell.estimate("train_loss")),
-        **_columns("dev_loss", cell.estimate("dev_loss")),
-        **_columns("difference", paired_difference(cell, reference)),
+        **_history(cell, "saturated_share", 0).columns("initial_saturated_share"),
+        **_history(cell, "dead_units", 0).columns("initial_dead_units"),
+        **_history(cell, "saturated_share", -1).columns("final_saturated_share"),
+        **_history(cell, "dead_units", -1).columns("final_dead_units"),
+        **cell.estimate("train_loss").columns("train_loss"),
+        **cell.estimate("dev_loss").columns("dev_loss"),
+        **paired_difference(cell, reference).columns("difference"),
     }
 
 
 def rate_table(study: Study, default_rate: float) -> Table:
-    """One row a scheme: its dev loss at the default rate and at its own best one, and both differences."""
+    """One row a scheme: its dev loss at the default rate and at its own best one, and both differences.
+
+    What a sweep of fewer schemes or rates does not have is NaN.
+    """
     best = {scheme: best_rate(cells) for scheme, cells in by_scheme(study).items()}
     at_default = {
         scheme: cell for scheme, cells in by_scheme(study).items() for cell in cells if _has(cell, default_rate)
     }
-    rows = []
-    for scheme in sorted(best, key=lambda scheme: best[scheme].estimate.mean):
-        ours, reference = best[scheme], best[REFERENCE]
-        rows.append(
-            {
-                "scheme": scheme_label(*scheme),
-                **_columns("dev_loss_at_default_rate", at_default[scheme].estimate("dev_loss")),
-                **_columns("difference_at_default_rate", paired_difference(at_default[scheme], at_default[REFERENCE])),
-                "best_rate": ours.rate,
-                **_columns("dev_loss_at_best_rate", ours.estimate),
-                **_columns("difference_at_best_rates", _difference(ours.losses, reference.losses)),
-            }
-        )
-    return rows
+    reference = best[REFERENCE].losses if REFERENCE in best else {}
+    return [
+        {
+            "scheme": scheme_label(*scheme),
+            **_at_rate(at_default.get(scheme), at_default.get(REFERENCE)),
+            "best_rate": best[scheme].rate,
+            **best[scheme].estimate.columns("dev_loss_at_best_rate"),
+            **_difference(best[scheme].losses, reference).columns("difference_at_best_rates"),
+        }
+        for scheme in sorted(best, key=lambda scheme: best[scheme].estimate.mean)
+    ]
+
+
+def _at_rate(cell: Cell | None, reference: Cell | None) -> dict[str, float]:
+    loss = cell.estimate("dev_loss") if cell else estimate(())
+    difference = paired_difference(cell, reference) if cell and reference else estimate(())
+    return {**loss.columns("dev_loss_at_default_rate"), **difference.columns("difference_at_default_rate")}
 
 
 def best_rate(cells: Sequence[Cell]) -> BestRate:
@@ -126,14 +132,14 @@ def _depth_row(cell: Cell, reference: Cell) -> dict[str, Any]:
         "batch_norm": cell.settings["batch_norm"],
         "seeds": len(cell.finished),
         "diverged": cell.n_diverged,
-        **_columns("initial_loss", cell.estimate("initial_loss")),
-        **_columns("first_layer_initial_activation_std", _history(cell, "activation_std", 0, 0)),
-        **_columns("last_layer_initial_activation_std", _history(cell, "activation_std", 0, -1)),
-        **_columns("last_layer_initial_saturated_share", _history(cell, "saturated_share", 0, -1)),
-        **_columns("first_hidden_initial_gradient_to_weight", _history(cell, "gradient_to_weight", 0, 1)),
-        **_columns("train_loss", cell.estimate("train_loss")),
-        **_columns("dev_loss", cell.estimate("dev_loss")),
-        **_columns("difference", paired_difference(cell, reference)),
+        **cell.estimate("initial_loss").columns("initial_loss"),
+        **_history(cell, "activation_std", 0, 0).columns("first_layer_initial_activation_std"),
+        **_history(cell, "activation_std", 0, -1).columns("last_layer_initial_activation_std"),
+        **_history(cell, "saturated_share", 0, -1).columns("last_layer_initial_saturated_share"),
+        **_history(cell, "gradient_to_weight", 0, 1).columns("first_hidden_initial_gradient_to_weight"),
+        **cell.estimate("train_loss").columns("train_loss"),
+        **cell.estimate("dev_loss").columns("dev_loss"),
+        **paired_difference(cell, reference).columns("difference"),
     }
 
 
@@ -149,9 +155,9 @@ def batch_norm_table(study: Study) -> Table:
     return [
         {
             "scheme": init,
-            **_columns("without", cells[init, False][0].estimate("dev_loss")),
-            **_columns("with", cells[init, True][0].estimate("dev_loss")),
-            **_columns("difference", paired_difference(cells[init, True][0], cells[init, False][0])),
+            **cells[init, False][0].estimate("dev_loss").columns("without"),
+            **cells[init, True][0].estimate("dev_loss").columns("with"),
+            **paired_difference(cells[init, True][0], cells[init, False][0]).columns("difference"),
         }
         for init, norm in cells
         if not norm and (init, True) in cells
@@ -170,9 +176,9 @@ def published_table(study: Study) -> Table:
                 {
                     "scheme": scheme_label(*scheme),
                     "published_train_loss": train,
-                    **_columns("train_loss", cells[scheme][0].estimate("train_loss")),
+                    **cells[scheme][0].estimate("train_loss").columns("train_loss"),
                     "published_dev_loss": dev,
-                    **_columns("dev_loss", ours),
+                    **ours.columns("dev_loss"),
                     "lowest_of_a_seed": min(seeds, default=math.nan),
                     "highest_of_a_seed": max(seeds, default=math.nan),
                     "expected_low": low,
@@ -218,7 +224,3 @@ def _difference(ours: dict[int, float], theirs: dict[int, float]) -> Estimate:
 
 def _has(cell: Cell, rate: float) -> bool:
     return math.isclose(cell.settings["learning_rate"], rate)
-
-
-def _columns(name: str, value: Estimate) -> dict[str, float]:
-    return {name: value.mean, f"{name}_low": value.low, f"{name}_high": value.high}

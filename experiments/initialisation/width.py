@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.findings.analysis import estimate
+from experiments.findings.analysis import Estimate, estimate
 from experiments.initialisation.measure import trace
 from experiments.record import LAYER_STATISTICS, MATRIX_STATISTICS
 from experiments.spec import INIT_NAMES, RunSpec
@@ -50,13 +50,12 @@ def slopes(rows: list[dict[str, Any]], name: str, step: int) -> dict[str, float]
 def _columns(told: dict[str, np.ndarray]) -> dict[str, float]:
     columns: dict[str, float] = {}
     for name in LAYER_STATISTICS:
-        columns |= _interval(name, told[name][:, -1])
+        columns |= _over_seeds(told[name][:, -1]).columns(name)
     for name in MATRIX_STATISTICS:
         for matrix, i in MATRICES.items():
-            columns |= _interval(f"{matrix}_{name}", told[name][:, i])
+            columns |= _over_seeds(told[name][:, i]).columns(f"{matrix}_{name}")
     return columns
 
 
-def _interval(name: str, values: np.ndarray) -> dict[str, float]:
-    told = estimate(values[np.isfinite(values)])
-    return {name: told.mean, f"{name}_low": told.low, f"{name}_high": told.high}
+def _over_seeds(values: np.ndarray) -> Estimate:
+    return estimate(values[np.isfinite(values)])

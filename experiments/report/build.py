@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from experiments.findings.analysis import Estimate, Study, estimate, make_study, paired_difference
+from experiments.findings.analysis import Estimate, Study, best_study, estimate, paired_difference
 from experiments.findings.effects import best_run
 from experiments.findings.finished import Finished, open_finished
 from experiments.findings.importance import FEWEST_SEEDS, Importance, importance
@@ -19,7 +19,6 @@ from experiments.findings.samples import Samples, read_samples
 from experiments.findings.winner import FILE_NAME as TEST_FILE
 from experiments.findings.winner import HeldOut, read_winner
 from experiments.findings.yardsticks import Yardsticks, load_yardsticks
-from experiments.report.fitting import EXPLANATION
 from experiments.report.run_data import (
     ordered_runs,
     run_columns,
@@ -29,8 +28,8 @@ from experiments.report.run_data import (
     run_samples,
 )
 from experiments.report.scripts import asset, own_script, security_policy
-from experiments.report.study_data import study_data
-from experiments.report.words import answer, facts, winning_study
+from experiments.report.study_data import EXPLANATION, study_data
+from experiments.report.words import answer, facts
 from experiments.store.atomic import replace_file
 
 FILE_NAME = "report.html"
@@ -66,13 +65,11 @@ def read_report(folder: Path) -> Report:
         ValueError: not a sweep's folder, or one without a run.
     """
     finished = open_finished(folder)
-    by_id = {row["run_id"]: row for row in finished.rows}
-    if not by_id:
+    if not finished.rows:
         raise ValueError(f"{folder} has no finished run yet: run its sweep first")
-    listed = {name: [by_id[i] for i in run_ids if i in by_id] for name, run_ids in finished.request.studies.items()}
     return Report(
         finished,
-        tuple(make_study(name, rows) for name, rows in listed.items() if rows),
+        finished.studies,
         load_yardsticks(folder, finished.request),
         read_samples(folder),
         read_winner(folder / TEST_FILE),
@@ -92,7 +89,7 @@ def render(report: Report) -> str:
         answer=answer(report.studies, report.yardsticks, report.held_out),
         facts=facts(report.finished),
         studies=[_study_view(study) for study in report.studies],
-        counts=_yardstick_view(report.yardsticks),
+        counts=report.yardsticks,
         ensembles=report.ensembles,
         samples=_sample_view(report),
         explanation=EXPLANATION,
@@ -108,7 +105,7 @@ def page_data(report: Report) -> dict[str, Any]:
     rows = ordered_runs(report.studies)
     places = {row["run_id"]: place for place, row in enumerate(rows)}
     tokens = report.yardsticks.tokens
-    best = winning_study(report.studies)
+    best = best_study(report.studies)
     row = best_run(best.best) if best else None
     return {
         "tokens": list(tokens),
@@ -135,40 +132,23 @@ def embedded_json(value: Any) -> Markup:
 
 
 def _ranked_yardsticks(report: Report) -> list[dict[str, Any]]:
-    rows = report.yardsticks.rows
-    best = {
-        family: min((r for r in rows if r.family == family), key=lambda r: r.dev_loss) for family in _families(rows)
-    }
+    counts = report.yardsticks
+    best = [min(rows, key=lambda row: row.dev_loss) for rows in counts.families.values()]
     told = [
-        {"name": f"{row.context_length + 1}-gram, {family}", "dev": row.dev_loss, "train": None}
-        for family, row in best.items()
+        {"name": f"{row.context_length + 1}-gram, {row.family}", "dev": row.dev_loss, "train": None}
+        for row in best
         if math.isfinite(row.dev_loss)
     ]
-    floors = {row.context_length: row.floor for row in rows}
-    lengths = sorted({row["block_size"] for row in report.finished.rows} & floors.keys())
+    lengths = sorted({row["block_size"] for row in report.finished.rows} & counts.floors.keys())
     told += [
-        {"name": f"floor at {k} context tokens: no model has a lower train loss", "dev": None, "train": floors[k]}
+        {
+            "name": f"floor at {k} context tokens: no model has a lower train loss",
+            "dev": None,
+            "train": counts.floors[k],
+        }
         for k in lengths
     ]
-    uniform = math.log(len(report.yardsticks.tokens))
-    return [*told, {"name": "uniform: log of the vocabulary", "dev": uniform, "train": uniform}]
-
-
-def _families(rows) -> list[str]:
-    return list(dict.fromkeys(row.family for row in rows))
-
-
-def _yardstick_view(yardsticks: Yardsticks) -> dict[str, Any]:
-    rows = yardsticks.rows
-    lengths = sorted({row.context_length for row in rows})
-    by_place = {(row.family, row.context_length): row for row in rows}
-    return {
-        "lengths": lengths,
-        "best": yardsticks.best,
-        "families": [(family, [by_place[family, k] for k in lengths]) for family in _families(rows)],
-        "floors": [by_place[rows[0].family, k].floor for k in lengths],
-        "uniform": math.log(len(yardsticks.tokens)),
-    }
+    return [*told, {"name": "uniform: log of the vocabulary", "dev": counts.uniform, "train": counts.uniform}]
 
 
 def _study_view(study: Study) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """What the page knows of a study: its cells, effects, curves and importance, ready to draw."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,13 +9,19 @@ import numpy as np
 from experiments.findings.analysis import Cell, Estimate, Study, paired_difference
 from experiments.findings.effects import curve, imbalance, interactions, main_effects, value_name
 from experiments.findings.palette import COLOURS, SCHEME_COLOURS
-from experiments.report.fitting import fit_of
 from experiments.report.run_data import rounded, thinned
 
 MAX_CURVES = 12
 CURVE_COLOURS = tuple(colour for colour in COLOURS if colour != "#F0E442")  # Yellow is too weak for a line on white.
 DASHES = ("solid", "dash", "dot", "dashdot")
 MAX_PAIR_CELLS = 400
+BEST, CLOSE, UNDER, OVER, UNKNOWN = "best", "close", "under-fits", "over-fits", "diverged"
+
+EXPLANATION = (
+    "Compared with the best configuration, by intervals of differences paired by seed: one that is worse on dev "
+    "under-fits where its train loss is higher too, and over-fits where its train loss is lower. Where the dev "
+    "interval holds zero (or there is one seed), it is close."
+)
 
 
 def study_data(study: Study, places: Mapping[str, int]) -> dict[str, Any]:
@@ -51,6 +57,17 @@ def _cell_data(cell: Cell, study: Study, places: Mapping[str, int]) -> dict[str,
         "train": numbers(cell.estimate("train_loss")),
         "fit": fit_of(cell, study),
     }
+
+
+def fit_of(cell: Cell, study: Study) -> str:
+    """A cell's name among BEST, CLOSE, UNDER, OVER and UNKNOWN."""
+    if not cell.finished:
+        return UNKNOWN
+    if cell is study.best:
+        return BEST
+    if not paired_difference(cell, study.best).low > 0:
+        return CLOSE
+    return OVER if paired_difference(cell, study.best, "train_loss").mean < 0 else UNDER
 
 
 def _main_data(study: Study) -> list[dict[str, Any]]:
@@ -95,14 +112,15 @@ def _curve_data(study: Study, cell: Cell, place: int) -> dict[str, Any]:
         "steps": [cell.finished[0]["history_step"][i] for i in kept],
         "dev": [numbers(dev[i]) for i in kept],
         "train": [rounded(train[i].mean, 4) for i in kept],
-        **curve_style(study.axes, cell.settings, place),
+        **curve_style(study, cell, place),
     }
 
 
-def curve_style(axes: Sequence[str], settings: Mapping[str, Any], place: int) -> dict[str, str]:
+def curve_style(study: Study, cell: Cell, place: int) -> dict[str, str]:
     """Colour and dash of a cell's curve: a scheme's own where nothing but schemes differ."""
-    if set(axes) <= {"init", "batch_norm"} and "init" in axes:
-        return {"colour": SCHEME_COLOURS[settings["init"]], "dash": "dash" if settings["batch_norm"] else "solid"}
+    if study.compares_schemes:
+        init, batch_norm = cell.settings["init"], cell.settings["batch_norm"]
+        return {"colour": SCHEME_COLOURS[init], "dash": "dash" if batch_norm else "solid"}
     return {
         "colour": CURVE_COLOURS[place % len(CURVE_COLOURS)],
         "dash": DASHES[place // len(CURVE_COLOURS) % len(DASHES)],

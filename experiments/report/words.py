@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from experiments.findings.analysis import Cell, Estimate, Study, estimate, paired_difference
+from experiments.findings.analysis import Cell, Estimate, Study, best_study, estimate, paired_difference
 from experiments.findings.finished import Finished
 from experiments.findings.winner import HeldOut
 from experiments.findings.yardsticks import Yardsticks
@@ -11,15 +11,9 @@ from experiments.running.failures import describe_failures, read_failures
 from experiments.running.progress import format_seconds
 
 
-def winning_study(studies: Sequence[Study]) -> Study | None:
-    """The study whose best configuration has the lowest dev loss."""
-    candidates = [study for study in studies if study.cells and study.best.finished]
-    return min(candidates, key=lambda study: study.best.estimate("dev_loss").mean, default=None)
-
-
 def answer(studies: Sequence[Study], yardsticks: Yardsticks, held_out: HeldOut | None) -> str:
     """One sentence: what is best, by how much, and how it stands against counting."""
-    study = winning_study(studies)
+    study = best_study(studies)
     if study is None:
         return "No run has finished without diverging, so there is no answer yet."
     parts = [_best(study), *_lead(study), _against_counting(study.best, yardsticks), *_tested(study.best, held_out)]
