@@ -4,6 +4,7 @@ import argparse
 import functools
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from experiments.spec import near_match
@@ -26,8 +27,20 @@ def one_line_errors(name: str) -> Callable[[Callable[..., int]], Callable[..., i
     return wrap
 
 
+def command_parser(name: str, description: str, epilog: str | None = None) -> "Parser":
+    """The parser of `python -m experiments.NAME`; the epilog keeps its lines."""
+    form = argparse.RawDescriptionHelpFormatter
+    return Parser(f"python -m experiments.{name}", description=description, epilog=epilog, formatter_class=form)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that raises ValueError, naming the flag that was probably meant."""
+
+    def add_folder(self, name: str = "folder", default: str = "results/default") -> None:
+        """The sweep's folder that the command reads; `name` may be a flag."""
+        nargs = None if name.startswith("-") else "?"
+        text = f"the sweep's folder ({default})"
+        self.add_argument(name, nargs=nargs, type=Path, default=Path(default), metavar="DIR", help=text)
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing usage.

@@ -4,13 +4,12 @@ import argparse
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from experiments.command import Parser, one_line_errors
+from experiments.command import command_parser, one_line_errors
 from experiments.findings.analysis import Row, make_study
 from experiments.findings.finished import Finished, material_of, open_finished, ranked
 from experiments.findings.tables import csv_text, markdown_table
@@ -230,13 +229,9 @@ def csv_row(one: Measured) -> dict[str, Any]:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = Parser(
-        prog="python -m experiments.ensemble",
-        description="Average the probabilities of a sweep's runs, and mix them with count models.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("folder", nargs="?", type=Path, default=Path("results/default"), metavar="DIR")
+    description = "Average the probabilities of a sweep's runs, and mix them with count models."
+    parser = command_parser("ensemble", description, EPILOG)
+    parser.add_folder()
     parser.add_argument("--top", type=int, default=5, metavar="K", help="average the 2, 3, ... K best runs (5)")
     text = "tokens that the count models see (of each family, what is best on dev)"
     parser.add_argument("--context-length", type=int, nargs="+", metavar="N", help=text)

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from experiments.command import Parser, one_line_errors
+from experiments.command import command_parser, one_line_errors
 from experiments.findings.analysis import Row
 from experiments.findings.finished import Finished, material_of, open_finished
 from experiments.findings.tables import csv_text
@@ -116,14 +116,9 @@ def _flat(value: Any) -> Any:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = Parser(
-        prog="python -m experiments.export",
-        description="Write a run's weights for PyTorch, or all rows of a sweep.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("export", "Write a run's weights for PyTorch, or all rows of a sweep.", EPILOG)
     parser.add_argument("run", nargs="?", metavar="RUN_ID", help="the run, or the first characters of its id")
-    parser.add_argument("--dir", type=Path, default=Path("results/default"), help="the sweep's folder")
+    parser.add_folder("--dir")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the safetensors file (RUN_ID.safetensors)")
     parser.add_argument("--rows", type=Path, metavar="FILE", help="all rows, as .csv or .parquet")
     parser.add_argument("--tensorboard", type=Path, metavar="DIR", help="all runs, for TensorBoard's HParams")

@@ -22,7 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter1d
 
-from experiments.command import Parser, one_line_errors
+from experiments.command import command_parser, one_line_errors
 from experiments.findings.analysis import describe, estimate
 from experiments.findings.palette import STYLE, scheme_style
 from experiments.findings.picture import save_figure
@@ -132,7 +132,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     Raises:
         ValueError: an unknown flag or a wrong value.
     """
-    parser = Parser(prog="python -m experiments.learning_rate", description="Find a learning rate: " + RULE + ".")
+    parser = command_parser("learning_rate", f"Find a learning rate: {RULE}.")
     parser.add_argument("--data", default="ssa2018", metavar="DATA", help="ssa2018, makemore or a file (ssa2018)")
     parser.add_argument("--out", type=Path, default=Path("results/learning-rate"), metavar="DIR", help="where to write")
     parser.add_argument("--seeds", type=int, default=8, metavar="N", help="seeds 0 to N-1 (8)")

@@ -3,9 +3,8 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from experiments.command import Parser, one_line_errors
+from experiments.command import command_parser, one_line_errors
 from experiments.findings.finished import material_of, open_finished
 from experiments.findings.samples import Samples, draw_samples, read_samples, write_samples
 from experiments.findings.tables import printable
@@ -38,8 +37,8 @@ def in_words(samples: Samples) -> str:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = Parser(prog="python -m experiments.sample", description="Draw words from a run of a finished sweep.")
-    parser.add_argument("folder", nargs="?", type=Path, default=Path("results/default"), metavar="DIR")
+    parser = command_parser("sample", "Draw words from a run of a finished sweep.")
+    parser.add_folder()
     parser.add_argument("--run", metavar="RUN_ID", help="the run, or the first characters of its id (best on dev)")
     parser.add_argument("--n", type=int, default=20, help="number of words (20)")
     parser.add_argument("--seed", type=int, default=0, help="seed of the draws (0)")

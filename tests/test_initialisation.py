@@ -12,15 +12,18 @@ from PIL import Image
 
 from experiments.catalog import SWEEPS
 from experiments.findings.analysis import make_study
+from experiments.findings.finished import open_finished
 from experiments.findings.limits import far_off
 from experiments.findings.picture import save_figure
 from experiments.findings.yardsticks import Yardsticks
 from experiments.initialisation.__main__ import main
 from experiments.initialisation.measure import snapshots, trace
 from experiments.initialisation.overview import draw_overview
+from experiments.initialisation.study import read_study, write_sweep_part
 from experiments.initialisation.tables import (
     batch_norm_table,
     best_rate,
+    definition_table,
     depth_table,
     published_table,
     rate_table,
@@ -31,6 +34,7 @@ from experiments.record import DIVERGED, DONE
 from experiments.spec import INIT_NAMES, RunSpec
 from experiments.sweep import main as sweep
 from mlp_lm.yardstick import YardstickRow
+from tests.synthetic import synthetic_folder, synthetic_rows
 
 RESULTS = Path(__file__).parents[1] / "results" / "initialisation" / "tables"
 
@@ -84,6 +88,44 @@ def test_differences_are_paired_by_seed_at_the_default_and_at_the_best_rates():
     # The seeds' shared luck cancels.
     assert normal["difference_at_best_rates_high"] == pytest.approx(0.05)
     assert (normal["best_rate"], table["kaiming_tanh"]["best_rate"]) == (1.0, 0.1)
+
+
+def rates_without(init: str, rate: float):
+    settings = [(i, r) for i in ("kaiming_tanh", "normal") for r in (0.1, 1.0)]
+    kept = [(i, r) for i, r in settings if (i, r) != (init, rate)]
+    return [row_of(RunSpec(init=i, learning_rate=r, seed=s), 2.1 + r / 10 + s / 100) for i, r in kept for s in (0, 1)]
+
+
+def test_a_scheme_without_the_default_rate_has_no_number_there():
+    table = {row["scheme"]: row for row in rate_table(make_study("rates", rates_without("normal", 0.1)), 0.1)}
+    assert math.isnan(table["normal"]["dev_loss_at_default_rate"])
+    assert math.isnan(table["normal"]["difference_at_default_rate"])
+    assert table["normal"]["difference_at_best_rates"] == pytest.approx(0.09)
+    assert table["kaiming_tanh"]["difference_at_default_rate"] == 0
+    table = {row["scheme"]: row for row in rate_table(make_study("rates", rates_without("kaiming_tanh", 0.1)), 0.1)}
+    assert table["normal"]["dev_loss_at_default_rate"] == pytest.approx(2.115)
+    assert math.isnan(table["normal"]["difference_at_default_rate"])
+
+
+@pytest.mark.parametrize(
+    "axes", [{"init": ("normal", "xavier"), "learning_rate": (0.1, 1.0)}, {"learning_rate": (1.0,)}]
+)
+def test_rates_without_the_reference_or_its_rate_still_have_tables_and_figures(axes, tmp_path):
+    schemes = synthetic_rows({"init": ("kaiming_tanh", "normal")}, 2, lambda **_: 2.1, 0.01)
+    folder = synthetic_folder(tmp_path / "study", {"initialisation": schemes})
+    rates = synthetic_folder(tmp_path / "rates", {"rates": synthetic_rows(axes, 2, lambda **_: 2.1, 0.01)})
+    for name in ("tables", "figures"):
+        (folder / name).mkdir()
+    text = write_sweep_part(folder, read_study(open_finished(folder), rates, tmp_path / "none"), 27)
+    assert "at its own best one" in text and "nan" not in text
+    assert {"rates_curves.png", "schemes_forest.png"} <= {path.name for path in (folder / "figures").iterdir()}
+
+
+def test_every_scheme_of_a_study_says_what_it_draws_and_whose_it_is():
+    rows = [row_of(RunSpec(init=init), 2.1) for init in INIT_NAMES]
+    table = definition_table(make_study("x", rows))
+    assert [row["scheme"] for row in table] == sorted(INIT_NAMES)
+    assert all(row["draws"] and row["source"] for row in table) and len({row["draws"] for row in table}) == len(table)
 
 
 def test_the_scheme_table_measures_the_start_against_the_uniform_guess():

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from experiments.benchmark.row import Row
-from experiments.command import Parser, one_line_errors
+from experiments.command import command_parser, one_line_errors
 from experiments.findings.tables import markdown_table
 from experiments.record import processor, provenance
 from experiments.running.devices import choose_device
@@ -21,7 +21,7 @@ HEADER = ("what", "measured", "target", "met", "detail")
 @one_line_errors("benchmark")
 def main() -> int:
     """Run the benchmark on the device asked for."""
-    parser = Parser(prog="python -m experiments.benchmark", description=__doc__)
+    parser = command_parser("benchmark", __doc__)
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu", help="where training runs")
     parser.add_argument("--out", type=Path, default=Path("results/benchmark"), help="folder of the table")
     options = parser.parse_args()

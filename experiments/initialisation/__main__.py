@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.command import Parser, one_line_errors
+from experiments.command import command_parser, one_line_errors
 from experiments.findings.finished import Finished, material_of, open_finished
 from experiments.initialisation.study import read_study, write_sweep_part
 from experiments.material import load_material
@@ -49,9 +49,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     Raises:
         ValueError: an unknown flag or a wrong value.
     """
-    parser = Parser(prog="python -m experiments.initialisation", description=__doc__.split("\n")[0].split(": ")[1])
-    folder = Path("results/initialisation")
-    parser.add_argument("folder", nargs="?", type=Path, default=folder, metavar="DIR", help=f"of its sweep ({folder})")
+    parser = command_parser("initialisation", __doc__.split("\n")[0].split(": ")[1])
+    parser.add_folder(default="results/initialisation")
     parser.add_argument("--rates", type=Path, metavar="DIR", help="of the sweep initialisation-rates (beside DIR)")
     parser.add_argument("--depth", type=Path, metavar="DIR", help="of the sweep depth (beside DIR)")
     parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS, help="write these parts only")

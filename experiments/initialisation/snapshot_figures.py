@@ -18,31 +18,36 @@ COLUMNS = 4
 
 def draw_preactivations(by_scheme: Mapping[str, Snapshot]) -> Figure:
     """Histograms of the first layer's preactivations, a panel a scheme; tanh is saturated beyond the dashed lines."""
-    figure, axes = _grid(len(by_scheme), 2.0)
-    edge = float(np.arctanh(SATURATED))
-    for ax, (name, seen) in zip(axes, by_scheme.items(), strict=False):
-        values = seen.preactivations[:, 0].ravel()
-        _draw_histogram(ax, values, (-20, 20), scheme_style(name)["color"])
-        for side in (-edge, edge):
-            ax.axvline(side, color="#D55E00", linestyle="--", linewidth=0.8)
-        ax.set_title(f"{name}: std {values.std():.2f}", fontsize=8)
-        ax.set_xlabel("preactivation")
-    _label(axes, "share of values per bin (%)")
+    values = {name: seen.preactivations[:, 0].ravel() for name, seen in by_scheme.items()}
+    titles = [f"{name}: std {told.std():.2f}" for name, told in values.items()]
+    figure, axes = _draw_first(values, titles, (-20, 20), "preactivation")
+    for ax in axes:
+        for side in (-1, 1):
+            ax.axvline(side * float(np.arctanh(SATURATED)), color="#D55E00", linestyle="--", linewidth=0.8)
     figure.suptitle("Preactivations of a first minibatch; beyond the dashed lines |tanh| > 0.99", fontsize=10)
     return figure
 
 
 def draw_activations(by_scheme: Mapping[str, Snapshot]) -> Figure:
     """Histograms of the first layer's activations, a panel a scheme."""
-    figure, axes = _grid(len(by_scheme), 2.0)
-    for ax, (name, seen) in zip(axes, by_scheme.items(), strict=False):
-        values = seen.activations[:, 0].ravel()
-        _draw_histogram(ax, values, (-1, 1), scheme_style(name)["color"])
-        ax.set_title(f"{name}: {100 * saturated_share(values):.1f} % saturated", fontsize=8)
-        ax.set_xlabel("activation")
-    _label(axes, "share of values per bin (%)")
+    values = {name: seen.activations[:, 0].ravel() for name, seen in by_scheme.items()}
+    titles = [f"{name}: {100 * saturated_share(told):.1f} % saturated" for name, told in values.items()]
+    figure, _ = _draw_first(values, titles, (-1, 1), "activation")
     figure.suptitle("Activations of a first minibatch; saturated means |tanh| > 0.99", fontsize=10)
     return figure
+
+
+def _draw_first(
+    values: Mapping[str, np.ndarray], titles: Sequence[str], limits: tuple[float, float], what: str
+) -> tuple[Figure, list[Axes]]:
+    """A histogram a scheme."""
+    figure, axes = _grid(len(values), 2.0)
+    for ax, (name, told), title in zip(axes, values.items(), titles, strict=True):
+        _draw_histogram(ax, told, limits, scheme_style(name)["color"])
+        ax.set_title(title, fontsize=8)
+        ax.set_xlabel(what)
+    _label(axes, "share of values per bin (%)")
+    return figure, axes
 
 
 def draw_saturation_maps(by_scheme: Mapping[str, Snapshot]) -> Figure:

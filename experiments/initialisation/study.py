@@ -1,4 +1,4 @@
-"""The part of the study that rests on its sweeps, from their folders: tables and figures, without JAX."""
+"""The part of the study that rests on its sweeps, from their folders: tables and figures; nothing is trained."""
 
 import math
 from collections.abc import Iterator
@@ -27,6 +27,7 @@ from experiments.initialisation.tables import (
     as_markdown,
     batch_norm_table,
     by_scheme,
+    definition_table,
     depth_table,
     published_table,
     rate_table,
@@ -47,6 +48,7 @@ SCHEME_COLUMNS = {
     "dev_loss": "dev",
     "difference": "dev minus reference",
 }
+DEFINITION_COLUMNS = {"scheme": "scheme", "draws": "weights and biases", "source": "source"}
 RATE_COLUMNS = {
     "scheme": "scheme",
     "dev_loss_at_default_rate": "dev at rate 0.1",
@@ -129,6 +131,7 @@ def write_sweep_part(folder: Path, study: Studies, vocab_size: int) -> str:
 def _tables(study: Studies, vocab_size: int) -> Iterator[tuple[str, str, Table, dict[str, str]]]:
     uniform = f"log of the vocabulary is {math.log(vocab_size):.4f}"
     yield "schemes", f"Schemes ({uniform})", scheme_table(study.schemes, vocab_size), SCHEME_COLUMNS
+    yield "definitions", "What each scheme draws", definition_table(study.schemes), DEFINITION_COLUMNS
     yield "batch_norm", "What batch norm changes", batch_norm_table(study.schemes), BATCH_NORM_COLUMNS
     at_full_length = study.schemes.cells[0].settings["n_steps"] == LECTURE.n_steps
     if study.yardsticks.data_hash == MAKEMORE_SHA256 and at_full_length:

@@ -75,6 +75,15 @@ def _scheme_row(cell: Cell, reference: Cell, vocab_size: int) -> dict[str, Any]:
     }
 
 
+def definition_table(study: Study) -> Table:
+    """One row a scheme: what it draws, and where it comes from."""
+    # JAX is imported with the schemes: what else reads tables starts without it.
+    from mlp_lm.initializers import SCHEMES
+
+    names = sorted({init for init, _ in by_scheme(study)})
+    return [{"scheme": name, "draws": SCHEMES[name].summary, "source": SCHEMES[name].source} for name in names]
+
+
 def rate_table(study: Study, default_rate: float) -> Table:
     """One row a scheme: its dev loss at the default rate and at its own best one, and both differences.
 

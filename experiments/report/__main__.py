@@ -3,9 +3,8 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from experiments.command import Parser, one_line_errors
+from experiments.command import command_parser, one_line_errors
 from experiments.report.build import write_report
 
 
@@ -19,11 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = Parser(
-        prog="python -m experiments.report",
-        description="Write report.html of a sweep's folder: one page that opens offline.",
-    )
-    parser.add_argument("folder", nargs="?", type=Path, default=Path("results/default"), metavar="DIR")
+    parser = command_parser("report", "Write report.html of a sweep's folder: one page that opens offline.")
+    parser.add_folder()
     return parser.parse_args(arguments)
 
 
