@@ -4,6 +4,7 @@ import ast
 import graphlib
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -57,3 +58,22 @@ def test_imports_go_one_way(module):
 @pytest.mark.parametrize("module", WITHOUT_JAX)
 def test_what_needs_no_jax_does_not_import_it(module):
     subprocess.run([sys.executable, "-c", f"import sys, {module}; assert 'jax' not in sys.modules"], check=True)
+
+
+def test_all_that_lies_in_a_package_is_installed_with_it():
+    installed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"]
+    files = [
+        p
+        for package in ("mlp_lm", "experiments")
+        for p in (ROOT / package).rglob("*.*")
+        if "__pycache__" not in p.parts
+    ]
+    modules = {path for path in files if path.suffix == ".py"}
+    assert all((path.parent / "__init__.py") in modules for path in modules)
+    data = {
+        path
+        for name, patterns in installed.items()
+        for pattern in patterns
+        for path in (ROOT / name.replace(".", "/")).glob(pattern)
+    }
+    assert data == set(files) - modules and len(data) > 10
