@@ -63,11 +63,16 @@ class History:
     train_loss: list[float] = field(default_factory=list)
     dev_loss: list[float] = field(default_factory=list)
     minibatch_loss: list[float] = field(default_factory=list)  # Mean over the steps since the last evaluation.
-    dev_unseen_loss: float = math.nan  # Of the last evaluation, as are these two.
+    dev_unseen_loss: list[float] = field(default_factory=list)
     diverged_step: int = -1
     wall_seconds: float = 0.0
     diagnostics: dict[str, list[list[float]]] = field(default_factory=dict)
     embedding: list[list[float]] = field(default_factory=list)
+
+    @property
+    def best(self) -> int:
+        """The evaluation of the lowest dev loss."""
+        return min(range(len(self.dev_loss)), key=lambda i: math.inf if math.isnan(x := self.dev_loss[i]) else x)
 
     def note(self, step: int, losses: Sequence[float], minibatch_loss: float, diverged_step: int) -> None:
         """Add an evaluation; `losses` are those of the training, dev and unseen dev windows."""
@@ -75,7 +80,7 @@ class History:
         self.train_loss.append(float(losses[0]))
         self.dev_loss.append(float(losses[1]))
         self.minibatch_loss.append(float(minibatch_loss))
-        self.dev_unseen_loss = float(losses[2])
+        self.dev_unseen_loss.append(float(losses[2]))
         self.diverged_step = int(diverged_step)
 
     def note_diagnostics(self, found: Mapping[str, Sequence[float]]) -> None:
@@ -88,14 +93,15 @@ def make_row(run: RunSpec, n_params: int, history: History, data: str, device: s
     """A finished run's row, in the columns of SCHEMA."""
     diverged = history.diverged_step >= 0 or not math.isfinite(history.train_loss[-1])
     step = history.diverged_step if history.diverged_step >= 0 else run.n_steps
+    kept = history.best if run.early_stopping else -1
     return {
         "run_id": run.run_id,
         **asdict(run),
         "n_params": n_params,
         "initial_loss": _number(history.train_loss[0]),
-        "train_loss": _number(history.train_loss[-1]),
-        "dev_loss": _number(history.dev_loss[-1]),
-        "dev_unseen_loss": _number(history.dev_unseen_loss),
+        "train_loss": _number(history.train_loss[kept]),
+        "dev_loss": _number(history.dev_loss[kept]),
+        "dev_unseen_loss": _number(history.dev_unseen_loss[kept]),
         "status": DIVERGED if diverged else DONE,
         "diverged_step": step if diverged else None,
         "wall_seconds": history.wall_seconds,

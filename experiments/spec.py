@@ -16,6 +16,8 @@ INIT_NAMES = (
     "orthogonal", "bengio2003", "zeros",
 )  # fmt: skip
 SCHEDULE_NAMES = ("step_decay", "constant", "cosine", "inverse_time", "plateau")
+OPTIMIZERS = ("sgd", "adam")
+PRECISIONS = ("float32", "bfloat16")
 
 MAX_RUNS = 1_000_000
 RESULTS_VERSION = 1  # Enters every run_id: raise it when a change makes the same specification give other numbers.
@@ -65,7 +67,11 @@ class RunSpec:
     learning_rate: float = _option(0.1, "learning rate at step 0")
     schedule: str = _option("step_decay", "learning-rate schedule", SCHEDULE_NAMES)
     momentum: float = _option(0.0, "momentum of SGD")
+    optimizer: str = _option("sgd", "optimiser; adam decouples weight decay (AdamW)", OPTIMIZERS)
     weight_decay: float = _option(0.0, "weight decay, on weights and embedding, never on biases")
+    dropout: float = _option(0.0, "share of hidden units and of the context's features dropped at each step")
+    early_stopping: bool = _option(False, "end with the weights of the evaluation with the lowest dev loss")
+    precision: str = _option("float32", "factors of the output layer's products in training", PRECISIONS)
     gain: float = _option(1.0, "factor on the scheme's hidden weights")
     n_steps: int = _option(20_000, "training steps")
     n_evaluations: int = _option(10, "exact evaluations after step 0, evenly spaced")
@@ -78,12 +84,24 @@ class RunSpec:
         _check_name("schedule", self.schedule, SCHEDULE_NAMES)
         for name in ("embedding_dim", "block_size", "n_layers", "n_steps", "n_evaluations"):
             _check_least(name, getattr(self, name), 1)
-        for name in ("hidden_size", "batch_size", "seed", "momentum", "weight_decay"):
+        _check_name("optimizer", self.optimizer, OPTIMIZERS)
+        _check_name("precision", self.precision, PRECISIONS)
+        for name in ("hidden_size", "batch_size", "seed", "momentum", "weight_decay", "dropout"):
             _check_least(name, getattr(self, name), 0)
         for name in ("learning_rate", "gain"):
             _check_positive(name, getattr(self, name))
-        if self.momentum >= 1:
-            raise ValueError(f"momentum must be below 1, got {self.momentum}")
+        for name in ("momentum", "dropout"):
+            if getattr(self, name) >= 1:
+                raise ValueError(f"{name} must be below 1, got {getattr(self, name)}")
+        self._check_together()
+
+    def _check_together(self) -> None:
+        if self.optimizer == "adam" and self.momentum:
+            raise ValueError(f"momentum {self.momentum} is of sgd; leave it out with optimizer adam")
+        if self.batch_size == 0 and (self.dropout or self.precision != "float32"):
+            raise ValueError("batch_size 0 (full-batch gradient descent) has neither dropout nor another precision")
+        if self.batch_norm and self.precision != "float32":
+            raise ValueError(f"precision {self.precision} is for models without batch norm; leave one of them out")
         if self.hidden_size == 0 and not self.direct:
             raise ValueError(
                 "hidden_size 0 leaves nothing between context and output; give direct True or hidden units"

@@ -59,7 +59,7 @@ def load_corpus(source: str = DEFAULT_DATA) -> Corpus:
     if source == DEFAULT_DATA:
         raw = resources.files("mlp_lm").joinpath("data/ssa2018.txt").read_bytes()
     elif source == MAKEMORE_DATA:
-        raw = _download_makemore().read_bytes()
+        raw = download(MAKEMORE_URL, MAKEMORE_SHA256, "names.txt").read_bytes()
     else:
         raw = _read_file(Path(source))
     return Corpus(source, parse_words(raw, source), hashlib.sha256(raw).hexdigest())
@@ -117,7 +117,7 @@ def _check_word(word: str, where: str) -> None:
 
 
 def _read_file(path: Path) -> bytes:
-    _check_regular(path)
+    check_regular(path)
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -129,7 +129,12 @@ def _read_file(path: Path) -> bytes:
         raise ValueError(f"{path}: cannot be read ({reason}); give a readable word list") from None
 
 
-def _check_regular(path: Path) -> None:
+def check_regular(path: Path) -> None:
+    """Refuse what is no regular file, before reading it.
+
+    Raises:
+        ValueError: a folder, a FIFO, a device, or a name that no result could hold.
+    """
     if any(0xD800 <= ord(c) < 0xE000 for c in str(path)):  # Bytes that are no UTF-8; no result could name the file.
         raise ValueError(f"{path}: a name that is not UTF-8; rename the file")
     try:
@@ -141,18 +146,20 @@ def _check_regular(path: Path) -> None:
         raise ValueError(f"{path} is {kind}; give a UTF-8 list with one word a line")
 
 
-def _download_makemore() -> Path:
+def download(url: str, sha256: str, file_name: str) -> Path:
+    """A file kept in the user's cache folder, downloaded at the first time and checked by its hash.
+
+    Raises:
+        ValueError: it cannot be had.
+    """
     # Only needed here, and slow to import.
     import pooch
     import requests
 
     pooch.get_logger().setLevel("ERROR")
     try:
-        return Path(
-            pooch.retrieve(MAKEMORE_URL, f"sha256:{MAKEMORE_SHA256}", "names.txt", path=pooch.os_cache("mlp-lm"))
-        )
+        return Path(pooch.retrieve(url, f"sha256:{sha256}", file_name, path=pooch.os_cache("mlp-lm")))
     except (requests.RequestException, OSError, ValueError) as error:
         raise ValueError(
-            f"the makemore list could not be downloaded ({type(error).__name__}); "
-            f"pass a file with --data PATH (the list is {MAKEMORE_URL})"
+            f"{file_name} could not be downloaded ({type(error).__name__}); pass a file with --data PATH (it is {url})"
         ) from None

@@ -91,6 +91,7 @@ def diagnose(
     program: Program,
 ) -> Diagnostics:
     """The diagnostics of a run before the update of `step` (after the last one: before that one's like)."""
+    assert isinstance(data.examples, EvaluationSet), "diagnostics need counted contexts"
     moments = population_moments(state.params, data.examples)
     gradients = probe_gradients(state.params, run, data, program)
     last = jnp.minimum(step, n_steps - 1)[None]
@@ -172,6 +173,7 @@ def matrix_sizes(wide: Architecture, widths: Widths) -> Float[Array, " matrix"]:
 def probe_gradients(params: Params, run: Run, data: TrainingData, program: Program) -> Params:
     """Gradient of the mean loss of the run's probe minibatch, or of all windows for a full-batch run."""
     if program.batch_size == 0:
+        assert isinstance(data.examples, EvaluationSet)
         return full_batch_loss_and_grad(params, data.examples)[1]
     windows = draw_probe(run.seed, program.batch_size, len(data.targets))
 

@@ -8,12 +8,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from mlp_lm.evaluation import EvaluationSet
-from mlp_lm.loss import counted_cross_entropy, minibatch_loss
+from mlp_lm.loss import counted_cross_entropy, minibatch_loss, wide_minibatch_loss
 from mlp_lm.model import Architecture, Dense, Params, embed
 
 Tree = TypeVar("Tree")
 
 minibatch_loss_and_grad = jax.value_and_grad(minibatch_loss)
+wide_loss_and_grad = jax.value_and_grad(wide_minibatch_loss)
 
 # XLA's CPU backend has a fast matrix product only for a left factor that is contracted over its last axis, and it
 # folds a plain transpose back into the product. Up to this batch size a copy of the logits' gradient gains its cost.

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from mlp_lm.model import Moments, Params, forward
+from mlp_lm.model import Dropout, Moments, Params, forward
+from mlp_lm.wide_softmax import FLOAT32, wide_cross_entropy, wide_losses
 
 
 def cross_entropy(logits: Float[Array, "batch vocab"], targets: Int[Array, " batch"]) -> Float[Array, ""]:
@@ -14,10 +15,41 @@ def cross_entropy(logits: Float[Array, "batch vocab"], targets: Int[Array, " bat
 
 
 def minibatch_loss(
-    params: Params, contexts: Int[Array, "batch block"], targets: Int[Array, " batch"]
+    params: Params, contexts: Int[Array, "batch block"], targets: Int[Array, " batch"], dropout: Dropout | None = None
 ) -> Float[Array, ""]:
     """Mean cross-entropy of a model over a batch of windows, in nats per token."""
-    return cross_entropy(forward(params, contexts).logits, targets)
+    return cross_entropy(forward(params, contexts, dropout=dropout).logits, targets)
+
+
+def wide_minibatch_loss(
+    params: Params,
+    contexts: Int[Array, "batch block"],
+    targets: Int[Array, " batch"],
+    dropout: Dropout | None = None,
+    precision: str = FLOAT32,
+) -> Float[Array, ""]:
+    """`minibatch_loss` for a large vocabulary, block by block (see mlp_lm.wide_softmax)."""
+    return wide_cross_entropy(*output_product(params, contexts, dropout), targets, precision)
+
+
+def window_losses(
+    params: Params, contexts: Int[Array, "batch block"], targets: Int[Array, " batch"]
+) -> Float[Array, " batch"]:
+    """Each window's own cross-entropy in nats, for a large vocabulary."""
+    return wide_losses(*output_product(params, contexts), targets)
+
+
+def output_product(
+    params: Params, contexts: Int[Array, "batch block"], dropout: Dropout | None = None
+) -> tuple[Float[Array, "batch inputs"], Float[Array, "inputs vocab"], Float[Array, " vocab"]]:
+    """The `x`, `weight` and `bias` of which a model's logits are `x @ weight + bias`, direct connections included."""
+    found = forward(params, contexts, dropout=dropout)  # Its own logits are not used, so they are not computed.
+    inputs, weights = found.hidden[-1], params.output.weight
+    if params.direct is not None:
+        inputs = jnp.concatenate([inputs, found.features], axis=1)
+        weights = jnp.concatenate([weights, params.direct], axis=0)
+    assert params.output.bias is not None
+    return inputs, weights, params.output.bias
 
 
 def counted_cross_entropy(

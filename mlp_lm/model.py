@@ -6,7 +6,7 @@ from typing import no_type_check
 import jax
 import jax.numpy as jnp
 from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 NORM_EPSILON = 1e-5  # torch.nn.BatchNorm1d's.
 
@@ -89,12 +89,23 @@ class Params:
 
 @no_type_check
 @struct.dataclass
+class Dropout:
+    """One step's dropout: each concatenated embedding and hidden unit is zero with probability `rate`."""
+
+    key: Key[Array, ""]
+    rate: Float[Array, ""]
+
+
+@no_type_check
+@struct.dataclass
 class Activations:
     """What a forward pass computes.
 
-    `preactivations` are the arguments of tanh, after batch norm where there is one; `affine` are the same before it.
+    `features` are the concatenated embeddings. `preactivations` are the arguments of tanh, after batch norm where
+    there is one; `affine` are the same before it.
     """
 
+    features: Float[Array, "batch features"]
     logits: Float[Array, "batch vocab"]
     affine: tuple[Float[Array, "batch hidden"], ...]
     preactivations: tuple[Float[Array, "batch hidden"], ...]
@@ -124,28 +135,38 @@ def normalize(z: Float[Array, "batch hidden"], norm: Norm, moments: Moments) -> 
     return (z - moments.mean[None, :]) * scale[None, :] + norm.shift[None, :]
 
 
+def drop(x: Float[Array, "batch units"], dropout: Dropout | None, layer: int) -> Float[Array, "batch units"]:
+    """Dropout (Srivastava et al. 2014), what is kept scaled up by 1 / (1 - rate); None keeps everything."""
+    if dropout is None:
+        return x
+    kept = jax.random.bernoulli(jax.random.fold_in(dropout.key, layer), 1 - dropout.rate, x.shape)
+    return jnp.where(kept, x / (1 - dropout.rate), 0.0)
+
+
 def forward(
     params: Params,
     contexts: Int[Array, "batch block"],
     moments: tuple[Moments, ...] | None = None,
     weights: Float[Array, " batch"] | None = None,
+    dropout: Dropout | None = None,
 ) -> Activations:
     """Logits of the next token after each context: `b + W x + U tanh(d + H x)` (Bengio et al. 2003, section 2).
 
-    With batch norm, `moments` holds each hidden layer's mean and variance; None takes them from this batch, each
-    context counted once or by its weight in `weights`.
+    Token ids are not checked against the vocabulary: indexing clamps them silently. With batch norm, `moments` holds
+    each hidden layer's mean and variance; None takes them from this batch, each context counted once or by its weight
+    in `weights`. With `dropout`, hidden activations and features are those that the next layer sees.
     """
-    features = embed(params.embedding, contexts)
+    features = drop(embed(params.embedding, contexts), dropout, 0)
     x, affines, preactivations, hidden = features, [], [], []
     for i, layer in enumerate(params.hidden):
         z = affine(layer, x)
         affines.append(z)
         if params.norms:
             z = normalize(z, params.norms[i], batch_moments(z, weights) if moments is None else moments[i])
-        x = jnp.tanh(z)
+        x = drop(jnp.tanh(z), dropout, i + 1)
         preactivations.append(z)
         hidden.append(x)
     logits = affine(params.output, x)
     if params.direct is not None:
         logits = logits + features @ params.direct
-    return Activations(logits, tuple(affines), tuple(preactivations), tuple(hidden))
+    return Activations(features, logits, tuple(affines), tuple(preactivations), tuple(hidden))

@@ -16,17 +16,19 @@ import optax
 from flax import struct
 from jaxtyping import Array, Float, Int, Key, UInt32
 
-from mlp_lm.evaluation import EvaluationSet, exact_losses, population_moments
+from mlp_lm.evaluation import EvaluationSet, EvaluationWindows, exact_losses, population_moments
 from mlp_lm.gradients import (
     arrange_all,
     arranged_loss_and_grad,
     full_batch_loss_and_grad,
     minibatch_loss_and_grad,
+    wide_loss_and_grad,
 )
 from mlp_lm.initializers import Scheme, scale_draws, standard_draws
-from mlp_lm.model import Architecture, Params
-from mlp_lm.padding import pad_params, unpad_params
+from mlp_lm.model import Architecture, Dropout, Params
+from mlp_lm.padding import pad_params, take_run, unpad_params
 from mlp_lm.schedules import PLATEAU, SCHEDULES, plateau
+from mlp_lm.wide_softmax import FLOAT32
 
 DRAWN_STEPS = 250  # Minibatches drawn at once; no number depends on it.
 DIVERGED_LOSS = 1000.0  # Nats per token: no initialisation starts near it, and no run comes back from it.
@@ -34,14 +36,17 @@ NOT_DIVERGED = -1
 
 LossAndGrad = Callable[[Params], tuple[Float[Array, ""], Params]]
 
-WEIGHTS, MINIBATCH = 0, 1  # Purposes of a run's random draws.
+WEIGHTS, MINIBATCH, DROPOUT = 0, 1, 3  # Purposes of a run's random draws; 2 is mlp_lm.sampling's.
+SGD, ADAM = "sgd", "adam"
+N_SPLITS = 3  # Training, dev and unseen dev.
 
 
 @dataclass(frozen=True)
 class Program:
     """What shapes a compiled training program. `batch_size = 0` is full-batch gradient descent.
 
-    `arranged` trains with hand-arranged gradients, for models and devices that they are made for.
+    `arranged` trains with hand-arranged gradients, for models and devices that they are made for; `wide` computes the
+    softmax of a large vocabulary block by block, with products of `precision`.
     """
 
     architecture: Architecture
@@ -50,6 +55,11 @@ class Program:
     momentum: bool
     weight_decay: bool
     arranged: bool = False
+    optimizer: str = SGD
+    dropout: bool = False
+    early_stopping: bool = False
+    wide: bool = False
+    precision: str = FLOAT32
 
 
 @no_type_check
@@ -61,11 +71,12 @@ class Run:
     learning_rate: Float[Array, ""]
     momentum: Float[Array, ""]
     weight_decay: Float[Array, ""]
+    dropout: Float[Array, ""]
 
 
-def make_run(seed: int, learning_rate: float, momentum: float, weight_decay: float) -> Run:
+def make_run(seed: int, learning_rate: float, momentum: float, weight_decay: float, dropout: float = 0.0) -> Run:
     """A run's numbers in the types a compiled program takes."""
-    numbers: Any = np.array([learning_rate, momentum, weight_decay], np.float32)
+    numbers: Any = np.array([learning_rate, momentum, weight_decay, dropout], np.float32)
     varied: Any = np.array(seed, np.uint32)
     return Run(varied, *numbers)
 
@@ -77,15 +88,28 @@ class TrainingData:
 
     contexts: Int[Array, "n block"]
     targets: Int[Array, " n"]
-    examples: EvaluationSet
+    examples: EvaluationSet | EvaluationWindows
+
+
+@no_type_check
+@struct.dataclass
+class Best:
+    """The weights of the lowest dev loss among the evaluations so far, and that evaluation's losses."""
+
+    params: Params
+    losses: Float[Array, " split"]
 
 
 @no_type_check
 @struct.dataclass
 class TrainState:
-    """A run between two steps. `loss_sum` adds up minibatch losses since the last evaluation, in nats per token."""
+    """A run between two steps. `loss_sum` adds up minibatch losses since the last evaluation, in nats per token.
+
+    `best` is None but in a program with early stopping.
+    """
 
     params: Params
+    best: Best | None
     optimizer: optax.OptState
     plateau: optax.OptState
     loss_sum: Float[Array, ""]
@@ -136,7 +160,14 @@ def decays(params: Params) -> Params:
 
 
 def make_optimizer(run: Run, rate: Float[Array, ""], program: Program) -> optax.GradientTransformation:
-    """SGD at `rate`, with the run's momentum and weight decay where the program has them."""
+    """SGD or Adam at `rate`, with the run's momentum and weight decay where the program has them.
+
+    Adam's weight decay is decoupled from the gradient (AdamW, Loshchilov and Hutter 2019).
+    """
+    if program.optimizer == ADAM:
+        return (
+            optax.adamw(rate, weight_decay=run.weight_decay, mask=decays) if program.weight_decay else optax.adam(rate)
+        )
     sgd = optax.sgd(rate, momentum=run.momentum if program.momentum else None)
     return optax.chain(optax.add_decayed_weights(run.weight_decay, mask=decays), sgd) if program.weight_decay else sgd
 
@@ -145,6 +176,7 @@ def init_state(params: Params, run: Run, program: Program) -> TrainState:
     """The state before the first step."""
     return TrainState(
         params=params,
+        best=Best(params, jnp.full(N_SPLITS, jnp.inf)) if program.early_stopping else None,
         optimizer=make_optimizer(run, run.learning_rate, program).init(params),
         plateau=plateau.init(params),
         loss_sum=jnp.zeros(()),
@@ -189,17 +221,30 @@ def advance(
     laid_out = arrange_all if program.arranged else lambda state: state
 
     def step(j, state):
-        return train_step(state, steps[j], rates[j], run, program, step_loss(data, indices[j], program))
+        loss_and_grad = step_loss(data, indices[j], program, make_dropout(run, steps[j]) if program.dropout else None)
+        return train_step(state, steps[j], rates[j], run, program, loss_and_grad)
 
     return laid_out(jax.lax.fori_loop(0, stop - start, step, laid_out(state)))
 
 
-def step_loss(data: TrainingData, indices: Int[Array, " batch"], program: Program) -> LossAndGrad:
+def make_dropout(run: Run, step: Int[Array, ""]) -> Dropout:
+    """A step's dropout."""
+    return Dropout(jax.random.fold_in(purpose_key(run.seed, DROPOUT), step), run.dropout)
+
+
+def step_loss(
+    data: TrainingData, indices: Int[Array, " batch"], program: Program, dropout: Dropout | None = None
+) -> LossAndGrad:
     """A step's `loss_and_grad(params)`."""
     if program.batch_size == 0:
+        assert isinstance(data.examples, EvaluationSet), "full-batch gradient descent needs counted contexts"
         return partial(full_batch_loss_and_grad, examples=data.examples)
-    loss_and_grad = arranged_loss_and_grad if program.arranged else minibatch_loss_and_grad
-    return lambda params: loss_and_grad(params, data.contexts[indices], data.targets[indices])
+    contexts, targets = data.contexts[indices], data.targets[indices]
+    if program.wide:
+        return lambda params: wide_loss_and_grad(params, contexts, targets, dropout, program.precision)
+    if program.arranged:
+        return lambda params: arranged_loss_and_grad(params, contexts, targets)
+    return lambda params: minibatch_loss_and_grad(params, contexts, targets, dropout)
 
 
 def evaluate(state: TrainState, data: TrainingData, program: Program) -> tuple[TrainState, Evaluation]:
@@ -210,6 +255,9 @@ def evaluate(state: TrainState, data: TrainingData, program: Program) -> tuple[T
         nothing = jax.tree.map(jnp.zeros_like, state.params)
         _, noted = plateau.update(nothing, state.plateau, state.params, value=losses[1])
         state = replace(state, plateau=noted)
+    if state.best is not None:
+        better = losses[1] < state.best.losses[1]
+        state = replace(state, best=jax.tree.map(partial(jnp.where, better), Best(state.params, losses), state.best))
     return replace(state, loss_sum=jnp.zeros_like(state.loss_sum)), evaluation
 
 
@@ -252,11 +300,23 @@ def advance_drawn_block(
     program: Program,
 ) -> TrainState:
     """`advance` of a block of runs on minibatches drawn before."""
-    mapped = jax.vmap(partial(advance, program=program), in_axes=(0, 0, None, 0, None, None, None))
+    mapped = map_runs(partial(advance, program=program), (0, 0, None, 0, None, None, None), len(indices))
     return mapped(states, runs, data, indices, start, stop, n_steps)
 
 
 @partial(jax.jit, static_argnames="program")
 def evaluate_block(states: TrainState, data: TrainingData, program: Program) -> tuple[TrainState, Evaluation]:
     """`evaluate` of a block of runs, stacked along a leading axis."""
-    return jax.vmap(partial(evaluate, program=program), in_axes=(0, None))(states, data)
+    return map_runs(partial(evaluate, program=program), (0, None), len(states.loss_sum))(states, data)
+
+
+def map_runs(run: Callable, axes: tuple[int | None, ...], n_runs: int) -> Callable:
+    """`jax.vmap` along a leading run axis; one run alone keeps plain matrix products, which XLA has faster code for."""
+    if n_runs > 1:
+        return jax.vmap(run, in_axes=axes)
+
+    def alone(*arguments):
+        first = [take_run(tree, 0) if axis == 0 else tree for tree, axis in zip(arguments, axes, strict=True)]
+        return jax.tree.map(lambda leaf: leaf[None], run(*first))
+
+    return alone

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
+from experiments.material import DataSize
 from experiments.record import run_of
 from experiments.running.ledger import MAX_ATTEMPTS, Ledger
 from experiments.running.plan import Cohort, block_width, plan, signature
@@ -21,7 +22,7 @@ from experiments.spec import INIT_NAMES, SCHEDULE_NAMES, Grid, RunSpec, SweepSpe
 from experiments.store import Store
 
 EXAMPLES = 500
-N_WINDOWS = 182_625
+SIZE = DataSize(n_windows=182_625, vocab_size=27)
 MEMORY = Path("/dev/shm")  # Where nothing waits for a disk.
 
 specs = st.builds(
@@ -104,26 +105,26 @@ def test_a_sweep_asks_for_every_cell_and_seed_once(sweep):
 )
 def test_laws_of_the_plan(parts, chance, width):
     runs = list(dict.fromkeys(run for part in parts for run in (part if isinstance(part, list) else [part])))
-    cohorts = plan(runs, N_WINDOWS, width)
+    cohorts = plan(runs, SIZE, width)
     assert sorted(run.run_id for cohort in cohorts for run in cohort.runs) == sorted(run.run_id for run in runs)
     groups: dict[RunSpec, list[Cohort]] = {}
     for cohort in cohorts:
         (program,) = {signature(run) for run in cohort.runs}
         groups.setdefault(program, []).append(cohort)
     for program, members in groups.items():  # Whole blocks, but in one cohort.
-        assert sum(len(cohort.runs) % block_width(program, width) > 0 for cohort in members) <= 1
+        assert sum(len(cohort.runs) % block_width(program, width, SIZE.vocab_size) > 0 for cohort in members) <= 1
     assert all(one.seconds >= other.seconds for one, other in pairwise(cohorts))
     chance.shuffle(runs)
-    assert plan(runs, N_WINDOWS, width) == cohorts
+    assert plan(runs, SIZE, width) == cohorts
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(sweeps, sweeps, st.sets(st.integers(0, 9)))
 def test_cohorts_that_are_begun_stay_whole_whatever_is_asked_beside_them(sweep, more, chosen):
-    before = plan(asked(sweep).values(), N_WINDOWS, 4)
+    before = plan(asked(sweep).values(), SIZE, 4)
     begun = [before[i] for i in chosen if i < len(before)]
     everything = asked(sweep) | asked(more)
-    cohorts = plan(everything.values(), N_WINDOWS, 4, [[run.run_id for run in cohort.runs] for cohort in begun])
+    cohorts = plan(everything.values(), SIZE, 4, [[run.run_id for run in cohort.runs] for cohort in begun])
     assert {cohort.cohort_id for cohort in begun} <= {cohort.cohort_id for cohort in cohorts}
     assert sorted(run.run_id for cohort in cohorts for run in cohort.runs) == sorted(everything)
 
@@ -131,7 +132,7 @@ def test_cohorts_that_are_begun_stay_whole_whatever_is_asked_beside_them(sweep, 
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(sweeps, st.integers(1, 9))
 def test_slices_are_a_partition(sweep, total):
-    cohorts = plan(asked(sweep).values(), N_WINDOWS, 4)
+    cohorts = plan(asked(sweep).values(), SIZE, 4)
     slices = [cohorts[number::total] for number in range(total)]
     ids = [run.run_id for piece in slices for cohort in piece for run in cohort.runs]
     assert sorted(ids) == sorted(asked(sweep))
@@ -196,7 +197,7 @@ class ToySweep(RuleBasedStateMachine):
         """What `experiments.sweep` does, up to so many messages; the runs that were given up."""
         missing = [run for run_id, run in asked(self.sweep).items() if run_id not in self.store.run_ids()]
         begun = [metadata["run_ids"] for metadata in self.store.begun().values()]
-        ledger = Ledger(plan(missing, N_WINDOWS, 2, begun), lambda c: self.store.cohort_rows(c.cohort_id))
+        ledger = Ledger(plan(missing, SIZE, 2, begun), lambda c: self.store.cohort_rows(c.cohort_id))
         faults, failed = list(faults), set()
         while ledger.pending and not ledger.hopeless:
             task = ledger.pending.popleft()

@@ -15,7 +15,7 @@ from experiments.running.cohort import start_block, training_data
 from experiments.running.devices import CPU_WIDTH
 from experiments.running.plan import block_width
 from experiments.spec import RunSpec
-from mlp_lm.evaluation import exact_losses
+from mlp_lm.evaluation import EvaluationSet, exact_losses
 from mlp_lm.gradients import full_batch_loss_and_grad, minibatch_loss_and_grad
 from mlp_lm.loss import minibatch_loss
 from mlp_lm.model import Params
@@ -58,7 +58,7 @@ def step_rows() -> Iterator[Row]:
 
 def our_step(run: RunSpec, n_steps: int) -> Callable[[], float]:
     """Seconds a model-step, over 32 runs in blocks as a sweep trains them."""
-    width = block_width(run, CPU_WIDTH)
+    width = block_width(run, CPU_WIDTH, len(load_material(DATA).vocabulary))
     data = training_data(DATA, run.block_size)
     runs = tuple(replace(run, seed=seed) for seed in range(N_MODELS))
     blocks = [start_block(runs[i : i + width], DATA, width) for i in range(0, N_MODELS, width)]
@@ -102,6 +102,7 @@ def _often(work: Callable[[], object]) -> Callable[[], float]:
 
 def _evaluations(block_size: int) -> tuple[Callable[[], object], Callable[[], object]]:
     data, params = _model(block_size)
+    assert isinstance(data.examples, EvaluationSet)
     examples = replace(data.examples, counts=data.examples.counts[:, :1], totals=data.examples.totals[:1])
     naive, counted = jax.jit(minibatch_loss), jax.jit(lambda params: exact_losses(params, examples))
     return (
@@ -112,8 +113,10 @@ def _evaluations(block_size: int) -> tuple[Callable[[], object], Callable[[], ob
 
 def _gradients(block_size: int) -> tuple[Callable[[], object], Callable[[], object]]:
     data, params = _model(block_size)
+    examples = data.examples
+    assert isinstance(examples, EvaluationSet)
     naive = jax.jit(minibatch_loss_and_grad)
-    counted = jax.jit(lambda params: full_batch_loss_and_grad(params, data.examples))
+    counted = jax.jit(lambda params: full_batch_loss_and_grad(params, examples))
     return (
         lambda: jax.block_until_ready(naive(params, data.contexts, data.targets)),
         lambda: jax.block_until_ready(counted(params)),

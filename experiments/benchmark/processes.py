@@ -13,7 +13,6 @@ from pathlib import Path
 from experiments.benchmark.rounds import alternate
 from experiments.benchmark.row import Row, missing
 from experiments.material import load_material
-from experiments.running.compilation_cache import compilation_cache
 from experiments.running.devices import CPU_WIDTH
 from experiments.running.execute import SINGLE_THREADED, Job, execute
 from experiments.running.plan import plan
@@ -67,10 +66,10 @@ def memory_rows() -> Iterator[Row]:
 
 def _execution_seconds(n_blocks: int, cores: Sequence[int]) -> float:
     runs = [replace(SCALING_RUN, seed=seed) for seed in range(n_blocks * CPU_WIDTH)]
-    cohorts = [cohort for run in _blocks(runs) for cohort in plan(run, load_material(DATA).n_windows, CPU_WIDTH)]
+    cohorts = [cohort for run in _blocks(runs) for cohort in plan(run, load_material(DATA).size, CPU_WIDTH)]
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        for event in execute(cohorts, Job(DATA, Path(folder), compilation_cache()), cores):
+        for event in execute(cohorts, Job(DATA, Path(folder), cache=True), cores):
             assert not event.failure, event.failure
         return time.perf_counter() - start
 

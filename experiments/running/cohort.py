@@ -10,15 +10,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.material import load_material
+from experiments.material import TextMaterial, load_data
 from experiments.record import SCHEMA, History, make_row, processor, tracks_embedding
 from experiments.running.devices import CPU_WIDTH, fit_block, share_out
 from experiments.running.hooks import Hooks, Stopped
-from experiments.running.plan import Cohort, block_width, padded_widths
+from experiments.running.plan import LARGE_VOCABULARY, Cohort, block_width, padded_widths
 from experiments.spec import RunSpec
 from experiments.store import Checkpoint, Store
 from mlp_lm.diagnostics import diagnose_block, make_widths
-from mlp_lm.evaluation import EvaluationSet
+from mlp_lm.evaluation import EvaluationSet, EvaluationWindows
 from mlp_lm.gradients import can_arrange
 from mlp_lm.initializers import SCHEMES, with_gain
 from mlp_lm.model import Architecture, Params
@@ -35,6 +35,7 @@ from mlp_lm.training import (
     make_run,
 )
 from mlp_lm.weights import from_tensors, to_tensors
+from mlp_lm.wide_softmax import FLOAT32
 
 FIRST_SEGMENT = 250  # Steps, until the speed is known.
 SEGMENT_SECONDS = 2.0  # Between two looks at whether to stop.
@@ -80,7 +81,8 @@ def train_cohort(
     """
     hooks = hooks or Hooks()
     _check_data(cohort, data)
-    width = fit_block(block_width(cohort.runs[0], widest), len(cohort.runs))
+    vocab_size = len(load_data(data).vocabulary)
+    width = fit_block(block_width(cohort.runs[0], widest, vocab_size), len(cohort.runs))
     cursor = _resume(cohort, data, store, width)
     hooks.on_resume(cursor.model_steps)
     while len(cursor.rows) < len(cohort.runs):
@@ -100,7 +102,7 @@ def train_cohort(
 
 def _check_data(cohort: Cohort, data: str) -> None:
     """The word list must still be the one that the runs were planned for: it may have been edited since."""
-    expected, found = cohort.runs[0].data_hash, load_material(data).corpus.sha256
+    expected, found = cohort.runs[0].data_hash, load_data(data).sha256
     if expected not in ("", found):
         raise ValueError(f"{data} has changed since the sweep was planned: bring it back or start the sweep anew")
 
@@ -108,7 +110,7 @@ def _check_data(cohort: Cohort, data: str) -> None:
 def start_block(runs: tuple[RunSpec, ...], data: str, width: int) -> Block:
     """A block of runs at step 0."""
     filled = (*runs, *[runs[-1]] * (width - len(runs)))
-    vocab_size = len(load_material(data).vocabulary)
+    vocab_size = len(load_data(data).vocabulary)
     program = program_of(runs[0], vocab_size)
     params = [
         draw_weights(
@@ -116,7 +118,9 @@ def start_block(runs: tuple[RunSpec, ...], data: str, width: int) -> Block:
         )
         for run in filled
     ]
-    varied = stack_runs([make_run(run.seed, run.learning_rate, run.momentum, run.weight_decay) for run in filled])
+    varied = stack_runs(
+        [make_run(run.seed, run.learning_rate, run.momentum, run.weight_decay, run.dropout) for run in filled]
+    )
     states = init_block(stack_runs(params), varied, program)
     return Block(runs, program, *share_out((varied, states)), [History() for _ in runs])
 
@@ -147,16 +151,33 @@ def program_of(run: RunSpec, vocab_size: int) -> Program:
     """The compiled program that trains a run."""
     embedding_dim, hidden_size = padded_widths(run)
     wide = replace(architecture_of(run, vocab_size), embedding_dim=embedding_dim, hidden_size=hidden_size)
+    blockwise = vocab_size > LARGE_VOCABULARY or run.precision != FLOAT32
     arranged = jax.default_backend() == "cpu" and run.batch_size > 0 and can_arrange(wide)
-    return Program(wide, run.batch_size, run.schedule, run.momentum > 0, run.weight_decay > 0, arranged)
+    return Program(
+        wide,
+        run.batch_size,
+        run.schedule,
+        run.momentum > 0,
+        run.weight_decay > 0,
+        arranged and not blockwise and not run.dropout,
+        run.optimizer,
+        run.dropout > 0,
+        run.early_stopping,
+        blockwise,
+        run.precision,
+    )
 
 
 @functools.lru_cache(maxsize=4)
 def training_data(data: str, block_size: int) -> TrainingData:
-    """The windows of a word list on the device, and its distinct contexts for training, dev and unseen dev words."""
-    material = load_material(data)
+    """Training windows on the device, and what losses of training, dev and unseen dev words (or text) are taken of."""
+    material = load_data(data)
     train = material.windows("train", block_size)
-    examples = EvaluationSet.of(material.counted(block_size))
+    examples = (
+        EvaluationWindows.of(*material.evaluated(block_size))
+        if isinstance(material, TextMaterial)
+        else EvaluationSet.of(material.counted(block_size))
+    )
     return TrainingData(jnp.asarray(train.contexts), jnp.asarray(train.targets), examples)
 
 
@@ -212,7 +233,8 @@ def diagnose_runs(block: Block, examples: TrainingData) -> dict[str, np.ndarray]
 def _finish_block(cursor: Cursor, data: str) -> None:
     block = cursor.block
     assert block is not None
-    params = jax.device_get(block.states.params)
+    best = block.states.best
+    params = jax.device_get(block.states.params if best is None else best.params)
     vocab_size = block.program.architecture.vocab_size
     for i, (run, history) in enumerate(zip(block.runs, block.histories, strict=True)):
         n_params = architecture_of(run, vocab_size).n_params

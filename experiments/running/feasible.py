@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable
 
 from experiments.material import Material
-from experiments.running.plan import padded_widths
+from experiments.running.plan import n_weights, padded_widths
 from experiments.spec import RunSpec
 
 COUNTED_PARTS = 3  # Training, dev and unseen dev words.
@@ -41,11 +41,7 @@ def machine_memory() -> int:
 
 def weight_bytes(run: RunSpec, vocab_size: int) -> int:
     """Bytes of a run's weights at the widths it is trained at; biases and norms are small beside them."""
-    embedding_dim, hidden_size = padded_widths(run)
-    features = run.block_size * embedding_dim
-    n_weights = vocab_size * embedding_dim + features * hidden_size + (run.n_layers - 1) * hidden_size**2
-    n_weights += hidden_size * vocab_size + (features * vocab_size if run.direct else 0)
-    return BYTES * n_weights
+    return BYTES * (vocab_size * padded_widths(run)[0] + n_weights(run, vocab_size))
 
 
 def _check_data(block_size: int, material: Material, memory: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 
+from experiments.material import DataSize
 from experiments.spec import RunSpec
 
 # Short runs share a program with wider ones, because compiling costs more than padding; by a rule on the run alone, or
@@ -15,6 +16,8 @@ MERGED_EMBEDDING_DIMS = (4, 16, 32)
 MERGED_HIDDEN_SIZES = (32, 64, 128, 256, 512)
 
 WIDE_BATCH = 32  # The largest batch for which a CPU's cache holds the widest block.
+LARGE_VOCABULARY = 1_000  # Words, not characters: a run's weights alone fill a CPU's cache.
+LARGE_SHARE = 64  # Of the widest block that a run with a large vocabulary takes.
 
 # A cohort lasts long enough to hide the cost of a shard, and short enough to be shared out evenly at the end.
 SHORTEST_COHORT, LONGEST_COHORT = 5.0, 30.0  # Seconds.
@@ -26,10 +29,11 @@ STEP_SECONDS = 6e-6
 SECONDS_PER_FLOP = 12e-12
 DISTINCT_SHARE = (0.0, 0.0002, 0.004, 0.03, 0.11, 0.2, 0.25, 0.27)  # Of windows, by block size; names.
 MOST_DISTINCT = 0.28
+EVALUATED_TEXT = 0.3  # Of running text's training windows, as many are evaluated.
 
 
 WIDTHS = ("embedding_dim", "hidden_size")
-VARIED = ("init", "gain", "learning_rate", "momentum", "weight_decay", "seed")  # Of one program, beside widths.
+VARIED = ("init", "gain", "learning_rate", "momentum", "weight_decay", "dropout", "seed")  # Beside widths.
 
 
 @dataclass(frozen=True)
@@ -61,8 +65,10 @@ def padded_widths(run: RunSpec) -> tuple[int, int]:
     )
 
 
-def block_width(run: RunSpec, widest: int) -> int:
-    """Runs that one program trains side by side: half of the widest block where batches are large or full."""
+def block_width(run: RunSpec, widest: int, vocab_size: int) -> int:
+    """Runs that one program trains side by side: fewer where batches are large or full, or vocabularies large."""
+    if vocab_size > LARGE_VOCABULARY:
+        return max(1, widest // LARGE_SHARE)
     return widest if 0 < run.batch_size <= WIDE_BATCH else max(1, widest // 2)
 
 
@@ -79,37 +85,49 @@ def signature(run: RunSpec) -> RunSpec:
         seed=0,
         momentum=0.5 if run.momentum else 0.0,
         weight_decay=0.5 if run.weight_decay else 0.0,
+        dropout=0.5 if run.dropout else 0.0,
     )
 
 
-def run_seconds(run: RunSpec, n_windows: int) -> float:
-    """A guess at the seconds of one core that a run takes, compilation apart."""
+def n_weights(run: RunSpec, vocab_size: int) -> int:
+    """Weights of a run's matrix products at the widths it is trained at; embedding, biases and norms not counted."""
     embedding_dim, hidden_size = padded_widths(run)
-    features, vocab = run.block_size * embedding_dim, 27
-    weights = features * hidden_size + (run.n_layers - 1) * hidden_size**2 + hidden_size * vocab
-    weights += features * vocab if run.direct else 0
-    share = DISTINCT_SHARE[run.block_size] if run.block_size < len(DISTINCT_SHARE) else MOST_DISTINCT
-    evaluation = 2 * weights * n_windows * share * (2 if run.batch_norm else 1) * SECONDS_PER_FLOP
-    batch = run.batch_size or n_windows * share
+    features = run.block_size * embedding_dim
+    hidden = features * hidden_size + (run.n_layers - 1) * hidden_size**2
+    return hidden + hidden_size * vocab_size + (features * vocab_size if run.direct else 0)
+
+
+def run_seconds(run: RunSpec, size: DataSize) -> float:
+    """A guess at the seconds of one core that a run takes, compilation apart."""
+    weights, distinct = n_weights(run, size.vocab_size), size.n_windows * _distinct_share(run, size)
+    evaluation = 2 * weights * distinct * (2 if run.batch_norm else 1) * SECONDS_PER_FLOP
+    batch = run.batch_size or distinct
     return run.n_steps * (STEP_SECONDS + 6 * weights * batch * SECONDS_PER_FLOP) + evaluation * run.n_evaluations
 
 
+def _distinct_share(run: RunSpec, size: DataSize) -> float:
+    """Contexts that an evaluation passes through, as a share of the training windows."""
+    if size.vocab_size > LARGE_VOCABULARY:
+        return EVALUATED_TEXT
+    return DISTINCT_SHARE[run.block_size] if run.block_size < len(DISTINCT_SHARE) else MOST_DISTINCT
+
+
 def plan(
-    runs: Iterable[RunSpec], n_windows: int, widest: int, begun: Iterable[Sequence[str]] = ()
+    runs: Iterable[RunSpec], size: DataSize, widest: int, begun: Iterable[Sequence[str]] = ()
 ) -> tuple[Cohort, ...]:
     """Cut runs into cohorts of whole blocks, the longest first, so that the last ones to finish are short.
 
     `begun` are cohorts, as lists of run ids, that have a checkpoint: where all their runs are wanted they stay whole.
     """
     left = {run.run_id: run for run in runs}
-    cohorts = [_cohort(tuple(left.pop(i) for i in ids), n_windows) for ids in begun if ids and left.keys() >= set(ids)]
-    groups = [(members, run_seconds(members[0], n_windows)) for members in _groups(left.values())]
+    cohorts = [_cohort(tuple(left.pop(i) for i in ids), size) for ids in begun if ids and left.keys() >= set(ids)]
+    groups = [(members, run_seconds(members[0], size)) for members in _groups(left.values())]
     total = sum(seconds * len(members) for members, seconds in groups)
     longest = min(LONGEST_COHORT, max(SHORTEST_COHORT, total / COHORTS_AT_LEAST))
     for members, seconds in groups:  # The same seconds for all runs of one program.
-        width = block_width(members[0], widest)
-        size = max(1, int(longest / (seconds * width))) * width
-        cohorts += [Cohort(piece, seconds * len(piece)) for piece in _batched(members, size)]
+        width = block_width(members[0], widest, size.vocab_size)
+        n_runs = max(1, int(longest / (seconds * width))) * width
+        cohorts += [Cohort(piece, seconds * len(piece)) for piece in _batched(members, n_runs)]
     return tuple(sorted(cohorts, key=lambda cohort: (-cohort.seconds, cohort.cohort_id)))
 
 
@@ -126,8 +144,8 @@ def n_programs(cohorts: Iterable[Cohort]) -> int:
     return len({signature(cohort.runs[0]) for cohort in cohorts})
 
 
-def _cohort(runs: tuple[RunSpec, ...], n_windows: int) -> Cohort:
-    return Cohort(runs, sum(run_seconds(run, n_windows) for run in runs))
+def _cohort(runs: tuple[RunSpec, ...], size: DataSize) -> Cohort:
+    return Cohort(runs, sum(run_seconds(run, size) for run in runs))
 
 
 def _groups(runs: Iterable[RunSpec]) -> Iterable[tuple[RunSpec, ...]]:
@@ -144,7 +162,7 @@ _varied = attrgetter(*VARIED, *WIDTHS)
 
 def _program_key(run: RunSpec) -> tuple:
     """Equal where `signature` is, and quicker: a million runs are planned in seconds."""
-    return _static(run), padded_widths(run), run.momentum > 0, run.weight_decay > 0
+    return _static(run), padded_widths(run), run.momentum > 0, run.weight_decay > 0, run.dropout > 0
 
 
 def _batched(runs: tuple[RunSpec, ...], size: int) -> Iterable[tuple[RunSpec, ...]]:
