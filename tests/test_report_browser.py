@@ -12,7 +12,8 @@ import pytest
 
 from experiments.findings.samples import Samples, write_samples
 from experiments.report.build import write_report
-from tests.synthetic import synthetic_folder, synthetic_rows
+from experiments.spec import RunSpec
+from tests.synthetic import synthetic_folder, synthetic_row, synthetic_rows
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (the extra [dev])")
 from selenium.webdriver.chrome.service import Service  # noqa: E402
@@ -225,6 +226,22 @@ def test_what_is_far_off_stands_at_the_edge_in_words(page, tmp_path):
     assert "7.400 →" in page.run(texts, ".differences") and "9.500 →" in page.run(texts, ".effects")
     labels = [float(text) for text in page.run(texts, ".effects") if text.count(".") == 1 and "→" not in text]
     assert labels and max(labels) < 2.3
+
+
+def test_runs_without_a_loss_leave_no_error(page, tmp_path):
+    rows = [
+        synthetic_row(RunSpec(hidden_size=size, seed=seed), 2.0, diverged=True) for size in (5, 6) for seed in (0, 1)
+    ]
+    for row in rows:
+        row |= {"dev_loss": None, "train_loss": None, "dev_unseen_loss": None, "history_dev_loss": [None] * 5}
+    exploding = synthetic_rows({"init": ("normal", "uniform")}, 2, lambda **_: 2.1, 0.1)
+    for row in exploding[:2]:
+        row["history_dev_loss"] = [None, *row["history_dev_loss"][1:]]
+    page.open(write_report(synthetic_folder(tmp_path, {"lost": rows, "found": exploding})))
+    page.draw_all()
+    assert page.errors() == []
+    assert "diverged" in page.one("#study-0 .ranked tbody").text
+    assert len(page.all("#study-1 .schemes .marks rect")) == 1
 
 
 def test_charts_follow_the_width_of_the_window(page, report):

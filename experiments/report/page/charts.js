@@ -82,7 +82,7 @@ function schemesPlot(section, study) {
 }
 
 function schemeChart(study) {
-  const curves = study.curves.slice().reverse(), starts = curves.map((curve) => curve.dev[0][0]);
+  const curves = study.curves.filter((curve) => curve.dev[0][0] !== null).reverse(), starts = curves.map((curve) => curve.dev[0][0]);
   const uniform = Math.log(DATA.tokens.length), most = 1.1 * Math.max(uniform, ...starts);
   const marks = curves.map((curve, i) => ({
     kind: "bar", x: [starts[i]], y: [i], colour: themed(curve.colour), open: curve.dash !== "solid", hover: [`${curve.label}: ${estimate(curve.dev[0])} at step 0`],
@@ -145,10 +145,10 @@ function fittingPlot(section, study) {
 }
 
 function fittingChart(study) {
-  const cells = study.cells.filter((cell) => cell.dev[0] !== null);
+  const cells = study.cells.filter((cell) => cell.dev[0] !== null && cell.train[0] !== null);
   const marks = Object.keys(FITS).map((fit) => fittingDots(study, cells.filter((cell) => cell.fit === fit), fit)).filter((mark) => mark.x.length);
   const train = cells.map((cell) => cell.train[0]), dev = cells.map((cell) => cell.dev[0]), limits = [farOff(train), farOff(dev)];
-  const both = [...train, ...dev].filter((value) => value <= Math.max(...limits)).sort((a, b) => a - b), ends = [both[0], both.at(-1)];
+  const both = [...train, ...dev].filter((value) => value <= Math.max(...limits)).sort((a, b) => a - b), ends = both.length ? [both[0], both.at(-1)] : [];
   const diagonal = { kind: "line", x: ends, y: ends, dash: "dot", width: 1, colour: cssColour("--faint"), name: "dev = train" };
   return { x: axis("train loss", { limit: limits[0] }), y: axis("dev loss", { limit: limits[1] }), marks: [diagonal, ...marks.reverse()] };
 }
