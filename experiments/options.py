@@ -11,6 +11,7 @@ from experiments.catalog import SWEEPS
 from experiments.command import Parser
 from experiments.running.devices import ACCELERATORS, DEVICES
 from experiments.spec import AXES, RunSpec, SweepSpec, near_match, parse_value, sweep_from_dict
+from experiments.store import Location, parse_location
 
 EPILOG = """examples:
   python -m experiments.sweep                                  the default sweep, in a few minutes
@@ -18,10 +19,11 @@ EPILOG = """examples:
   python -m experiments.sweep single --hidden-size 50 100 200 --out results/width
   python -m experiments.sweep --config my_sweep.toml --dry-run
   python -m experiments.sweep --config my_sweep.toml --shard 3/64     one process of a job array of 64
+  python -m experiments.sweep --out s3://my-bucket/default     shards in a bucket, and a copy in results/default
 
 The same command again trains only what is missing. An axis given here replaces that axis in every study."""
 
-NOT_WITH_LIST = ("dry_run", "config", "data", "out", "seeds", "workers", "shard", "address", *AXES)
+NOT_WITH_LIST = ("dry_run", "config", "data", "out", "fetch_to", "seeds", "workers", "shard", "address", *AXES)
 
 
 def requested_sweep(options: argparse.Namespace) -> SweepSpec:
@@ -58,7 +60,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--dry-run", action="store_true", help="show the plan: runs, cohorts, compilations, time")
     parser.add_argument("--config", type=Path, metavar="FILE", help="a sweep of your own, in TOML")
     parser.add_argument("--data", metavar="DATA", help="ssa2018 (embedded), makemore (downloaded once) or a file")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="the sweep's folder (default: results/NAME)")
+    parser.add_argument(
+        "--out", type=_location, metavar="DIR", help="the sweep's folder (default: results/NAME); or s3://, gs://"
+    )
     parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1 for every cell")
     parser.add_argument("--workers", type=int, metavar="N", help="processes, one a core (default: all cores)")
     parser.add_argument("--device", choices=("auto", *DEVICES), default="auto", help="what trains (auto: the fastest)")
@@ -72,6 +76,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def _add_machines(parser: argparse.ArgumentParser) -> None:
     machines = parser.add_argument_group("many machines")
+    machines.add_argument(
+        "--fetch-to", type=Path, metavar="DIR", help="of --out s3://...: the copy here (results/NAME)"
+    )
     machines.add_argument("--shard", type=_slice, metavar="I/N", help="train slice I of N only; tables come later")
     machines.add_argument("--executor", choices=("local", "ray"), default="local", help="where cohorts are trained")
     machines.add_argument("--address", metavar="HOST:PORT", help="a running Ray cluster (default: start one here)")
@@ -89,8 +96,10 @@ def _add_axes(parser: argparse.ArgumentParser) -> None:
 def _check_flags(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
     if options.workers is not None and options.workers < 1:
         parser.error(f"--workers must be at least 1, got {options.workers}")
-    if options.out and re.match(r"[a-z0-9]+:/", str(options.out)):
-        parser.error(f"--out {options.out} is no folder; object stores are not supported, give a (shared) folder")
+    if options.fetch_to and not isinstance(options.out, str):
+        parser.error("--fetch-to is for --out s3://... or gs://...; give both or neither")
+    if options.device == "tpu" and options.executor == "ray":
+        parser.error("--executor ray trains on cores and GPUs; with --device tpu give --shard on each machine")
     if options.config and options.name:
         parser.error(f"give either a sweep's name or --config, got {options.name!r} and {str(options.config)!r}")
     if options.workers and options.device in ACCELERATORS:
@@ -103,6 +112,13 @@ def _check_flags(parser: argparse.ArgumentParser, options: argparse.Namespace) -
     if options.list and also:
         shown = "a sweep's name" if also[0] == "name" else f"--{also[0].replace('_', '-')}"
         parser.error(f"--list shows the named sweeps and runs nothing; leave out {shown}")
+
+
+def _location(text: str) -> Location:
+    try:
+        return parse_location(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _slice(text: str) -> tuple[int, int]:

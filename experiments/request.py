@@ -44,7 +44,12 @@ def _encodable(text: str) -> str:
 
 def write_request(folder: Path, request: Request) -> None:
     """Save a request, in place of the last one."""
-    replace_file(folder / FILE_NAME, json.dumps(asdict(request), indent=1).encode())
+    replace_file(folder / FILE_NAME, encode_request(request))
+
+
+def encode_request(request: Request) -> bytes:
+    """The content of the file FILE_NAME."""
+    return json.dumps(asdict(request), indent=1).encode()
 
 
 def read_request(folder: Path) -> Request:

@@ -9,7 +9,7 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from experiments.catalog import SWEEPS
@@ -18,9 +18,8 @@ from experiments.findings.tables import printable
 from experiments.material import Material, load_material
 from experiments.options import parse, requested_sweep
 from experiments.report.build import write_report
-from experiments.request import make_request, write_request
-from experiments.running.compilation_cache import compilation_cache
-from experiments.running.devices import choose_device, widest_block
+from experiments.request import FILE_NAME, encode_request, make_request
+from experiments.running.devices import DEVICES, choose_device, widest_block
 from experiments.running.execute import Execute, execute, places_of
 from experiments.running.failures import describe_failures, read_failures, write_failures
 from experiments.running.feasible import check_feasible
@@ -32,6 +31,7 @@ from experiments.running.worker import Job, first_line
 from experiments.spec import RunSpec, SweepSpec
 from experiments.store import Store
 from experiments.store.atomic import explained
+from experiments.store.mirror import copy_analysis, fetch
 
 SAVED = "everything so far is saved; the same command goes on from here"
 
@@ -61,19 +61,19 @@ def run(sweep: SweepSpec, options: argparse.Namespace, interruption: Interruptio
     material = load_material(sweep.data)
     studies = sweep.expand(material.corpus.sha256)
     asked = {run_id: run for runs in studies.values() for run_id, run in runs.items()}
-    device = choose_device(options.device)
+    device = _device(options)
     widest = widest_block(device)
     places = places_of(device)[: options.workers]
-    check_feasible(asked.values(), material, len(places), widest)
+    check_feasible(asked.values(), material, 1 if options.address else len(places), widest)
     ours = _slice(asked, options.shard, material, widest)
     store = Store(options.out or Path("results") / sweep.name)
     if options.dry_run:
         _print_plan(sweep, ours, _plan(ours, store.run_ids(), store, material, widest), device, len(places))
         return 0
-    with store.lock(shared=options.shard is not None), explained(store.root):
+    with store.lock(shared=options.shard is not None), _here(store, options, sweep) as here, explained(here.location):
         done = store.run_ids() if options.shard else _sound_runs(store)
-        write_request(store.root, make_request(sweep, studies, material))
-        job = Job(sweep.data, store.root, compilation_cache(), device=device, widest=widest)
+        store.folder.put(FILE_NAME, encode_request(make_request(sweep, studies, material)))
+        job = Job(sweep.data, store.location, cache=True, device=device)
         failures = train(
             _plan(ours, done, store, material, widest), job, places, len(ours), interruption, _executor(options)
         )
@@ -82,11 +82,10 @@ def run(sweep: SweepSpec, options: argparse.Namespace, interruption: Interruptio
             return interruption.exit_code
         if options.shard:
             return _end_slice(failures, ours)
-        write_failures(store.root, failures)
-        print(write_summary(store, material))
-        if len(failures) < len(asked):
-            write_report(store.root)
-        _complain(describe_failures(read_failures(store.root, asked.keys()), len(asked)))
+        store.drop_checkpoints_of(asked.keys() - failures.keys())
+        write_failures(store, failures)
+        _analyse(store, here, material, any_run=len(failures) < len(asked))
+        _complain(describe_failures(read_failures(here.root, asked.keys()), len(asked)))
         return 1 if failures else 0
 
 
@@ -101,7 +100,7 @@ def train(
     """Train cohorts with a progress display; returns the reason of every run that was given up."""
     n_done_before = n_asked - sum(len(cohort.runs) for cohort in cohorts)
     failures: dict[str, str] = {}
-    display = Display(cohorts, len(places), n_done_before, plan_seconds(cohorts, len(places)))
+    display = Display(cohorts, n_done_before, plan_seconds(cohorts, len(places)))
     events = execute(cohorts, job, places, lambda: bool(interruption))
     with interruption.deferred(), display, contextlib.closing(events):
         for event in events:
@@ -123,6 +122,39 @@ def print_catalog() -> None:
         print(f"{sweep.name:20} {len(runs):6,} runs {steps / 1e6:8,.2f} million steps   {sweep.title}")
 
 
+def _device(options: argparse.Namespace) -> str:
+    """What trains: of another machine's cluster we know no more than we are told."""
+    if options.address and options.device in DEVICES:
+        return str(options.device)
+    device = choose_device(options.device)
+    if device == "tpu" and options.executor == "ray":
+        raise ValueError("--executor ray trains on cores and GPUs; give --device cpu, or --shard on each machine")
+    return device
+
+
+@contextlib.contextmanager
+def _here(store: Store, options: argparse.Namespace, sweep: SweepSpec) -> Iterator[Store]:
+    """The store that tables are made from: the sweep's own, or a copy in a folder of this machine."""
+    if isinstance(store.location, Path) or options.shard:
+        yield store
+    else:
+        here = Store(options.fetch_to or Path("results") / sweep.name)
+        with here.lock():
+            yield here
+
+
+def _analyse(store: Store, here: Store, material: Material, any_run: bool) -> None:
+    if here is not store:
+        for message in fetch(store, here):
+            _complain(message)
+    print(write_summary(here, material))
+    if any_run:
+        write_report(here.root)
+    if here is not store:
+        copy_analysis(here.folder, store.folder)
+        print(f"{store.location} is copied to {printable(str(here.root))}, for the other commands")
+
+
 def _slice(
     asked: dict[str, RunSpec], shard: tuple[int, int] | None, material: Material, widest: int
 ) -> dict[str, RunSpec]:
@@ -130,7 +162,7 @@ def _slice(
     if shard is None:
         return asked
     number, total = shard
-    cohorts = plan(asked.values(), material.n_windows, widest)[number - 1 :: total]
+    cohorts = plan(asked.values(), material.size, widest)[number - 1 :: total]
     return {run.run_id: run for cohort in cohorts for run in cohort.runs}
 
 
@@ -147,7 +179,7 @@ def _plan(
 ) -> tuple[Cohort, ...]:
     missing = [run for run_id, run in asked.items() if run_id not in done]
     begun = [metadata["run_ids"] for metadata in store.begun().values() if "run_ids" in metadata]
-    return plan(missing, material.n_windows, widest, begun)
+    return plan(missing, material.size, widest, begun)
 
 
 def _executor(options: argparse.Namespace) -> Execute:

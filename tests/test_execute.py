@@ -189,3 +189,21 @@ def test_exceptions_are_told_in_one_line(error, failure):
 @pytest.mark.parametrize("number", [28, 122, 30, 13])
 def test_full_and_forbidden_storage_is_hopeless(number):
     assert failure_of(OSError(number, "DIR: remedy")).fault is Fault.UNWRITABLE
+
+
+def test_a_cohort_that_was_halved_leaves_no_checkpoint(tmp_path):
+    (cohort,) = toy.toy_cohorts(1, n_runs=8)
+    store = Store(tmp_path)
+    store.save_checkpoint(cohort.cohort_id, {}, {"step": 1})
+    run_toy(tmp_path, toy.start_memory_for_two, [cohort])
+    assert store.begun() == {}
+    assert len(store.run_ids()) == 8
+
+
+def test_a_cohort_that_is_tried_again_whole_keeps_its_checkpoint():
+    (cohort,), forgotten = toy.toy_cohorts(1), []
+    ledger = Ledger([], lambda _: None, forgotten.append)
+    list(ledger.note(Task(cohort), (FAILED, Failure(Fault.DEATH, "why"))))
+    assert (forgotten, len(ledger.pending)) == ([], 1)
+    list(ledger.note(ledger.pending.popleft(), (FAILED, Failure(Fault.DEATH, "why"))))
+    assert (forgotten, len(ledger.pending)) == ([cohort], 2)

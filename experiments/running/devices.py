@@ -38,7 +38,7 @@ def choose_device(wanted: str) -> str:
 
 
 def widest_block(device: str) -> int:
-    """Runs to a block: fixed on a processor, where it enters the bits; by memory on an accelerator."""
+    """Runs to a block on this machine: fixed on a processor, where it enters the bits; by memory on an accelerator."""
     if device == "cpu":
         return CPU_WIDTH
     width = 1

@@ -9,7 +9,7 @@ from multiprocessing.connection import wait
 
 from experiments.running.ledger import Ledger, Progress, Task
 from experiments.running.plan import Cohort, signature
-from experiments.running.worker import FAILED, RESUMED, STEPS, Failure, Fault, Job, Message, Rows, work
+from experiments.running.worker import FAILED, RESUMED, STEPS, Failure, Fault, Job, Message, work
 from experiments.spec import RunSpec
 from experiments.store import Store
 
@@ -44,7 +44,7 @@ def execute(
     Raises:
         CannotContinue: workers can't start, or nothing can be stored.
     """
-    ledger = Ledger(cohorts, lambda cohort: stored_rows(job, cohort))
+    ledger = make_ledger(cohorts, job)
     places = [_Place(core, job) for core in cores]
     try:
         while ledger.pending or any(place.task for place in places):
@@ -64,9 +64,14 @@ def execute(
     ledger.check()
 
 
-def stored_rows(job: Job, cohort: Cohort) -> Rows | None:
-    """The rows of a cohort that is in the store already, or None."""
-    return Store(job.root).cohort_rows(cohort.cohort_id)
+def make_ledger(cohorts: Sequence[Cohort], job: Job) -> Ledger:
+    """A ledger that looks into the job's store."""
+    store = Store(job.root)
+    return Ledger(
+        cohorts,
+        lambda cohort: store.cohort_rows(cohort.cohort_id),
+        lambda cohort: store.drop_checkpoint(cohort.cohort_id),
+    )
 
 
 class _Process:

@@ -4,17 +4,17 @@ import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from experiments.store.atomic import remove_file, replace_file
+from experiments.store import Store
 
 FILE_NAME = "failures.json"
 
 
-def write_failures(folder: Path, reasons: Mapping[str, str]) -> None:
+def write_failures(store: Store, reasons: Mapping[str, str]) -> None:
     """Keep the reason of every failed run, by run id, in place of what an earlier sweep left."""
     if reasons:
-        replace_file(folder / FILE_NAME, json.dumps(reasons, indent=1, sort_keys=True).encode())
+        store.folder.put(FILE_NAME, json.dumps(reasons, indent=1, sort_keys=True).encode())
     else:
-        remove_file(folder / FILE_NAME)
+        store.folder.remove(FILE_NAME)
 
 
 def read_failures(folder: Path, run_ids: Collection[str]) -> dict[str, list[str]]:

@@ -38,12 +38,21 @@ class Task:
 
 
 class Ledger:
-    """Takes note of every message about a task. `stored` looks up the rows of a cohort that is in the store."""
+    """Takes note of every message about a task.
 
-    def __init__(self, cohorts: Iterable[Cohort], stored: Callable[[Cohort], Rows | None]) -> None:
+    `stored` looks up the rows of a cohort that is in the store. `forget` drops the checkpoint of one that was cut in
+    pieces: nothing resumes from it, and the next sweep would plan the cohort whole again.
+    """
+
+    def __init__(
+        self,
+        cohorts: Iterable[Cohort],
+        stored: Callable[[Cohort], Rows | None],
+        forget: Callable[[Cohort], None] = lambda cohort: None,
+    ) -> None:
         self.pending = deque(Task(cohort) for cohort in cohorts)
         self.hopeless = ""
-        self._stored = stored
+        self._stored, self._forget = stored, forget
         self._errors: Counter[str] = Counter()
 
     def note(self, task: Task, message: Message) -> Iterator[Progress]:
@@ -75,6 +84,8 @@ class Ledger:
             self.hopeless = failure.reason
             return
         again = self._next_tasks(task, failure)
+        if len(again) > 1:
+            self._forget(task.cohort)
         self.pending.extendleft(reversed(again))
         if not again:
             yield Progress(task.cohort, failure=f"{failure.reason}; tried {_times(task.attempt)}")

@@ -15,13 +15,13 @@ TRUSTED_SHARE = 0.1  # Of the work: from then on the pace so far tells the time 
 class Display:
     """Counts what is done. Time left comes from the plan's costs, corrected by how they have held so far."""
 
-    def __init__(self, cohorts: Iterable[Cohort], n_workers: int, n_done_before: int, estimate: float) -> None:
+    def __init__(self, cohorts: Iterable[Cohort], n_done_before: int, estimate: float) -> None:
         """`estimate` is the plan's own guess at the seconds to come."""
         cohorts = tuple(cohorts)
-        self.n_workers, self.estimate = n_workers, estimate
+        self.estimate = estimate
         self.n_runs = n_done_before + sum(len(cohort.runs) for cohort in cohorts)
-        self.n_done, self.n_steps, self.n_failed, self.best = n_done_before, 0, 0, float("inf")
-        self.n_resumed = 0
+        self.n_done, self.best = n_done_before, float("inf")
+        self.n_steps = self.n_resumed = 0
         self.total_steps = sum(run.n_steps for cohort in cohorts for run in cohort.runs)
         self.total_cost = sum(cohort.seconds for cohort in cohorts) + COMPILE_SECONDS * n_programs(cohorts)
         self.cost_done = 0.0
@@ -56,7 +56,6 @@ class Display:
 
     def failed(self, cohort: Cohort, reason: str) -> None:
         """A cohort was given up."""
-        self.n_failed += len(cohort.runs)
         self.console.print(f"gave up {len(cohort.runs)} runs: {reason}", markup=False, highlight=False, soft_wrap=True)
 
     @property

@@ -1,7 +1,13 @@
 """Run a plan's cohorts on a Ray cluster: one task a cohort, the same train function and rules as on one machine.
 
-Tasks write to the store themselves, so its folder must be one that all machines share, under one path. Ray's own
+Tasks write to the store themselves: a folder that all machines share under one path, or an object store, for which
+each machine has credentials of its own. A word list that is a file must be readable on all machines, too. Ray's own
 retries are off: what died or failed is tried again by `Ledger`, which halves what memory can't hold.
+
+What depends on a machine is judged by the tasks on it: the folder of compiled programs, and how many runs its
+accelerator holds side by side. Two things are judged by the driver all the same, because they are needed before there
+is a task: the kind of device, which decides how cohorts are cut (with an address `--device gpu` is believed, and
+`auto` means the driver's own kind), and whether a sweep fits into memory at all, by the driver's own.
 """
 
 import contextlib
@@ -10,11 +16,12 @@ import logging
 import socket
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from experiments.running.execute import LOOK_SECONDS, SINGLE_THREADED, Execute, stored_rows
+from experiments.running.execute import LOOK_SECONDS, SINGLE_THREADED, Execute, make_ledger
 from experiments.running.hooks import Hooks
-from experiments.running.ledger import Ledger, Progress, Task
+from experiments.running.ledger import Progress, Task
 from experiments.running.plan import Cohort
 from experiments.running.worker import (
     FAILED,
@@ -29,10 +36,12 @@ from experiments.running.worker import (
     failure_of,
     outcome,
 )
+from mlp_lm.corpus import DEFAULT_DATA, MAKEMORE_DATA
 
-TASKS_PER_CPU = 2  # In flight: the next one waits at the cluster, the millionth one here.
+TASKS_PER_PLACE = 2  # In flight: the next one waits at the cluster, the millionth one here.
 LOST_DRIVER_SECONDS = 30.0
 REACH_SECONDS = 5.0
+NAMED_DATA = (DEFAULT_DATA, MAKEMORE_DATA)  # Which no file's path is.
 
 try:
     import ray
@@ -48,10 +57,9 @@ def on_ray(address: str | None = None) -> Execute:
 def _execute(
     address: str | None, cohorts: Sequence[Cohort], job: Job, cores: Sequence[int], stopping: Callable[[], bool]
 ) -> Generator[Progress]:
-    ledger = Ledger(cohorts, lambda cohort: stored_rows(job, cohort))
-    job = replace(job, root=job.root.absolute())
+    ledger = make_ledger(cohorts, job)
     with _cluster(address, len(cores)):
-        desk = _Desk(job)
+        desk = _Desk(_from_anywhere(job))
         while ledger.pending or desk.tasks:
             ending = stopping() or bool(ledger.hopeless)
             if ending and not desk.tasks:
@@ -65,6 +73,21 @@ def _execute(
     ledger.check()
 
 
+def _from_anywhere(job: Job) -> Job:
+    """The job with whole paths: a worker's current folder is not ours."""
+    root = job.root.absolute() if isinstance(job.root, Path) else job.root
+    return replace(job, data=_absolute(job.data), root=root)
+
+
+def _absolute(data: str) -> str:
+    """A word list's file by its whole path; `text:KIND:FILE` too."""
+    kind, colon, source = data.rpartition(":")
+    for before, path in (("", data), (f"{kind}{colon}", source)):
+        if path not in NAMED_DATA and path and Path(path).is_file():
+            return f"{before}{Path(path).absolute()}"
+    return data
+
+
 class _Desk:
     """The driver's side: the tasks in flight, and the mailbox through which they speak while they run."""
 
@@ -74,14 +97,17 @@ class _Desk:
         )
         self.mailbox: Any = ray.remote(_Mailbox).options(num_cpus=0, scheduling_strategy=here).remote()
         # A task holds a core, or a whole accelerator where the job trains on those.
-        self.task = _train.options(num_gpus=1) if job.device == "gpu" else _train
+        self.resource = "GPU" if job.device == "gpu" else "CPU"
+        self.task = _train.options(num_cpus=0, num_gpus=1) if job.device == "gpu" else _train
+        if job.device == "gpu" and ray.cluster_resources().get("GPU", 0) < 1:  # A task would wait for ever.
+            raise ValueError("this Ray cluster has no GPU; add a machine that has one, or give --device cpu")
         self.job, self.tasks = job, dict[Any, Task]()
         self.told_to_stop = False
 
     @property
     def has_room(self) -> bool:
         """Whether the cluster, as it is now, should have one more task."""
-        return len(self.tasks) < max(1, TASKS_PER_CPU * int(ray.cluster_resources().get("CPU", 1)))
+        return len(self.tasks) < max(1, TASKS_PER_PLACE * int(ray.cluster_resources().get(self.resource, 1)))
 
     def give(self, task: Task) -> None:
         """Hand a task to the cluster."""

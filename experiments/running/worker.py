@@ -9,14 +9,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from experiments.running.compilation_cache import use_compilation_cache
-from experiments.running.devices import CPU_WIDTH, use_device
+from experiments.running.compilation_cache import compilation_cache, use_compilation_cache
+from experiments.running.devices import use_device, widest_block
 from experiments.running.hooks import Hooks, Stopped
 from experiments.running.plan import Cohort
-from experiments.store import Store
+from experiments.store import Location, Store
 from experiments.store.atomic import FORBIDDEN, FULL
 
 # What a worker tells, in pairs whose first item is one of these.
@@ -51,24 +50,24 @@ def start_jax(job: "Job") -> Train:
 
     use_device(job.device)
     if job.cache:
-        use_compilation_cache(job.cache)
-    store = Store(job.root)
-    return lambda cohort, hooks: train_cohort(cohort, job.data, store, hooks, job.widest)
+        use_compilation_cache(compilation_cache())
+    store, widest = Store(job.root), widest_block(job.device)
+    return lambda cohort, hooks: train_cohort(cohort, job.data, store, hooks, widest)
 
 
 @dataclass(frozen=True)
 class Job:
     """What every worker needs to know. `start` is called once in each, and must be importable there.
 
-    `widest` is how many runs a block on `device` holds at the most.
+    What depends on a worker's own machine it finds out itself: the folder of compiled programs (used where `cache`),
+    and how many runs a block on its `device` holds at the most.
     """
 
     data: str
-    root: Path
-    cache: Path | None = None
+    root: Location
+    cache: bool = False
     start: Callable[["Job"], Train] = start_jax
     device: str = "cpu"
-    widest: int = CPU_WIDTH
 
 
 def work(connection: Connection, core: int | None, job: Job) -> None:

@@ -21,6 +21,10 @@ NOT_A_FOLDER = {errno.ENOTDIR, errno.EEXIST}
 CANNOT_SYNC_FOLDERS = {errno.EINVAL, errno.ENOTSUP}  # some network file systems
 
 
+class Explained(OSError):
+    """An error of storage whose text is one line that names the place and the remedy."""
+
+
 class Fingerprint(NamedTuple):
     """Length and hash of a file: what a manifest promises about it."""
 
@@ -91,14 +95,14 @@ def sync_folder(folder: Path) -> None:
 
 
 @contextmanager
-def explained(root: Path) -> Iterator[None]:
+def explained(root: Path | str) -> Iterator[None]:
     """Turn the usual write errors into one line that names the folder and the remedy."""
     try:
         yield
+    except Explained:
+        raise
     except OSError as error:
-        if (error.strerror or "").startswith(str(root)):  # It says so already.
-            raise
-        raise OSError(error.errno, f"{root}: {_remedy(error)}") from error
+        raise Explained(error.errno, f"{root}: {_remedy(error)}") from error
 
 
 def _remedy(error: OSError) -> str:

@@ -9,12 +9,11 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
-from experiments.store.atomic import Fingerprint
+from experiments.store.atomic import Explained, Fingerprint
 
 SCHEMA_VERSION = 1
 
@@ -34,30 +33,30 @@ def encode_manifest(cohort_id: str, files: Mapping[str, Fingerprint]) -> bytes:
     return _sealed({"cohort_id": cohort_id, "files": promises, "schema_version": SCHEMA_VERSION})
 
 
-def read_manifest(path: Path, cohort_id: str) -> dict[str, Fingerprint]:
-    """The promised fingerprints; raises Damaged, or ValueError where a newer program wrote the manifest."""
-    with damage_of(path):
-        data = path.read_bytes()
+def decode_manifest(data: bytes, cohort_id: str, name: str) -> dict[str, Fingerprint]:
+    """The promised fingerprints; raises Damaged, or ValueError where a newer program wrote it. Texts say `name`."""
     body = _unsealed(data)
     if body is None or body["cohort_id"] != cohort_id:
-        raise Damaged(f"{path} does not match its checksum")
+        raise Damaged(f"{name} does not match its checksum")
     if body["schema_version"] > SCHEMA_VERSION:
         raise ValueError(
-            f"{path} has schema version {body['schema_version']}, this program knows up to {SCHEMA_VERSION}: "
+            f"{name} has schema version {body['schema_version']}, this program knows up to {SCHEMA_VERSION}: "
             "update the program or choose another folder"
         )
     return {kind: Fingerprint(**promise) for kind, promise in body["files"].items()}
 
 
 @contextmanager
-def damage_of(path: Path) -> Iterator[None]:
-    """Missing, or unreadable for the disk or for Parquet, is damage; forbidden is not: it may be sound."""
+def damage_of(name: str) -> Iterator[None]:
+    """Missing, or unreadable for the disk or for Parquet, is damage; forbidden or out of reach is not."""
     try:
         yield
+    except Explained:
+        raise
     except (OSError, pa.ArrowException) as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT, errno.ENOTDIR, errno.EIO):
-            raise OSError(error.errno, f"{path}: cannot be read ({error.strerror})") from error
-        raise Damaged(f"{path} is missing or unreadable") from error
+            raise OSError(error.errno, f"{name}: cannot be read ({error.strerror})") from error
+        raise Damaged(f"{name} is missing or unreadable") from error
 
 
 def _sealed(body: Mapping[str, Any]) -> bytes:

@@ -1,4 +1,4 @@
-"""The result store of one sweep: immutable, checksummed files of finished cohorts.
+"""The result store of one sweep, in a folder or an object store: immutable, checksummed files of finished cohorts.
 
     DIR/shards/<cohort_id>.parquet           one row a training run
     DIR/weights/<cohort_id>.safetensors      trained weights, stacked along a leading run axis
@@ -11,12 +11,9 @@ What has no manifest does not exist. A weights file may be deleted (they are lar
 other change of a finished file is damage.
 """
 
-import hashlib
-import itertools
-import json
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+import functools
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,35 +22,22 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike
 
-from experiments.store.atomic import (
-    explained,
-    fingerprint,
-    fingerprint_file,
-    make_folder,
-    remove_file,
-    remove_temporaries,
-    replace_file,
-    sync_folder,
+from experiments.store.atomic import Explained, explained, fingerprint
+from experiments.store.checkpoints import Checkpoint, load_checkpoint, load_metadata, save_checkpoint
+from experiments.store.committed import (
+    commit,
+    is_committed,
+    move_damaged,
+    read_promises,
+    read_verified,
+    shard_or_damage,
 )
-from experiments.store.folder_lock import folder_lock
-from experiments.store.manifest import (
-    SCHEMA_VERSION,
-    Damaged,
-    canonical_json,
-    damage_of,
-    encode_manifest,
-    read_manifest,
-)
-from experiments.store.row_table import Rows, cohort_table, decode_table, encode_table, unite
-from experiments.store.tensor_file import as_arrays, encode_tensors, read_run, read_tensors, tensors_digest
-
-COHORT_ID = re.compile(r"[0-9a-f]{8,64}")
-SUFFIXES = {
-    "manifests": ".json",
-    "shards": ".parquet",
-    "weights": ".safetensors",
-    "checkpoints": ".safetensors",
-}
+from experiments.store.folder import Folder
+from experiments.store.location import Location, open_folder
+from experiments.store.manifest import SCHEMA_VERSION, Damaged
+from experiments.store.names import SUFFIXES, cohort_ids, each, file_name
+from experiments.store.row_table import Rows, cohort_table, encode_table, unite
+from experiments.store.tensor_file import as_arrays, encode_tensors, read_run, tensors_digest
 
 
 class Contents(NamedTuple):
@@ -63,42 +47,45 @@ class Contents(NamedTuple):
     damaged: tuple[str, ...]
 
 
-class Checkpoint(NamedTuple):
-    """The state of a cohort in progress."""
-
-    tensors: dict[str, np.ndarray]
-    metadata: dict[str, Any]
-
-
 @dataclass(frozen=True)
 class Store:
-    """The results below one folder, which need not exist yet; a link to a folder serves as well.
+    """The results below one folder, or at one address of an object store; it need not exist yet.
 
     What cannot be written raises OSError, what is refused ValueError: one line that names path and remedy.
     """
 
-    root: Path
+    location: Location
 
     def __post_init__(self) -> None:
-        """Refuse a root that can never be a folder."""
-        if self.root.is_symlink() and not self.root.exists():
-            target = self.root.readlink()
-            raise ValueError(f"{self.root} is a link to {target}, which does not exist: create it or remove the link")
-        if self.root.exists() and not self.root.is_dir():
-            raise ValueError(f"{self.root} is a file, not a folder: move it away or choose another folder")
+        """Refuse a place that can never hold results."""
+        _ = self.folder
+
+    @functools.cached_property
+    def folder(self) -> Folder:
+        """Where the files are."""
+        return open_folder(self.location)
+
+    @property
+    def root(self) -> Path:
+        """The folder of this machine: what reads or writes other files than the store's own asks for it.
+
+        Raises:
+            ValueError: the store is elsewhere.
+        """
+        if isinstance(self.location, Path):
+            return self.location
+        raise ValueError(f"{self.location} is no folder: python -m experiments.fetch copies it into one")
 
     @contextmanager
     def lock(self, shared: bool = False) -> Iterator[None]:
         """Be the only sweep on this folder, or with `shared` one of its slices; else ValueError.
 
-        An exclusive holder first removes the temporary files of killed writers.
+        An exclusive holder first removes the temporary files of killed writers. An object store knows no locks: it is
+        tried whether it can be written.
         """
         with ExitStack() as held:
-            with explained(self.root):
-                make_folder(self.root)
-                held.enter_context(folder_lock(self.root / ".lock", shared))
-                for kind in () if shared else SUFFIXES:
-                    remove_temporaries(self.root / kind)
+            with explained(self.location):
+                held.enter_context(self.folder.lock(tuple(SUFFIXES), shared))
             yield
 
     def write(
@@ -120,8 +107,10 @@ class Store:
         if arrays:
             run_ids = table["run_id"].to_pylist()
             contents["weights"] = encode_tensors(arrays, {"run_ids": run_ids, "schema_version": SCHEMA_VERSION})
-        if not self._is_committed(cohort_id):
-            self._commit(cohort_id, contents)
+        if not is_committed(self.folder, cohort_id):
+            promises = {kind: fingerprint(data) for kind, data in contents.items()}
+            with explained(self.location):
+                commit(self.folder, cohort_id, contents, promises)
         self.drop_checkpoint(cohort_id)
 
     def rows(self, columns: Sequence[str] | None = None, set_aside: bool = True) -> Contents:
@@ -135,7 +124,7 @@ class Store:
         """
         tables, damage = self._survey(columns)
         if set_aside:
-            messages = tuple(self._set_aside(cohort_id, reason) for cohort_id, reason in damage.items())
+            messages = tuple(move_damaged(self.folder, *damaged) for damaged in damage.items())
         else:
             messages = tuple(
                 f"{reason}: left out, the next sweep computes its runs again" for reason in damage.values()
@@ -143,7 +132,7 @@ class Store:
         try:
             return Contents(unite(tables), messages)
         except pa.ArrowException as error:
-            text = f"{self.root}: its shards disagree on the type of a column ({error}): use two folders"
+            text = f"{self.location}: its shards disagree on the type of a column ({error}): use two folders"
             raise ValueError(text) from None
 
     def run_ids(self) -> set[str]:
@@ -153,135 +142,102 @@ class Store:
 
     def cohort_rows(self, cohort_id: str) -> list[dict[str, Any]] | None:
         """The rows of a cohort that is done and sound, else None. It only reads."""
-        try:
-            rows: list[dict[str, Any]] = self._verified_shard(cohort_id, columns=None).to_pylist()
-        except Damaged:
-            return None
+        table = shard_or_damage(self.folder, cohort_id, None)
+        rows: list[dict[str, Any]] | None = None if isinstance(table, Damaged) else table.to_pylist()
         return rows
 
     def begun(self) -> dict[str, dict[str, Any]]:
-        """The cohorts in progress: by cohort id, the metadata of its checkpoint."""
-        paths = sorted((self.root / "checkpoints").glob("*.safetensors"))
-        found = {path.stem: self.load_checkpoint(path.stem) for path in paths if COHORT_ID.fullmatch(path.stem)}
-        return {cohort_id: checkpoint.metadata for cohort_id, checkpoint in found.items() if checkpoint}
+        """The cohorts in progress: by cohort id, the metadata of its checkpoint, of which only that is read."""
+        return load_metadata(self.folder)
 
-    def weights(self, run: str | Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Verified weights of a run, given by its row (reads its bytes only) or its id (reads the store).
+    def weights(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Verified weights of the run that has this row.
 
         Raises ValueError where they are missing, or damaged: then their cohort is set aside.
         """
-        row = self._row(run) if isinstance(run, str) else run
-        path = self._path("weights", row["cohort_id"])
+        name = file_name("weights", row["cohort_id"])
         if row["weights_sha256"] is None:
-            raise ValueError(f"{self.root} has no weights of run {row['run_id']!r}: run it again, keeping them")
-        if not path.exists():
-            manifest = self._path("manifests", row["cohort_id"])
-            raise ValueError(f"{path} is missing: bring it back, or delete {manifest} and run the sweep again")
-        arrays = _run_or_none(path, row["weights_index"])
+            raise ValueError(f"{self.location} has no weights of run {row['run_id']!r}: run it again, keeping them")
+        if not self.folder.exists(name):
+            manifest = self.folder.describe(file_name("manifests", row["cohort_id"]))
+            raise ValueError(
+                f"{self.folder.describe(name)} is missing: bring it back, or delete {manifest} and run the sweep again"
+            )
+        arrays = self._run_or_none(name, row["weights_index"])
         if arrays is None or tensors_digest(arrays) != row["weights_sha256"]:
             raise ValueError(self._explain_mismatch(row["cohort_id"]))
         return arrays
 
+    def adopt(self, other: "Store") -> tuple[str, ...]:
+        """Commit what is finished in another store and not here; returns a message for each cohort damaged there.
+
+        What is damaged there is set aside, so that the next sweep computes it again.
+        """
+        adopt = functools.partial(self._adopt, other.folder)
+        messages = each(other.folder, adopt, cohort_ids(other.folder, "manifests"))
+        return tuple(message for message in messages if message)
+
     def save_checkpoint(self, cohort_id: str, tensors: Mapping[str, ArrayLike], metadata: Mapping[str, Any]) -> None:
         """Replace the checkpoint of a cohort in progress; `metadata` must be expressible in JSON."""
-        path = self._path("checkpoints", cohort_id)
-        arrays = as_arrays(tensors)
-        as_it_will_be_read = json.loads(json.dumps(metadata))
-        header = {"cohort_id": cohort_id, "metadata": as_it_will_be_read, "schema_version": SCHEMA_VERSION}
-        seal = {"sha256": _checkpoint_digest(arrays, header)}
-        with explained(self.root):
-            replace_file(path, encode_tensors(arrays, header | seal))
+        with explained(self.location):
+            save_checkpoint(self.folder, cohort_id, tensors, metadata)
 
     def load_checkpoint(self, cohort_id: str) -> Checkpoint | None:
         """The last checkpoint of a cohort; None if it has none, a damaged one, or one of another version."""
-        path = self._path("checkpoints", cohort_id)
-        if not path.exists():
-            return None
-        try:
-            arrays, header = read_tensors(path)
-            sound = header.pop("sha256") == _checkpoint_digest(arrays, header)
-            ours = header["schema_version"] == SCHEMA_VERSION and header["cohort_id"] == cohort_id
-            return Checkpoint(arrays, header["metadata"]) if sound and ours else None
-        except Exception:  # a damaged header can provoke anything
-            return None
+        return load_checkpoint(self.folder, cohort_id)
 
     def drop_checkpoint(self, cohort_id: str) -> None:
         """Remove the checkpoint of a cohort, if it has one."""
-        with explained(self.root):
-            remove_file(self._path("checkpoints", cohort_id))
+        with explained(self.location):
+            self.folder.remove(file_name("checkpoints", cohort_id))
 
-    def _path(self, kind: str, cohort_id: str) -> Path:
-        if not COHORT_ID.fullmatch(cohort_id):
-            raise ValueError(f"a cohort id is 8 to 64 hexadecimal digits in lower case, got {cohort_id[:80]!r}")
-        return self.root / kind / f"{cohort_id}{SUFFIXES[kind]}"
+    def drop_checkpoints_of(self, run_ids: Collection[str]) -> None:
+        """Remove the checkpoints of cohorts that have one of these runs, which are done: nobody resumes from them.
 
-    def _commit(self, cohort_id: str, contents: Mapping[str, bytes]) -> None:
-        manifest = self._path("manifests", cohort_id)
-        with explained(self.root):
-            remove_file(manifest)  # a damaged cohort ends here; the new one begins with its new manifest
-            files = {kind: replace_file(self._path(kind, cohort_id), data) for kind, data in contents.items()}
-            replace_file(manifest, encode_manifest(cohort_id, files))
+        Such cohorts were cut otherwise, and their runs finished in others.
+        """
+        done = set(run_ids)
+        for cohort_id, metadata in self.begun().items():
+            if not done.isdisjoint(metadata.get("run_ids", ())):
+                self.drop_checkpoint(cohort_id)
+
+    def _adopt(self, other: Folder, cohort_id: str) -> str | None:
+        if is_committed(self.folder, cohort_id):
+            return None
+        try:
+            promises = read_promises(other, cohort_id)
+            kinds = [kind for kind in promises if kind != "weights" or other.exists(file_name(kind, cohort_id))]
+            contents = {kind: read_verified(other, kind, cohort_id, promises) for kind in kinds}
+        except Damaged as error:
+            return move_damaged(other, cohort_id, str(error))
+        with explained(self.location):
+            commit(self.folder, cohort_id, contents, promises)
+        return None
 
     def _survey(self, columns: Sequence[str] | None) -> tuple[list[pa.Table], dict[str, str]]:
         """The tables of the sound cohorts, and by cohort id what is wrong with the others."""
-        tables, damage = [], {}
-        manifests = (self.root / "manifests").glob("*.json")
-        for cohort_id in sorted(path.stem for path in manifests if COHORT_ID.fullmatch(path.stem)):
-            try:
-                tables.append(self._verified_shard(cohort_id, columns))
-            except Damaged as error:
-                damage[cohort_id] = str(error)
-        return tables, damage
+        ids = cohort_ids(self.folder, "manifests")
+        found = each(self.folder, lambda cohort_id: shard_or_damage(self.folder, cohort_id, columns), ids)
+        damage = {i: str(found_) for i, found_ in zip(ids, found, strict=True) if isinstance(found_, Damaged)}
+        return [table for table in found if not isinstance(table, Damaged)], damage
 
-    def _is_committed(self, cohort_id: str) -> bool:
+    def _run_or_none(self, name: str, index: int) -> dict[str, np.ndarray] | None:
         try:
-            self._verified_shard(cohort_id, columns=())
-        except Damaged:
-            return False
-        return True
-
-    def _verified_shard(self, cohort_id: str, columns: Sequence[str] | None) -> pa.Table:
-        files = read_manifest(self._path("manifests", cohort_id), cohort_id)
-        weights, shard = self._path("weights", cohort_id), self._path("shards", cohort_id)
-        with damage_of(weights):
-            if "weights" in files and weights.exists() and fingerprint_file(weights) != files["weights"]:
-                raise Damaged(f"{weights} does not match its checksum")
-        with damage_of(shard):
-            data = shard.read_bytes()
-            if fingerprint(data) != files["shards"]:
-                raise Damaged(f"{shard} does not match its checksum")
-            return decode_table(data, columns)
-
-    def _set_aside(self, cohort_id: str, reason: str) -> str:
-        try:
-            folder = _fresh_folder(self.root / "damaged", cohort_id)
-            for kind in (
-                "manifests",
-                "shards",
-                "weights",
-            ):  # the manifest first: without it the rest is nothing
-                path = self._path(kind, cohort_id)
-                with suppress(FileNotFoundError):
-                    path.replace(folder / path.name)
-                    sync_folder(path.parent)
-        except OSError as error:
-            return f"{reason}: its runs count as not done (it could not be set aside: {error.strerror})"
-        return f"{reason}: set aside in {folder}, the next sweep computes its runs again"
-
-    def _row(self, run_id: str) -> dict[str, Any]:
-        table, damaged = self.rows(columns=())
-        index = table["run_id"].index(run_id).as_py()
-        if index < 0:
-            raise ValueError("; ".join([f"{self.root} has no run {run_id!r}: run the sweep", *damaged]))
-        row: dict[str, Any] = table.slice(index, 1).to_pylist()[0]
-        return row
+            with self.folder.as_file(name) as path:
+                return read_run(path, index)
+        except Explained:
+            raise
+        except PermissionError as error:
+            raise OSError(error.errno, f"{self.folder.describe(name)}: cannot be read ({error.strerror})") from error
+        except Exception:  # a damaged header can provoke anything
+            return None
 
     def _explain_mismatch(self, cohort_id: str) -> str:
-        try:
-            self._verified_shard(cohort_id, columns=())
-        except Damaged as error:
-            return self._set_aside(cohort_id, str(error))
-        return f"{self._path('weights', cohort_id)} is sound but this row is not its own: read the rows again"
+        damage = shard_or_damage(self.folder, cohort_id, ())
+        if isinstance(damage, Damaged):
+            return move_damaged(self.folder, cohort_id, str(damage))
+        weights = self.folder.describe(file_name("weights", cohort_id))
+        return f"{weights} is sound but this row is not its own: read the rows again"
 
 
 def _run_digests(arrays: Mapping[str, np.ndarray], run_count: int) -> list[str | None]:
@@ -290,24 +246,3 @@ def _run_digests(arrays: Mapping[str, np.ndarray], run_count: int) -> list[str |
             raise ValueError(f"tensor {name!r} of shape {array.shape} needs a leading axis of {run_count} runs")
     runs = ({name: np.asarray(array[index]) for name, array in arrays.items()} for index in range(run_count))
     return [tensors_digest(run) if arrays else None for run in runs]
-
-
-def _run_or_none(path: Path, index: int) -> dict[str, np.ndarray] | None:
-    try:
-        return read_run(path, index)
-    except PermissionError as error:
-        raise OSError(error.errno, f"{path}: cannot be read ({error.strerror})") from error
-    except Exception:  # a damaged header can provoke anything
-        return None
-
-
-def _checkpoint_digest(arrays: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> str:
-    return hashlib.sha256(tensors_digest(arrays).encode() + canonical_json(header)).hexdigest()
-
-
-def _fresh_folder(parent: Path, name: str) -> Path:
-    make_folder(parent)
-    folders = (parent / f"{name}.{count}" for count in itertools.count(1))
-    folder = next(folder for folder in folders if not folder.exists())
-    folder.mkdir()
-    return folder

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ import safetensors.numpy
 from numpy.typing import ArrayLike
 
 METADATA_KEY = "mlp_lm"  # a single key: safetensors writes several in random order, and equal content is equal bytes
+
+
+LENGTH_BYTES, MAX_HEADER_BYTES = 8, 100_000_000  # Of the file format: a header's length comes first.
 
 
 def as_arrays(tensors: Mapping[str, ArrayLike]) -> dict[str, np.ndarray]:
@@ -36,6 +39,16 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     with safetensors.safe_open(path, "np") as file:
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return arrays, json.loads(file.metadata()[METADATA_KEY])
+
+
+def read_metadata(read: Callable[[int], bytes]) -> dict[str, Any]:
+    """The metadata alone; `read(n)` gives the first n bytes of a file. Raises almost anything where it is damaged."""
+    length = int.from_bytes(read(LENGTH_BYTES), "little")
+    if length > MAX_HEADER_BYTES:
+        raise ValueError(f"a header of {length} bytes")
+    header = json.loads(read(LENGTH_BYTES + length)[LENGTH_BYTES:])
+    metadata: dict[str, Any] = json.loads(header["__metadata__"][METADATA_KEY])
+    return metadata
 
 
 def read_run(path: Path, index: int) -> dict[str, np.ndarray]:
