@@ -13,7 +13,7 @@ from PIL import Image
 from experiments.catalog import SWEEPS
 from experiments.findings.analysis import make_study
 from experiments.findings.finished import open_finished
-from experiments.findings.limits import far_off
+from experiments.findings.limits import far_off, far_off_side_by_side
 from experiments.findings.picture import save_figure
 from experiments.findings.yardsticks import Yardsticks
 from experiments.initialisation.__main__ import main
@@ -181,6 +181,14 @@ def test_only_what_would_flatten_the_others_is_far_off():
     assert far_off([2.10, 2.11, 2.12, 2.13, 2.82]) < 2.82
     assert far_off([2.10, 2.11, 2.12, 2.13, 2.15]) == math.inf
     assert far_off([2.1, 2.1]) == far_off([2.1]) == math.inf
+
+
+def test_side_by_side_only_what_no_group_needs_is_far_off():
+    schemes = [2.10, 2.11, 2.12, 2.13, 2.14, 2.15, 2.16, 2.17, 2.40, 2.82]
+    rates = [2.10, 2.20, 2.41]
+    assert far_off(schemes) < 2.40
+    assert far_off_side_by_side([schemes, rates]) == 2.41
+    assert far_off_side_by_side([[2.0, 2.2], [2.1, 2.1]]) == math.inf
 
 
 def test_a_figure_is_kept_in_few_colours(tmp_path):

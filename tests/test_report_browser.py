@@ -228,6 +228,14 @@ def test_what_is_far_off_stands_at_the_edge_in_words(page, tmp_path):
     assert labels and max(labels) < 2.3
 
 
+def test_an_axis_that_matters_most_is_not_far_off(page, tmp_path):
+    axes = {"hidden_size": (50, 100, 200, 300), "block_size": (2, 3, 4, 5, 8), "embedding_dim": (2, 3, 10, 24)}
+    rows = synthetic_rows(axes, 2, lambda hidden_size, **_: 2 + 10 / hidden_size, 0.001)
+    page.open(write_report(synthetic_folder(tmp_path, {"size": rows})))
+    page.draw_all()
+    assert page.all("#study-0 .effects .chart.drawn") and not page.all("#study-0 .effects .far")
+
+
 def test_runs_without_a_loss_leave_no_error(page, tmp_path):
     rows = [
         synthetic_row(RunSpec(hidden_size=size, seed=seed), 2.0, diverged=True) for size in (5, 6) for seed in (0, 1)

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from experiments.findings.analysis import Cell, Estimate, Row, Study, describe, paired_difference
 from experiments.findings.effects import curve, imbalance, main_effects, value_name
-from experiments.findings.limits import far_off
+from experiments.findings.limits import far_off, far_off_side_by_side
 from experiments.findings.palette import COLOURS, SCHEME_COLOURS, STYLE, scheme_style
 from experiments.findings.picture import save_figure
 from experiments.findings.tables import printable
@@ -76,7 +76,7 @@ def draw_axes(study: Study) -> Figure:
     size = (max(6.0, 2.6 * n_columns + 1), 3 * n_rows + 0.4)
     figure, axes = plt.subplots(n_rows, n_columns, figsize=size, sharey=True, squeeze=False)
     told = {axis: main_effects(study, axis) for axis in study.axes}
-    beyond = far_off([effect.mean for effects in told.values() for effect in effects.values()])
+    beyond = far_off_side_by_side([[effect.mean for effect in effects.values()] for effects in told.values()])
     for ax, (axis, effects) in zip(axes.flat, told.items(), strict=False):
         _draw_effect(ax, effects, axis, beyond)
     for ax in list(axes.flat)[len(study.axes) :]:

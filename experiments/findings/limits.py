@@ -13,3 +13,9 @@ def far_off(values: Sequence[float]) -> float:
     low, high = min(values), float(np.quantile(values, MOST))
     limit = low + REACH * (high - low)
     return limit if max(values) > limit > low else np.inf
+
+
+def far_off_side_by_side(groups: Sequence[Sequence[float]]) -> float:
+    """The same for groups that share an axis: far off within its own group, and beyond what the others need."""
+    limit = max(min(far_off(values), max(values)) for values in groups)
+    return limit if max(map(max, groups)) > limit else np.inf

@@ -8,12 +8,12 @@ function mainEffects(section, study) {
   parent.append(element("h4", {}, "Main effects: mean dev loss over all other axes"));
   const grid = element("div", { class: "small-charts" });
   parent.append(grid);
-  const points = study.main.flatMap((effect) => effect.points), limit = farOff(points.map((p) => p[0]));
-  const ends = points.filter((p) => p[0] <= limit).flatMap((p) => [p[0] - halfWidth(p), p[0] + halfWidth(p)]);
-  const y = axis("dev loss", { range: padded(Math.min(...ends), Math.max(...ends)), limit });
+  const limit = farOffSideBySide(study.main.map((effect) => effect.points.map((p) => p[0])));
+  const near = study.main.flatMap((effect) => effect.points).filter((p) => p[0] <= limit);
+  const range = padded(Math.min(...near.map((p) => p[0] - halfWidth(p))), Math.max(...near.map((p) => p[0] + halfWidth(p))));
   for (const effect of study.main) {
     const label = `Main effect of ${words(effect.axis)}: ${effect.names.map((name, i) => `${name} ${estimate(effect.points[i])}`).join("; ")}`;
-    chart(grid, label, () => effectChart(effect, y), 260);
+    chart(grid, label, () => effectChart(effect, axis("dev loss", { range, limit })), 260);
   }
 }
 

@@ -68,6 +68,11 @@ function farOff(values) {
   return reach > 0 && sorted.at(-1) > sorted[0] + 2 * reach ? sorted[0] + 2 * reach : Infinity;
 }
 
+// Of groups that share an axis: far off within its own group, and beyond what the others need.
+function farOffSideBySide(groups) {
+  return Math.max(...groups.map((values) => Math.min(farOff(values), Math.max(...values))));
+}
+
 function padded(low, high) {
   const room = 0.06 * (high - low) || 0.01;
   return [low - room, high + room];
