@@ -6,7 +6,7 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from experiments.material import Material
+from experiments.material import Material, TextMaterial
 from experiments.spec import RunSpec, SweepSpec
 from experiments.store.atomic import replace_file
 
@@ -30,11 +30,16 @@ class Request:
         return {run_id for runs in self.studies.values() for run_id in runs}
 
 
-def make_request(sweep: SweepSpec, studies: dict[str, dict[str, RunSpec]], material: Material) -> Request:
+def make_request(
+    sweep: SweepSpec,
+    studies: dict[str, dict[str, RunSpec]],
+    material: Material | TextMaterial,
+    program: str = "experiments.sweep",
+) -> Request:
     """The request that this process's command line makes."""
-    command = _encodable(shlex.join(["python", "-m", "experiments.sweep", *sys.argv[1:]]))
+    command = _encodable(shlex.join(["python", "-m", program, *sys.argv[1:]]))
     listed = {study: list(runs) for study, runs in studies.items()}
-    return Request(_encodable(sweep.name), sweep.title, sweep.data, material.corpus.sha256, command, listed)
+    return Request(_encodable(sweep.name), sweep.title, sweep.data, material.sha256, command, listed)
 
 
 def _encodable(text: str) -> str:

@@ -83,6 +83,17 @@ def exact_losses(
     return sums.sum(axis=0) / examples.totals
 
 
+def each_loss(params: Params, windows: Windows) -> Float[np.ndarray, " n"]:
+    """Each window's own cross-entropy in nats, for a large vocabulary and a model without batch norm."""
+    chunks = EvaluationWindows.of(windows, np.ones((1, len(windows)), np.float32))
+    return np.asarray(_chunk_losses(params, chunks)).ravel()[: len(windows)]
+
+
+@jax.jit
+def _chunk_losses(params: Params, examples: EvaluationWindows) -> Float[Array, "chunk size"]:
+    return jax.lax.map(lambda chunk: window_losses(params, *chunk), (examples.contexts, examples.targets))
+
+
 def population_moments(params: Params, examples: EvaluationSet | EvaluationWindows) -> tuple[Moments, ...]:
     """Mean and variance of each hidden layer's affine outputs over every window of the first split.
 

@@ -53,10 +53,12 @@ def sample_ids(
     temperature: Float[Array, ""],
     n: int,
     block_size: int,
+    start: Int[Array, "n block"] | None = None,
 ) -> Int[Array, "n length"]:
     """Token ids of `n` words drawn side by side, each filled up with boundaries from its end on.
 
-    Token t of word i has the key (i, t), so a word depends neither on how many are drawn nor on the others.
+    `start` are the contexts of their first tokens; None is boundaries, as in a word list. Token t of word i has the
+    key (i, t), so a word depends neither on how many are drawn nor on the others.
     """
     word_keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(n))
 
@@ -72,6 +74,6 @@ def sample_ids(
         contexts = jnp.concatenate([contexts[:, 1:], drawn[:, None]], axis=1)
         return t + 1, line.at[:, t].set(drawn), contexts, ended | (drawn == BOUNDARY_ID)
 
-    start = jnp.full((n, block_size), BOUNDARY_ID, jnp.int32)  # The context of a word's first token.
+    contexts = jnp.full((n, block_size), BOUNDARY_ID, jnp.int32) if start is None else start
     line = jnp.full((n, MAX_LENGTH), BOUNDARY_ID, jnp.int32)
-    return jax.lax.while_loop(unfinished, draw, (0, line, start, jnp.zeros(n, bool)))[1]
+    return jax.lax.while_loop(unfinished, draw, (0, line, contexts, jnp.zeros(n, bool)))[1]

@@ -1,0 +1,121 @@
+"""The models of Table 1 of Bengio et al. 2003, what the paper reports of them, and two ways to train them."""
+
+from dataclasses import dataclass
+
+from experiments.material import DataSize
+from experiments.spec import Grid, RunSpec
+
+MODERN, PAPER = "modern", "paper"
+RECIPES = (MODERN, PAPER)
+MIXED_WEIGHT = 0.5  # Of the trigram in the paper's mixtures.
+LARGE_TEXT = 200_000  # Training tokens from which on minibatches are as large as given below.
+MODERN_BATCH, SMALL_BATCH = 512, 64
+PAPER_BATCH = 128
+PAPER_RATE = 1e-3  # An example.
+EPOCHS = {MODERN: 4, PAPER: 10}
+
+
+@dataclass(frozen=True)
+class TableModel:
+    """A row of Table 1: sizes by the paper's letters, and its published perplexities.
+
+    `order` is n (n - 1 words of context), `hidden` h, `dim` m; h = 0 leaves direct connections only. The even rows of
+    the table are the odd ones mixed with the interpolated trigram at weight one half: `mixed` names them.
+    """
+
+    name: str
+    order: int
+    hidden: int
+    dim: int
+    direct: bool
+    mixed: str
+    train: float | None = None
+    valid: float | None = None
+    test: float | None = None
+    mixed_valid: float | None = None
+    mixed_test: float | None = None
+
+    def published_params(self, vocab_size: int) -> int:
+        """The paper's count, |V| (1 + nm + h) + h (1 + (n - 1) m): that of a model with direct connections."""
+        return vocab_size * (1 + self.order * self.dim + self.hidden) + self.hidden * (1 + (self.order - 1) * self.dim)
+
+
+TABLE = (
+    TableModel("MLP1", 5, 50, 60, True, "MLP2", 182, 284, 268, None, 257),
+    TableModel("MLP3", 5, 0, 60, True, "MLP4", 201, 327, 310, None, 272),
+    TableModel("MLP5", 5, 50, 30, True, "MLP6", 209, 296, 279, None, 259),
+    TableModel("MLP7", 3, 50, 30, True, "MLP8", 210, 309, 293, None, 270),
+    TableModel("MLP9", 5, 100, 30, False, "MLP10", 175, 280, 276, 265, 252),
+)
+LARGER = (TableModel("larger", 5, 300, 100, False, "larger, mixed"),)
+MODELS = {model.name: model for model in (*TABLE, *LARGER)}
+
+# What the paper reports of count models, by family and order: training, validation and test perplexity.
+PUBLISHED_COUNTS: dict[tuple[str, int], tuple[float | None, float, float]] = {
+    ("deleted interpolation", 3): (31, 352, 336),
+    ("Kneser-Ney", 3): (None, 334, 323),
+    ("Kneser-Ney", 4): (None, 332, 321),
+    ("Kneser-Ney", 5): (None, 332, 321),
+}
+
+
+def make_grid(model: TableModel, recipe: str, size: DataSize, n_seeds: int, epochs: float | None = None) -> Grid:
+    """The runs of one model under one recipe on a text of this size."""
+    n_epochs = epochs or EPOCHS[recipe]
+    base = _modern(size, n_epochs) if recipe == MODERN else _paper(size, n_epochs)
+    sizes = {
+        "block_size": model.order - 1,
+        "hidden_size": model.hidden,
+        "embedding_dim": model.dim,
+        "direct": model.direct,
+    }
+    return Grid(recipe, base, n_seeds=n_seeds).with_axes({name: (value,) for name, value in sizes.items()})
+
+
+def model_of(settings) -> TableModel | None:
+    """The model that a run's row or settings are of."""
+    sizes = (settings["block_size"] + 1, settings["hidden_size"], settings["embedding_dim"], settings["direct"])
+    return next((m for m in MODELS.values() if (m.order, m.hidden, m.dim, m.direct) == sizes), None)
+
+
+def _modern(size: DataSize, epochs: float) -> RunSpec:
+    """Minibatches, AdamW with a cosine, dropout, and products in bfloat16."""
+    batch = MODERN_BATCH if size.n_windows >= LARGE_TEXT else SMALL_BATCH
+    return RunSpec(
+        init="bengio2003",
+        batch_size=batch,
+        direct=True,  # Set by the model; without hidden units there must be something.
+        optimizer="adam",
+        learning_rate=2e-3,
+        schedule="cosine",
+        weight_decay=0.15,
+        dropout=0.2,
+        precision="bfloat16",
+        n_steps=_steps(size, batch, epochs),
+        n_evaluations=4,
+    )
+
+
+def _paper(size: DataSize, epochs: float) -> RunSpec:
+    """Stochastic gradient descent at rate 1e-3 / (1 + 1e-8 t), decay 1e-4, early stopping (section 4.2).
+
+    One example a step where the text is small. On a large one the sum of 128 examples' gradients makes a step, which
+    to first order is 128 steps of one example: the rate is 128 times as large, as the gradient is a mean.
+    """
+    batch = PAPER_BATCH if size.n_windows >= LARGE_TEXT else 1
+    return RunSpec(
+        init="bengio2003",
+        batch_size=batch,
+        direct=True,
+        learning_rate=PAPER_RATE * batch,
+        schedule="inverse_time",
+        weight_decay=1e-4,
+        early_stopping=True,
+        precision="bfloat16" if batch > 1 else "float32",
+        n_steps=_steps(size, batch, epochs),
+        n_evaluations=10,
+    )
+
+
+def _steps(size: DataSize, batch: int, epochs: float) -> int:
+    return max(100, round(epochs * size.n_windows / batch))
