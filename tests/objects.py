@@ -1,8 +1,8 @@
 """An S3 server on this machine, in memory, that pyarrow talks to as it would to Amazon's."""
 
 import contextlib
-import itertools
 import logging
+import secrets
 from collections.abc import Callable, Iterator
 
 import pyarrow.fs
@@ -36,5 +36,4 @@ def address() -> Iterator[Callable[[], str]]:
     with serving() as endpoint, pytest.MonkeyPatch.context() as environment:
         for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": f"http://{endpoint}"}.items():
             environment.setenv(name, value)
-        places = itertools.count()
-        yield lambda: f"s3://bucket/place/{next(places)}"
+        yield lambda: f"s3://bucket/place/{secrets.token_hex(4)}"  # Servers of one process share their buckets.

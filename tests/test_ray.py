@@ -1,14 +1,18 @@
 """The Ray executor, with a toy train function and a cluster on this machine: the rules of the local one, and faults."""
 
+# ruff: noqa: F401, F811  (a fixture of another test module)
+
 import importlib.util
 import os
 import signal
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from tests import processes, toy
+from tests.objects import address
 from tests.test_reliability import contents
 
 if importlib.util.find_spec("ray") is None:
@@ -16,14 +20,14 @@ if importlib.util.find_spec("ray") is None:
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own.
 
-from experiments.running.ray_executor import on_ray  # noqa: E402
+from experiments.running.ray_executor import from_anywhere, on_ray  # noqa: E402
 from experiments.running.worker import Job  # noqa: E402
 from experiments.store import Store  # noqa: E402
 
 
 @pytest.fixture(scope="module")
-def cluster():
-    """Two nodes with two processors each; the driver is at the first, which has no work to do."""
+def cluster(address):
+    """A node with two processors beside the driver's, which has no work to do; the environment leads to a bucket."""
     import ray
     from ray.cluster_utils import Cluster
 
@@ -64,6 +68,31 @@ def test_a_sweep_on_ray_is_the_local_one(cluster, tmp_path, uninterrupted):
     assert sum(event.model_steps for event in events) <= 40 * 4 * toy.N_STEPS
     told = Counter(row["run_id"] for event in events for row in event.rows)
     assert told == Counter(dict.fromkeys(uninterrupted, 1))
+
+
+def test_tasks_write_to_a_bucket_themselves(cluster, address, uninterrupted):
+    place = address()
+    run(place)
+    assert contents(place) == uninterrupted
+
+
+def test_tasks_are_told_whole_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "words.txt").write_text("anna\n")
+    (tmp_path / "ssa2018").write_text("not this\n")  # The name of a list goes before a file's.
+    for data, told in {
+        "words.txt": str(tmp_path / "words.txt"),
+        "text:words:words.txt": f"text:words:{tmp_path / 'words.txt'}",
+        "ssa2018": "ssa2018",
+        "missing.txt": "missing.txt",
+    }.items():
+        assert from_anywhere(Job(data, Path("out"))) == Job(told, tmp_path / "out")
+    assert from_anywhere(Job("ssa2018", "s3://bucket/x")).root == "s3://bucket/x"
+
+
+def test_accelerators_that_the_cluster_has_not_are_refused(cluster, tmp_path):
+    with pytest.raises(ValueError, match="this Ray cluster has no GPU"):
+        list(on_ray()(toy.toy_cohorts(1), Job("", tmp_path, start=toy.start_toy, device="gpu"), (0,), lambda: False))
 
 
 def test_exceptions_and_memory_are_met_as_locally(cluster, tmp_path):

@@ -42,3 +42,14 @@ def test_more_slices_than_cohorts_leave_the_last_ones_idle(tmp_path):
     said = sweep(*FLAGS, "--out", str(tmp_path), "--shard", "60/64")
     assert (said.code, said.errors) == (0, "")
     assert said.output.startswith("0 runs of this slice are done")
+
+
+def test_a_checkpoint_of_another_cut_goes_once_its_runs_are_done(tmp_path):
+    flags = ("smoke", "--hidden-size", "8", "--n-steps", "20", "--out", str(tmp_path))
+    assert sweep(*flags, "--seeds", "1").code == 0
+    store = Store(tmp_path)
+    (done,) = store.run_ids()
+    store.save_checkpoint("0123abcd", {}, {"run_ids": [done, "f" * 16]})  # As a cut of more seeds would have left it.
+    store.save_checkpoint("4567abcd", {}, {"run_ids": ["f" * 16]})
+    assert sweep(*flags, "--seeds", "1").code == 0
+    assert store.begun().keys() == {"4567abcd"}

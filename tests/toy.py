@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 
@@ -20,7 +19,7 @@ from experiments.running.interrupt import Interruption
 from experiments.running.plan import Cohort
 from experiments.running.worker import Job, Rows, Train
 from experiments.spec import RunSpec
-from experiments.store import Store
+from experiments.store import Store, parse_location
 
 N_STEPS = 8
 STEP_SECONDS = 0.002
@@ -198,7 +197,7 @@ def start_broken(job: Job) -> Train:
 
 def main(folder: str, n_workers: str = "2", executor: str = "local") -> int:
     cores = (sorted(os.sched_getaffinity(0)) * int(n_workers))[: int(n_workers)]
-    store, run = Store(Path(folder)), execute
+    store, run = Store(parse_location(folder)), execute
     if executor == "ray":
         from experiments.running.ray_executor import on_ray
 
@@ -208,7 +207,7 @@ def main(folder: str, n_workers: str = "2", executor: str = "local") -> int:
         missing = [cohort for cohort in toy_cohorts() if cohort.runs[0].run_id not in done]
         print("ready", flush=True)
         with interruption.deferred():
-            for event in run(missing, Job("", store.root, start=start_toy), cores, interruption.__bool__):
+            for event in run(missing, Job("", store.location, start=start_toy), cores, interruption.__bool__):
                 if event.rows:
                     print("done", event.cohort.cohort_id, flush=True)
     return interruption.exit_code if interruption else 0

@@ -59,7 +59,7 @@ def _execute(
 ) -> Generator[Progress]:
     ledger = make_ledger(cohorts, job)
     with _cluster(address, len(cores)):
-        desk = _Desk(_from_anywhere(job))
+        desk = _Desk(from_anywhere(job))
         while ledger.pending or desk.tasks:
             ending = stopping() or bool(ledger.hopeless)
             if ending and not desk.tasks:
@@ -73,7 +73,7 @@ def _execute(
     ledger.check()
 
 
-def _from_anywhere(job: Job) -> Job:
+def from_anywhere(job: Job) -> Job:
     """The job with whole paths: a worker's current folder is not ours."""
     root = job.root.absolute() if isinstance(job.root, Path) else job.root
     return replace(job, data=_absolute(job.data), root=root)
