@@ -6,6 +6,18 @@ from experiments.spec import INIT_NAMES, Grid, RunSpec, SweepSpec
 
 LECTURE = RunSpec(n_steps=200_000)  # d = 10, h = 200, block 3, batch 32, 0.1 then 0.01 half-way.
 
+# Block 8 and 24 dimensions are the grid's best; 100,000 steps of twice the lecture's batch, on a cosine from 0.2.
+LONG = RunSpec(
+    hidden_size=600,
+    embedding_dim=24,
+    block_size=8,
+    batch_size=64,
+    learning_rate=0.2,
+    schedule="cosine",
+    weight_decay=1e-4,
+    n_steps=100_000,
+)
+
 TANH_GAIN = 5 / 3  # torch.nn.init.calculate_gain("tanh")
 NORMS = ("batch_norm", (False, True))
 RATES = tuple(round(10 ** (-2 + i / 3), 4) for i in range(7))  # 0.01 to 1; the fourth is the lecture's 0.1.
@@ -97,6 +109,16 @@ _SWEEPS = (
                 ),
                 n_seeds=3,
             ),
+        ),
+        data="makemore",
+    ),
+    SweepSpec(
+        "best",
+        "How far does a flat network go? Wider, deeper, with decay and batch norm, on a long cosine.",
+        (
+            Grid("best", LONG, (("hidden_size", (300, 600, 1000)), ("weight_decay", (1e-4, 3e-4))), n_seeds=4),
+            Grid("best", replace(LONG, hidden_size=300, n_layers=2), (NORMS,), n_seeds=4),
+            Grid("best", replace(LONG, block_size=10), n_seeds=4),
         ),
         data="makemore",
     ),

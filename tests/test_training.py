@@ -13,7 +13,7 @@ import pytest
 from mlp_lm.gradients import arrange, arranged_loss_and_grad, minibatch_loss_and_grad
 from mlp_lm.initializers import SCHEMES
 from mlp_lm.loss import minibatch_loss
-from mlp_lm.model import Architecture, forward
+from mlp_lm.model import Architecture, Dropout, drop, forward
 from mlp_lm.padding import pad_params, stack_runs, take_run, unpad_params
 from mlp_lm.schedules import SCHEDULES
 from mlp_lm.training import (
@@ -21,6 +21,7 @@ from mlp_lm.training import (
     Program,
     advance_block,
     advance_drawn_block,
+    decays,
     draw_block,
     draw_minibatches,
     draw_weights,
@@ -45,8 +46,19 @@ VARIANTS = {
     ),
     "full batch": Program(SMALL, 0, "inverse_time", momentum=False, weight_decay=False),
     "plateau": Program(SMALL, 32, "plateau", momentum=False, weight_decay=False),
+    "AdamW and dropout": Program(
+        SMALL, 32, "cosine", momentum=False, weight_decay=True, optimizer="adam", dropout=True, early_stopping=True
+    ),
+    "block by block in bfloat16": Program(
+        SMALL, 32, "constant", momentum=False, weight_decay=False, dropout=True, wide=True, precision="bfloat16"
+    ),
 }
 each_program = pytest.mark.parametrize("program", VARIANTS.values(), ids=VARIANTS.keys())
+each_paddable_program = pytest.mark.parametrize(  # Dropout's draws depend on the width.
+    "program",
+    [p for p in VARIANTS.values() if not p.dropout],
+    ids=[name for name, p in VARIANTS.items() if not p.dropout],
+)
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +73,7 @@ def start(program, seeds, rates=None, wide=None, momentum=0.9, weight_decay=1e-3
     """Stacked states and runs at step 0."""
     rates = rates or [0.1] * len(seeds)
     params = [draw_weights(seed, SCHEMES["kaiming_tanh"], program.architecture, wide) for seed in seeds]
-    runs = stack_runs([make_run(s, r, momentum, weight_decay) for s, r in zip(seeds, rates, strict=True)])
+    runs = stack_runs([make_run(s, r, momentum, weight_decay, 0.2) for s, r in zip(seeds, rates, strict=True)])
     wide_program = replace(program, architecture=wide) if wide else program
     return init_block(stack_runs(params), runs, wide_program), runs
 
@@ -114,7 +126,7 @@ def test_divergence_is_noted_at_its_first_step(data):
     assert DIVERGED_LOSS > 100
 
 
-@each_program
+@each_paddable_program
 def test_a_padded_run_is_the_unpadded_one_and_its_padding_stays_zero(program, data):
     wide = replace(program.architecture, embedding_dim=7, hidden_size=32)
     narrow_states = train(program, data, [0, 1, 2, 3], n_steps=60)
@@ -183,6 +195,52 @@ def test_weight_decay_alone_leaves_biases_alone(data):
     np.testing.assert_allclose(
         other.hidden[0].weight, one.hidden[0].weight - 0.05 * before.hidden[0].weight, rtol=1e-5, atol=1e-6
     )
+
+
+def test_an_adam_run_is_the_textbook_loop(data):
+    program = replace(VARIANTS["AdamW and dropout"], dropout=False)
+    states, runs = start(program, [0, 1, 2, 3])
+    ours = take_run(advance_block(states, runs, data, 0, 20, 100, program).params, 0)
+
+    params = take_run(states.params, 0)
+    first, second = jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.zeros_like, params)
+    indices = draw_minibatches(np.uint32(0), jnp.arange(20), 32, len(data.targets))
+    for step in range(20):
+        rate = 0.1 * 0.5 * (1 + np.cos(np.pi * step / 100))
+        grads = jax.grad(minibatch_loss)(params, data.contexts[indices[step]], data.targets[indices[step]])
+        first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, first, grads)
+        second = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, second, grads)
+
+        def update(p, m, v, decay, rate=rate, t=step + 1):
+            scaled = m / (1 - 0.9**t) / (jnp.sqrt(v / (1 - 0.999**t)) + 1e-8)
+            return p - rate * (scaled + 1e-3 * decay * p)
+
+        params = jax.tree.map(update, params, first, second, decays(params))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4), ours, params)
+
+
+def test_early_stopping_keeps_the_weights_of_the_lowest_dev_loss(data):
+    program = VARIANTS["AdamW and dropout"]
+    states, runs = start(program, [0, 1, 2, 3], rates=[0.3] * 4)  # Too fast: the loss goes up and down.
+    seen = []
+    for first in range(0, 120, 20):
+        states, evaluation = evaluate_block(states, data, program)
+        seen.append((evaluation.losses, jax.device_get(states.params)))
+        states = advance_block(states, runs, data, first, first + 20, 120, program)
+    for i in range(WIDTH):
+        best = min(range(len(seen)), key=lambda j: seen[j][0][i, 1])
+        np.testing.assert_array_equal(states.best.losses[i], seen[best][0][i])
+        assert_same_bits(take_run(states.best.params, i), take_run(seen[best][1], i))
+
+
+def test_dropout_drops_its_share_and_keeps_the_mean():
+    x = jnp.ones((400, 500))
+    dropped = np.asarray(drop(x, Dropout(jax.random.key(0), jnp.float32(0.3)), 0))
+    assert set(np.unique(dropped)) == {np.float32(0), np.float32(1) / np.float32(0.7)}
+    assert (dropped == 0).mean() == pytest.approx(0.3, abs=0.005)  # Its standard deviation is 0.001.
+    other = np.asarray(drop(x, Dropout(jax.random.key(0), jnp.float32(0.3)), 1))
+    assert ((dropped == 0) & (other == 0)).mean() == pytest.approx(0.09, abs=0.005)
+    np.testing.assert_array_equal(drop(x, None, 0), x)
 
 
 @pytest.mark.parametrize("batch_size", [1, 32, 33, 128])

@@ -57,7 +57,7 @@ class Cohort:
 
 def padded_widths(run: RunSpec) -> tuple[int, int]:
     """Embedding dimension and hidden size of the program that trains this run."""
-    if run.n_steps > MERGED_STEPS or run.init == "orthogonal":
+    if run.n_steps > MERGED_STEPS or run.init == "orthogonal" or run.dropout:  # Dropout's draws depend on the width.
         return run.embedding_dim, run.hidden_size
     return (
         next((d for d in MERGED_EMBEDDING_DIMS if d >= run.embedding_dim), run.embedding_dim),

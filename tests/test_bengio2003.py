@@ -1,0 +1,188 @@
+"""The word-level study as a user types it, and the arithmetic behind its tables."""
+
+import csv
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from experiments.bengio2003.__main__ import main
+from experiments.bengio2003.measure import (
+    count_models,
+    longest_seen,
+    measure_network,
+    network_probabilities,
+    perplexity,
+)
+from experiments.bengio2003.models import MODELS, PAPER_RATE, RECIPES, TABLE, make_grid, model_of
+from experiments.material import DataSize, load_data, text_source
+from experiments.spec import sweep_from_dict
+from experiments.store import Store
+from mlp_lm.evaluation import each_loss
+from mlp_lm.model import Architecture
+from mlp_lm.ngram import held_out_loss, maximum_likelihood
+from mlp_lm.ngram_counts import count_ngrams
+from mlp_lm.weights import from_tensors
+
+BROWN = DataSize(800_000, 16_383)
+SOURCE = text_source("small", "training")
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess:
+    line = [sys.executable, "-m", "experiments.bengio2003", *arguments]
+    return subprocess.run(line, capture_output=True, text=True, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """Two models by both recipes on the small text."""
+    folder = tmp_path_factory.mktemp("bengio") / "out"
+    flags = ("--models", "MLP3", "MLP9", "--seeds", "2", "--recipe", "modern", "paper", "--epochs", "1.5")
+    done = command(*flags, "--out", str(folder))
+    assert done.returncode == 0, done.stderr
+    return folder, done.stdout, flags
+
+
+def lines(folder):
+    with (folder / "tables" / "table1.csv").open(encoding="utf-8") as file:
+        return {(row["recipe"], row["model"]): row for row in csv.DictReader(file)}
+
+
+def test_every_model_stands_beside_the_paper_alone_and_mixed(study):
+    folder, output, _ = study
+    found = lines(folder)
+    for recipe in RECIPES:
+        for name, mixed in (("MLP3", "MLP4"), ("MLP9", "MLP10")):
+            assert float(found[recipe, name]["paper_test"]) == MODELS[name].test
+            assert float(found[recipe, mixed]["paper_test"]) == MODELS[name].mixed_test
+            assert 1 < float(found[recipe, name]["test"]) < 99
+            assert f"| {name} " in output
+    assert float(found["", "uniform"]["test"]) == len(load_data(SOURCE).vocabulary)
+    for name in ("report.html", "figures/map.png", "tables/summary.md", "tables/novelty.csv"):
+        assert (folder / name).stat().st_size > 200
+
+
+def test_the_table_is_that_of_the_stored_weights(study):
+    folder, *_ = study
+    store, material = Store(folder), load_data(SOURCE)
+    rows = [
+        row for row in store.rows().table.to_pylist() if model_of(row).name == "MLP9" and row["optimizer"] == "adam"
+    ]
+    test = material.windows("test", 4)
+    losses = [each_loss(from_tensors(store.weights(row)), test).mean() for row in rows]
+    assert float(lines(folder)["modern", "MLP9"]["test"]) == pytest.approx(np.exp(losses).mean(), rel=1e-5)
+    averaged = network_probabilities(store, rows, material)["test"]
+    assert perplexity(averaged) < max(np.exp(losses))
+    for row, loss in zip(rows, losses, strict=True):
+        assert perplexity(network_probabilities(store, [row], material)["test"]) == pytest.approx(np.exp(loss))
+
+
+def test_the_network_judges_sentences_that_it_never_saw_better_than_counting_does(study):
+    folder, *_ = study
+    with (folder / "tables" / "novelty.csv").open(encoding="utf-8") as file:
+        rows = {row["targets"]: row for row in csv.DictReader(file)}
+    for group in ("2-gram seen", "3-gram seen"):  # The word after the two or three before it is new.
+        assert float(rows[group]["network"]) < 0.8 * float(rows[group]["count_model"])
+
+
+def test_the_same_command_again_trains_nothing_and_says_the_same(study):
+    folder, output, flags = study
+    before = {path: path.read_bytes() for path in folder.glob("shards/*")}
+    again = command(*flags, "--out", str(folder))
+    assert (again.returncode, again.stdout) == (0, output)
+    assert {path: path.read_bytes() for path in folder.glob("shards/*")} == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (("--models", "MLP6"), "did you mean 'MLP"),
+        (("--data", "nowhere.zip"), "no such file"),
+        (("--seeds", "0"), "--seeds must be at least 1"),
+        (("--epochs", "0"), "--epochs must be above 0"),
+        (("--epochs", "nan"), "--epochs must be above 0"),
+        (("--vocabulary", "open"), "invalid choice"),
+        (("--sead", "3"), "did you mean '--seeds'"),
+    ],
+)
+def test_mistakes_are_one_line_and_code_2(flags, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(list(flags)) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert message in said.err
+    assert said.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_trains_nothing(capsys, tmp_path):
+    assert main(["--dry-run", "--out", str(tmp_path / "none")]) == 0
+    assert "15 runs, 15 to train" in capsys.readouterr().out
+    assert not (tmp_path / "none").exists()
+
+
+def test_parameters_are_the_papers_where_its_formula_applies():
+    assert TABLE[0].published_params(16_383) == 5_762_483
+    for model in TABLE:
+        ours = Architecture(16_383, model.order - 1, model.dim, model.hidden, direct=model.direct).n_params
+        without = 0 if model.direct else 16_383 * (model.order - 1) * model.dim
+        assert ours == model.published_params(16_383) - without
+
+
+def test_recipes_are_what_the_paper_says_and_what_one_would_do_now():
+    for model in TABLE:
+        (then,) = make_grid(model, "paper", BROWN, 1)
+        assert then.learning_rate == pytest.approx(PAPER_RATE * then.batch_size)
+        assert (then.schedule, then.weight_decay, then.early_stopping) == ("inverse_time", 1e-4, True)
+        assert next(iter(make_grid(model, "paper", DataSize(50_000, 99), 1))).batch_size == 1
+        (now,) = make_grid(model, "modern", BROWN, 1)
+        assert (now.optimizer, now.schedule) == ("adam", "cosine")
+        for run in (then, now):
+            assert model_of(vars(run)) is model
+
+
+def test_perplexity_is_the_geometric_mean_of_inverse_probabilities():
+    assert perplexity(np.full(7, 1 / 99)) == pytest.approx(99)
+    assert perplexity(np.array([0.5, 0.125])) == pytest.approx(4)
+
+
+def test_mixtures_lie_between_and_the_best_weight_is_best():
+    rng = np.random.default_rng(0)
+    network, trigram = ({part: rng.uniform(0.01, 1, 500) for part in ("dev", "test")} for _ in range(2))
+    found = measure_network(network, trigram)
+    assert found.valid == perplexity(network["dev"])
+    assert found.mixed_test == pytest.approx(perplexity((network["test"] + trigram["test"]) / 2))
+    grid = [perplexity((1 - w) * network["dev"] + w * trigram["dev"]) for w in np.linspace(0, 1, 101)]
+    assert found.best_valid <= min(grid) + 1e-6
+
+
+def test_count_models_of_words_are_distributions_and_agree_with_their_loss():
+    material = load_data(SOURCE)
+    for one in count_models(material):
+        assert 1 < perplexity(one.probabilities["test"]) < len(material.vocabulary)
+    dev = material.windows("dev", 2)
+    train = material.windows("train", 2)
+    unigrams = maximum_likelihood(count_ngrams(train.contexts, train.targets, 0, len(material.vocabulary)))
+    best = min(perplexity(one.probabilities["dev"]) for one in count_models(material))
+    assert best < np.exp(held_out_loss(unigrams, dev.contexts[:, :0], dev.targets))
+
+
+def test_the_longest_seen_gram_by_brute_force():
+    material = load_data(SOURCE)
+    line = np.concatenate([material.parts.train, material.parts.dev, material.parts.test]).tolist()
+    start = len(material.parts.train) + len(material.parts.dev)
+    trained = [0, 0, 0, 0, *line[: len(material.parts.train)]]
+    known = [{tuple(trained[i - n : i]) for i in range(5, len(trained) + 1)} for n in range(6)]
+    found = longest_seen(material, "test")
+    for j in range(0, len(found), 97):
+        orders = [n for n in range(1, 6) if tuple(line[start + j + 1 - n : start + j + 1]) in known[n]]
+        assert found[j] == max(orders, default=0)
+
+
+def test_running_text_is_refused_by_the_sweep_of_word_lists():
+    from experiments.material import load_material
+
+    sweep = sweep_from_dict({"data": SOURCE, "study": [{"hidden_size": 8}]}, "x")
+    with pytest.raises(ValueError, match=r"experiments\.bengio2003"):
+        load_material(sweep.data)

@@ -1,0 +1,108 @@
+"""Running text: reading, dividing, windows."""
+
+import zipfile
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from experiments.material import SAMPLED_TRAINING, load_data, text_source
+from mlp_lm.small_text import small_text
+from mlp_lm.text import RARE_TOKEN, Text, divide, load_text, tokenize
+from mlp_lm.vocabulary import BOUNDARY, BOUNDARY_ID
+
+TAGGED = "\n\n\tThe/at jury/nn said/vbd 1/2/cd of/in it/ppo ./.\n\n\n\tIt/pps ended/vbd ./.\n"
+SENTENCE = ("The", "jury", "said", "1/2", "of", "it", ".", "It", "ended", ".")
+
+
+def write_brown(folder, n=150):
+    """A folder as nltk unpacks it: tagged files, and others that are none of the corpus."""
+    folder.mkdir()
+    for i in range(n):
+        (folder / f"c{'ab'[i % 2]}{i // 2:02d}").write_text(TAGGED)
+    for name in ("README", "CONTENTS", "cats.txt"):
+        (folder / name).write_text("not/nn text/nn")
+    return folder
+
+
+def test_the_brown_corpus_reads_the_same_packed_and_unpacked(tmp_path):
+    folder = write_brown(tmp_path / "brown")
+    packed = tmp_path / "brown.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        for file in folder.iterdir():
+            archive.write(file, f"brown/{file.name}")
+    one, other = load_text(str(folder)), load_text(str(packed))
+    assert one.tokens == other.tokens == SENTENCE * 150
+    assert one.sha256 == other.sha256
+
+
+def test_plain_text_is_cut_into_words_and_marks():
+    assert tokenize("Don't stop—it's 3.14, she said.") == (
+        "Don't", "stop", "—", "it's", "3.14", ",", "she", "said", ".",
+    )  # fmt: skip
+
+
+BAD = {
+    "empty": (b"", "0 words are too few"),
+    "short": (b"one two three.", "4 words are too few"),
+    "UTF-16": (("word " * 2000).encode("utf-16"), "not UTF-8"),
+    "damaged zip": (b"PK\x03\x04" + b"x" * 100, "words are too few"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_what_is_no_text_is_refused_in_one_line(tmp_path, name):
+    content, message = BAD[name]
+    path = tmp_path / "text"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=message) as error:
+        load_text(str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_missing_files_and_other_folders_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="no such file"):
+        load_text(str(tmp_path / "none"))
+    with pytest.raises(ValueError, match="no file of the Brown corpus"):
+        load_text(str(tmp_path))
+
+
+@given(st.lists(st.sampled_from("abcdefghij."), min_size=100, max_size=300), st.sampled_from(["training", "closed"]))
+def test_parts_join_to_the_text_and_rare_words_to_one_token(tokens, vocabulary):
+    parts = divide(Text("t", tuple(tokens), ""), vocabulary)
+    joined = np.concatenate([parts.train, parts.dev, parts.test])
+    counted = tokens[: len(parts.train)] if vocabulary == "training" else tokens
+    kept = {token for token in counted if counted.count(token) > 3} | {BOUNDARY}
+    assert [parts.vocabulary.tokens[i] for i in joined] == [t if t in kept else RARE_TOKEN for t in tokens]
+
+
+def test_the_training_vocabulary_knows_nothing_of_the_test_part():
+    tokens = small_text()
+    changed = (*tokens[: int(0.85 * len(tokens))], *["entirely", "new", "words"] * 5000)[: len(tokens)]
+    one, other = divide(Text("a", tokens, "")), divide(Text("b", changed, ""))
+    assert one.vocabulary == other.vocabulary
+    np.testing.assert_array_equal(one.train, other.train)
+    assert divide(Text("b", changed, ""), "closed").vocabulary != one.vocabulary
+
+
+def test_windows_run_on_from_one_part_into_the_next():
+    parts = divide(load_text())
+    line = np.concatenate([parts.train, parts.dev, parts.test])
+    for part, start in (("train", 0), ("dev", len(parts.train)), ("test", len(parts.train) + len(parts.dev))):
+        windows = parts.windows(part, 4)
+        np.testing.assert_array_equal(windows.targets, getattr(parts, part))
+        for j in (0, 1, 5, len(windows) - 1):
+            before = [line[start + j - k] if start + j - k >= 0 else BOUNDARY_ID for k in (4, 3, 2, 1)]
+            np.testing.assert_array_equal(windows.contexts[j], before)
+
+
+def test_evaluated_windows_are_a_sample_of_training_all_of_dev_and_its_unseen_contexts():
+    material = load_data(text_source("small", "training"))
+    windows, weights = material.evaluated(4)
+    train, dev = material.windows("train", 4), material.windows("dev", 4)
+    assert weights.sum(axis=1).tolist()[:2] == [len(train.targets[::SAMPLED_TRAINING]), len(dev)]
+    known = {tuple(context) for context in train.contexts.tolist()}
+    unseen = [tuple(context) not in known for context in dev.contexts.tolist()]
+    np.testing.assert_array_equal(weights[2, -len(dev) :], unseen)
+    np.testing.assert_array_equal(windows.contexts[-len(dev) :], dev.contexts)
