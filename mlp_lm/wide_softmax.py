@@ -74,15 +74,16 @@ def _loss_and_grad(
     totals = _totals(x, blocks)
     log_totals = jnp.log(totals * batch)
     firsts = jnp.arange(len(biases)) * BLOCK
+    rows = _transposed_blocks(weight, precision)
 
     def add_block(d_features, block):
-        weight, bias, first = block
+        weight, rows, bias, first = block
         softmax = jnp.exp(_product(x, weight) + (bias[None, :] - log_totals[:, None]))
         is_target = first + jnp.arange(BLOCK)[None, :] == targets[:, None]
         d_logits = jax.lax.optimization_barrier((softmax - is_target / batch).astype(precision))
-        return d_features + _product(d_logits, weight.T), _product(x_and_one, d_logits)
+        return d_features + _product(d_logits, rows), _product(x_and_one, d_logits)
 
-    d_features, found = jax.lax.scan(add_block, jnp.zeros((batch, width)), (weights, biases, firsts))
+    d_features, found = jax.lax.scan(add_block, jnp.zeros((batch, width)), (weights, rows, biases, firsts))
     d_both = found.transpose(1, 0, 2).reshape(width + 1, -1)[:, : len(bias)]
     loss = (jnp.log(totals) - _target_logits(features, weight, bias, targets)).mean()
     return loss, (d_features, d_both[:-1], d_both[-1])
@@ -93,6 +94,16 @@ def _blocks(weight, bias, precision: str) -> tuple[Float[Array, "block features 
     weights = jnp.pad(weight, ((0, 0), (0, filling))).astype(precision).reshape(len(weight), -1, BLOCK)
     biases = jnp.pad(bias, (0, filling), constant_values=NEVER).reshape(-1, BLOCK)
     return jax.lax.optimization_barrier(weights.transpose(1, 0, 2)), biases
+
+
+def _transposed_blocks(weight, precision: str) -> Float[Array, "block size features"]:
+    """The blocks of the transposed weight: XLA's matrix units want the second factor's rows to be the ones summed.
+
+    Turned while it is float32, which XLA does faster than turning bfloat16.
+    """
+    turned = jax.lax.optimization_barrier(weight.T)
+    filled = jnp.pad(turned, ((0, -len(turned) % BLOCK), (0, 0))).astype(precision)
+    return jax.lax.optimization_barrier(filled.reshape(-1, BLOCK, weight.shape[0]))
 
 
 def _totals(x, blocks) -> Float[Array, " batch"]:

@@ -37,7 +37,7 @@ def test_loss_and_gradient_are_those_of_the_plain_softmax(architecture, precisio
     dropout = None if rate is None else Dropout(jax.random.key(7), jnp.float32(rate))
     loss, grads = minibatch_loss_and_grad(*batch, dropout)
     wide_loss, wide_grads = wide_loss_and_grad(*batch, dropout, precision)
-    assert wide_loss == pytest.approx(loss, rel=tolerance)
+    assert float(wide_loss) == pytest.approx(float(loss), rel=tolerance)
     for plain, wide in zip(jax.tree.leaves(grads), jax.tree.leaves(wide_grads), strict=True):
         scale = np.abs(np.asarray(plain)).max(initial=0)
         np.testing.assert_allclose(wide, plain, atol=tolerance * scale, rtol=0)

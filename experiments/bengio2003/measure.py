@@ -11,8 +11,6 @@ from scipy.optimize import minimize_scalar
 from experiments.bengio2003.models import MIXED_WEIGHT
 from experiments.findings.analysis import Row
 from experiments.material import TextMaterial
-from experiments.record import run_of
-from experiments.running.cohort import architecture_of
 from experiments.store import Store
 from mlp_lm.dataset import Windows
 from mlp_lm.deleted_interpolation import deleted_interpolation
@@ -74,15 +72,16 @@ def count_models(material: TextMaterial) -> list[Counted]:
     return found
 
 
-def network_probabilities(store: Store, rows: Sequence[Row], material: TextMaterial) -> Probabilities:
-    """What networks give the targets of the parts, averaged over the networks."""
-    total: Probabilities = {}
-    for row in rows:
-        params = from_tensors(store.weights(row))
-        for part in PARTS:
-            losses = each_loss(params, material.windows(part, row["block_size"]))
-            total[part] = total.get(part, 0.0) + np.exp(-losses.astype(np.float64)) / len(rows)
-    return total
+def network_probabilities(store: Store, row: Row, material: TextMaterial) -> Probabilities:
+    """What a network gives the targets of the parts."""
+    params = from_tensors(store.weights(row))
+    windows = {part: material.windows(part, row["block_size"]) for part in PARTS}
+    return {part: np.exp(-each_loss(params, found).astype(np.float64)) for part, found in windows.items()}
+
+
+def averaged(networks: Sequence[Probabilities]) -> Probabilities:
+    """The mean of several networks' probabilities."""
+    return {part: np.mean([network[part] for network in networks], axis=0) for part in PARTS}
 
 
 def measure_network(network: Probabilities, trigram: Probabilities) -> Network:
@@ -123,11 +122,6 @@ def compare_by_novelty(
     groups = [(f"{order}-gram seen" if order else "word never seen", longest == order) for order in range(LONGEST + 2)]
     groups.append(("its bigram never seen", longest <= 1))
     return [_compare(name, member, network[part], counted[part]) for name, member in groups if member.any()]
-
-
-def n_params(row: Row, material: TextMaterial) -> int:
-    """Parameters of a run's model."""
-    return architecture_of(run_of(row), len(material.vocabulary)).n_params
 
 
 def _compare(name: str, member: Bool[np.ndarray, " n"], network, counted) -> dict[str, Any]:

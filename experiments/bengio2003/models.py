@@ -12,7 +12,7 @@ LARGE_TEXT = 200_000  # Training tokens from which on minibatches are as large a
 MODERN_BATCH, SMALL_BATCH = 512, 64
 PAPER_BATCH = 128
 PAPER_RATE = 1e-3  # An example.
-EPOCHS = {MODERN: 3, PAPER: 10}
+EPOCHS = {MODERN: 2, PAPER: 10}
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def _modern(size: DataSize, epochs: float) -> RunSpec:
         dropout=0.2,
         precision="bfloat16",
         n_steps=_steps(size, batch, epochs),
-        n_evaluations=3,
+        n_evaluations=2,
     )
 
 

@@ -14,6 +14,7 @@ from experiments.bengio2003.measure import (
     Counted,
     Network,
     Probabilities,
+    averaged,
     compare_by_novelty,
     count_models,
     measure_network,
@@ -113,7 +114,7 @@ def summarise(store: Store, material: TextMaterial) -> Summary:
         request.title,
         list(_head(request.command, material, finished.rows)),
         [*(_count_line(one) for one in counted), _uniform(material), *lines],
-        compare_by_novelty(material, network_probabilities(store, [best], material), strongest.probabilities),
+        compare_by_novelty(material, network_probabilities(store, best, material), strongest.probabilities),
         f"{model.name if model else 'the best network'} (seed {best['seed']}) and {_count_name(strongest)}",
         neighbours(embedding, material.vocabulary),
         sentences(params, material, best["block_size"], seed=0),
@@ -170,7 +171,7 @@ def _cell_lines(
     """A model alone and mixed, and the average of its seeds."""
     model = model_of(cell.settings | {"direct": cell.finished[0]["direct"]} | _sizes(cell))
     assert model is not None
-    one_by_one = [_measured([row], store, material, trigram, known) for row in cell.finished]
+    one_by_one, together = _measured(cell.finished, store, material, trigram, known)
     n, n_params = len(cell.finished), cell.rows[0]["n_params"]
     train = math.exp(cell.estimate("train_loss").mean)
     alone = (model.train, model.valid, model.test)
@@ -181,7 +182,6 @@ def _cell_lines(
     best = [(x.best_valid, x.best_test) for x in one_by_one]
     yield _line(study.name, f"{model.name}, mixed at the best weight", n, None, None, best, nothing)
     if n > 1:
-        together = _measured(cell.finished, store, material, trigram, known)
         name = f"{model.name}, average of {n} seeds"
         yield _line(study.name, name, n, n * n_params, None, [(together.valid, together.test)], nothing)
         name += ", mixed at the best weight"
@@ -217,11 +217,15 @@ def _measured(
     material: TextMaterial,
     trigram: Probabilities,
     known: dict[str, Network],
-) -> Network:
-    ids = " ".join(row["run_id"] for row in rows)
-    if ids not in known:
-        known[ids] = measure_network(network_probabilities(store, rows, material), trigram)
-    return known[ids]
+) -> tuple[list[Network], Network]:
+    """Each of a cell's networks, and the average of all."""
+    names = [row["run_id"] for row in rows]
+    together = " ".join(names)
+    if not {*names, together} <= known.keys():
+        each = [network_probabilities(store, row, material) for row in rows]
+        known |= {name: measure_network(one, trigram) for name, one in zip(names, each, strict=True)}
+        known[together] = measure_network(averaged(each), trigram)
+    return [known[name] for name in names], known[together]
 
 
 def _read_measured(path: Path) -> dict[str, Network]:
