@@ -38,10 +38,11 @@ def cpu_rows() -> Iterator[Row]:
     """Everything a processor can be asked, pinned to one core where one core is what is measured."""
     cores = available_cores()
     _use_one_core(cores[0])
-    from experiments.benchmark import device, processes  # JAX counts the cores when it starts.
+    from experiments.benchmark import device, processes, words  # JAX counts the cores when it starts.
 
     yield from device.step_rows()
     yield from device.counting_rows()
+    yield from words.word_rows()
     step_seconds = device.reference_step_seconds()
     _use_cores(cores)
     yield processes.scaling_row(cores)

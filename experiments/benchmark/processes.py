@@ -19,7 +19,7 @@ from experiments.running.plan import plan
 from experiments.spec import RunSpec
 
 DATA = "ssa2018"
-SCALING_RUN = RunSpec(n_steps=20_000, n_evaluations=1)
+SCALING_RUN = RunSpec(n_steps=60_000, n_evaluations=1)  # Long beside the start of a process.
 SCALING_ROUNDS = 3
 SWEEP_RUNS, SWEEP_STEPS = 200, 20_000
 COHORT_RUNS, N_COHORTS = 500, 4
