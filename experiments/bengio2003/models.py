@@ -13,6 +13,7 @@ MODERN_BATCH, SMALL_BATCH = 512, 64
 PAPER_BATCH = 128
 PAPER_RATE = 1e-3  # An example.
 EPOCHS = {MODERN: 2, PAPER: 10}
+SMALL_EPOCHS = 6  # Of the modern recipe on a small text.
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ PUBLISHED_COUNTS: dict[tuple[str, int], tuple[float | None, float, float]] = {
 
 def make_grid(model: TableModel, recipe: str, size: DataSize, n_seeds: int, epochs: float | None = None) -> Grid:
     """The runs of one model under one recipe on a text of this size."""
-    n_epochs = epochs or EPOCHS[recipe]
+    n_epochs = epochs or (SMALL_EPOCHS if recipe == MODERN and size.n_windows < LARGE_TEXT else EPOCHS[recipe])
     base = _modern(size, n_epochs) if recipe == MODERN else _paper(size, n_epochs)
     sizes = {
         "block_size": model.order - 1,

@@ -21,11 +21,11 @@ from experiments.bengio2003.measure import (
     network_probabilities,
     perplexity,
 )
-from experiments.bengio2003.models import PUBLISHED_COUNTS, model_of
+from experiments.bengio2003.models import MODELS, PUBLISHED_COUNTS, TableModel, model_of
 from experiments.bengio2003.page import render
 from experiments.findings.analysis import Cell, Study, estimate
 from experiments.findings.finished import select_finished
-from experiments.findings.tables import code, csv_text, inert, markdown_table
+from experiments.findings.tables import csv_text, inert, markdown_table
 from experiments.material import TextMaterial
 from experiments.request import read_request
 from experiments.store import Store
@@ -55,6 +55,7 @@ class Line:
     def cells(self) -> list[str]:
         """The line as text."""
         published = " / ".join("-" if value is None else f"{value:.0f}" for value in self.published)
+        published = published if any(self.published) else "-"
         params = "-" if self.n_params is None else f"{self.n_params:,}"
         train = "-" if self.train is None else f"{self.train:.1f}"
         return [self.name, self.recipe, str(self.seeds or "-"), params, train, self.valid, self.test, published]
@@ -73,7 +74,16 @@ class Summary:
     sentences: list[str]
 
 
-HEADER = ["model", "training", "seeds", "parameters", "train", "validation", "test", "paper: train / valid / test"]
+HEADER = [
+    "model",
+    "training",
+    "seeds",
+    "parameters",
+    "train",
+    "validation",
+    "test",
+    "the paper, on Brown: train / valid / test",
+]
 
 
 def write_summary(store: Store, material: TextMaterial) -> str:
@@ -101,6 +111,7 @@ def summarise(store: Store, material: TextMaterial) -> Summary:
     trigram = counted[0].probabilities
     known = _read_measured(store.root / MEASURED)
     cells = [(study, cell) for study in finished.studies for cell in study.cells if cell.finished]
+    cells.sort(key=lambda pair: (pair[0].name, list(MODELS.values()).index(_model(pair[1]))))
     lines = [line for study, cell in cells for line in _cell_lines(store, study, cell, material, trigram, known)]
     replace_file(store.root / MEASURED, json.dumps({ids: asdict(one) for ids, one in known.items()}, indent=1).encode())
     best = min((row for _, cell in cells for row in cell.finished), key=lambda row: row["dev_loss"])
@@ -129,7 +140,7 @@ def as_markdown(summary: Summary) -> str:
     ]
     parts = [
         f"# {inert(summary.title)}",
-        *summary.head,
+        *map(inert, summary.head),
         markdown_table(HEADER, [line.cells for line in summary.lines]),
         f"## Words after contexts that training never saw\n\nTest perplexity of {summary.compared}, by the longest "
         "n-gram ending in the word that occurs in training.",
@@ -146,13 +157,13 @@ def _head(command: str, material: TextMaterial, rows: Sequence[dict[str, Any]]) 
     parts, size = material.parts, len(material.vocabulary)
     rare = ", ".join(f"{(ids == parts.rare_id).mean():.1%}" for ids in (parts.train, parts.dev, parts.test))
     yield (
-        f"{inert(material.name)}: {len(parts.train):,} training, {len(parts.dev):,} validation and "
+        f"{material.name}: {len(parts.train):,} training, {len(parts.dev):,} validation and "
         f"{len(parts.test):,} test tokens in running order; a vocabulary of {size:,}. Words that occur at most {RARE} "
-        f"times, and words outside the vocabulary, are one token, {inert(RARE_TOKEN)}: {rare} of the three parts."
+        f"times, and words outside the vocabulary, are one token, {RARE_TOKEN}: {rare} of the three parts."
     )
     made = sorted({f"{row['device']}, commit {(row['commit'] or 'unknown')[:9]}" for row in rows})
-    hours = sum(row["wall_seconds"] for row in rows) / 3600
-    yield f"Command: {code(command)}. Made on: {'; '.join(made)}; {hours:.2f} core-hours of training."
+    minutes = sum(row["wall_seconds"] for row in rows) / 60
+    yield f"Command: {command}. Made on: {'; '.join(made)}; {minutes:.1f} minutes of training on one core."
     yield (
         "Perplexities, exp of the mean loss in nats; with several seeds their mean and a 95 % interval. Training "
         "perplexity is that of every 16th window. Mixtures are of probabilities, one half of each, with the "
@@ -169,8 +180,7 @@ def _cell_lines(
     known: dict[str, Network],
 ) -> Iterator[Line]:
     """A model alone and mixed, and the average of its seeds."""
-    model = model_of(cell.settings | {"direct": cell.finished[0]["direct"]} | _sizes(cell))
-    assert model is not None
+    model = _model(cell)
     one_by_one, together = _measured(cell.finished, store, material, trigram, known)
     n, n_params = len(cell.finished), cell.rows[0]["n_params"]
     train = math.exp(cell.estimate("train_loss").mean)
@@ -188,8 +198,10 @@ def _cell_lines(
         yield _line(study.name, name, n, None, None, [(together.best_valid, together.best_test)], nothing)
 
 
-def _sizes(cell: Cell) -> dict[str, Any]:
-    return {name: cell.rows[0][name] for name in ("block_size", "hidden_size", "embedding_dim")}
+def _model(cell: Cell) -> TableModel:
+    model = model_of(cell.rows[0])
+    assert model is not None, "a run of another study"
+    return model
 
 
 def _line(
