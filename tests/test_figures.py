@@ -59,9 +59,38 @@ def test_nothing_is_cut_off_and_no_title_covers_a_legend(study):
 
 
 def test_effects_of_axes_are_drawn_for_balanced_studies_only():
-    assert set(drawn(size_study())) == {"axes", "differences", "curves"}
-    assert set(drawn(scheme_study(unbalanced=False))) == {"axes", "differences", "curves"}
+    assert set(drawn(size_study())) == {"axes", "pairs", "differences", "curves"}
+    assert set(drawn(scheme_study(unbalanced=False))) == {"axes", "pairs", "differences", "curves"}
+    one_axis = make_study("width", synthetic_rows({"hidden_size": (50, 100)}, 2, lambda **_: 2.0, 0.01))
+    assert set(drawn(one_axis)) == {"axes", "differences", "curves"}
     assert set(drawn(scheme_study(unbalanced=True))) == {"differences", "curves"}
+
+
+def interacting_study(**more: tuple) -> Study:
+    """Of hidden and block size, which matter only together; the embedding matters by itself."""
+    axes = {"embedding_dim": (2, 10), "hidden_size": (50, 100, 200), "block_size": (3, 8)} | more
+
+    def loss(hidden_size, block_size, embedding_dim, **_):
+        return 2 + 0.1 * (-1) ** ((hidden_size == 50) + (block_size == 3)) + 0.5 / embedding_dim
+
+    return make_study("grid", synthetic_rows(axes, 2, loss))
+
+
+def test_pairs_are_drawn_by_strength_and_at_their_means():
+    study = interacting_study(batch_size=(32, 64))  # Six pairs, of which three are drawn.
+    axes = drawn(study)["pairs"].axes
+    assert len(axes) == 3 and axes[0].get_xlabel() == "hidden size"
+    assert axes[0].get_legend().get_title().get_text().startswith("block size (")
+    lines = [list(line.get_ydata()) for line in axes[0].lines if len(line.get_ydata()) == 3]
+    # 0.5 / 2 and 0.5 / 10 are 0.15 on average; with 50 units, block 3 has 2.1 and block 8 has 1.9.
+    np.testing.assert_allclose(lines, [[2.25, 2.05, 2.05], [2.05, 2.25, 2.25]])
+    assert [text.get_text() for text in axes[0].get_legend().get_texts()] == ["3", "8"]
+    assert [label.get_text() for label in axes[0].get_xticklabels()] == ["50", "100", "200"]
+
+
+def test_pairs_without_any_difference_are_drawn_too():
+    axes = {"hidden_size": (50, 100), "block_size": (3, 8)}
+    assert len(drawn(make_study("same", synthetic_rows(axes, 2, lambda **_: 2.0)))["pairs"].axes) == 1
 
 
 def test_the_forest_shows_differences_paired_by_seed():

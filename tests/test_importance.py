@@ -8,7 +8,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from experiments.findings.analysis import make_study
-from experiments.findings.effects import imbalance, interactions, main_effects
+from experiments.findings.effects import (
+    effect_rows,
+    imbalance,
+    interaction_rows,
+    interactions,
+    main_effects,
+    rise_from_lowest,
+)
 from experiments.findings.importance import HIGHER, SEEDS, Importance, decompose, importance
 from tests.synthetic import synthetic_rows
 
@@ -119,3 +126,50 @@ def test_main_effects_and_interactions_by_hand():
     pairs = interactions(study)[("hidden_size", "block_size")]
     assert {key: value.mean for key, value in pairs.items()} == pytest.approx(losses)
     assert all(value.n == 2 for value in pairs.values())
+
+
+STEP_LOSSES = {(50, 3): (2.4, 2.5), (50, 8): (2.2, 2.5), (100, 3): (2.3, 2.2), (100, 8): (2.0, 2.4)}  # One a seed.
+
+
+def stepping_study():
+    axes = {"hidden_size": (50, 100), "block_size": (3, 8)}
+    rows = synthetic_rows(axes, 2, lambda **_: 2.0)
+    for row in rows:
+        row["dev_loss"] = STEP_LOSSES[row["hidden_size"], row["block_size"]][row["seed"]]
+    return make_study("grid", rows)
+
+
+def test_what_a_step_along_an_axis_gains_is_paired_by_seed():
+    small, large = (row for row in effect_rows([stepping_study()]) if row["axis"] == "hidden_size")
+    assert (small["value"], small["dev_loss"], "to_previous" in small) == (50, pytest.approx(2.4), False)
+    # 2.15 - 2.3 and 2.3 - 2.5: a mean of -0.175, and t = 12.706 with one degree of freedom times 0.025.
+    assert large["to_previous"] == pytest.approx(-0.175)
+    assert large["to_previous_high"] - large["to_previous"] == pytest.approx(12.7062 * 0.025, rel=1e-4)
+
+
+def test_a_step_is_told_for_each_value_of_every_other_axis():
+    told = {(r["held_axis"], r["held_value"], r["value"]): r for r in interaction_rows([stepping_study()])}
+    assert len(told) == 8
+    assert told["block_size", 3, 100]["to_previous"] == pytest.approx(((2.3 - 2.4) + (2.2 - 2.5)) / 2)
+    assert told["hidden_size", 100, 8]["to_previous"] == pytest.approx(((2.0 - 2.3) + (2.4 - 2.2)) / 2)
+    assert "to_previous" not in told["hidden_size", 100, 3] and "to_previous" not in told["block_size", 8, 50]
+    assert told["block_size", 8, 50]["dev_loss"] == pytest.approx(2.35)
+
+
+def test_schemes_have_no_previous_one_and_unbalanced_studies_no_effects():
+    rows = synthetic_rows({"init": ("normal", "uniform"), "n_layers": (1, 2)}, 2, lambda **_: 2.0, 0.1)
+    steps = {row["axis"]: "to_previous" in row for row in effect_rows([make_study("schemes", rows)])}
+    assert steps == {"init": False, "n_layers": True}
+    assert list(effect_rows([make_study("schemes", rows[1:])])) == []
+    assert list(interaction_rows([make_study("schemes", rows[1:])])) == []
+
+
+def test_how_far_a_run_ends_above_its_lowest_dev_loss():
+    rows = synthetic_rows({"hidden_size": (50,)}, 2, lambda **_: 2.0)
+    for row, history in zip(rows, ([3.0, 2.0, 2.1], [3.0, 2.2, 2.5]), strict=True):
+        row["history_dev_loss"] = history
+    rise = rise_from_lowest(make_study("grid", rows).best)
+    assert (rise.mean, rise.n) == (pytest.approx((0.1 + 0.3) / 2), 2)
+    for row in rows:
+        row["history_dev_loss"] = [3.0, None, 2.5]
+    assert rise_from_lowest(make_study("grid", rows).best).mean == 0

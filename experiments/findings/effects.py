@@ -1,4 +1,4 @@
-"""What each axis of a study does: main effects, interactions, learning curves, and whether they may be compared."""
+"""What each axis of a study does: main effects, interactions, what each step gains, learning curves."""
 
 import itertools
 import math
@@ -43,28 +43,76 @@ def interactions(study: Study) -> dict[tuple[str, str], dict[tuple[Any, Any], Es
 
 def effects(study: Study, axes: Sequence[str]) -> dict[tuple, Estimate]:
     """For each combination of the values of `axes`: the mean dev loss of its cells, one number a seed."""
+    return {key: estimate(by_seed.values()) for key, by_seed in seed_means(study, axes).items()}
+
+
+def seed_means(study: Study, axes: Sequence[str]) -> dict[tuple, dict[int, float]]:
+    """For each combination of the values of `axes`, in order: by seed, the mean dev loss of its finished runs."""
     groups: dict[tuple, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for cell in study.cells:
         group = groups[tuple(cell.settings[axis] for axis in axes)]
         for row in cell.finished:
             group[row["seed"]].append(row["dev_loss"])
     return {
-        key: estimate(float(np.mean(losses)) for _, losses in sorted(groups[key].items())) for key in sorted(groups)
+        key: {seed: float(np.mean(losses)) for seed, losses in sorted(groups[key].items())} for key in sorted(groups)
     }
 
 
 def effect_rows(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
-    """One row a value of an axis: the mean dev loss over all other axes; none of studies that are not balanced."""
-    for study in studies:
-        for axis in study.axes if imbalance(study) is None else ():
-            for value, effect in main_effects(study, axis).items():
-                told = effect.columns("dev_loss")
-                yield {"study": study.name, "axis": axis, "value": value, **told, "n_seeds": effect.n}
+    """One row a value of an axis: the mean dev loss over all other axes, and how far it is from the previous value's.
+
+    None of studies that are not balanced. Differences are paired by seed, so that their intervals are narrower than
+    those of the means; schemes and other names have no order, and no difference.
+    """
+    for study in _balanced(studies):
+        for axis in study.axes:
+            for (value,), told in _steps(study, (axis,)):
+                yield {"study": study.name, "axis": axis, "value": value, **told}
+
+
+def interaction_rows(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
+    """The same with each value of each other axis held: one row a pair of values, either way round."""
+    for study in _balanced(studies):
+        for held, axis in itertools.permutations(study.axes, 2):
+            for (held_value, value), told in _steps(study, (held, axis)):
+                where = {"held_axis": held, "held_value": held_value, "axis": axis, "value": value}
+                yield {"study": study.name, **where, **told}
+
+
+def _balanced(studies: Iterable[Study]) -> Iterator[Study]:
+    return (study for study in studies if imbalance(study) is None)
+
+
+def _steps(study: Study, axes: Sequence[str]) -> Iterator[tuple[tuple, dict[str, Any]]]:
+    """Each combination of values: its mean dev loss, and minus that of the previous value of the last axis."""
+    means = seed_means(study, axes)
+    for before, key in zip([None, *means], means, strict=False):
+        effect = estimate(means[key].values())
+        told = effect.columns("dev_loss") | {"n_seeds": effect.n}
+        if before is not None and before[:-1] == key[:-1] and is_ordered(key[-1:]):
+            difference = estimate(loss - means[before][seed] for seed, loss in means[key].items())
+            told |= difference.columns("to_previous")
+        yield key, told
+
+
+def is_ordered(values: Iterable[Any]) -> bool:
+    """Whether values are numbers, so that one may speak of what lies between two of them."""
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
 
 
 def curve(cell: Cell, column: str) -> list[Estimate]:
     """Mean and interval of a history column over a cell's finished runs, evaluation by evaluation."""
     return [estimate(_number(value) for value in values) for values in zip(*_histories(cell, column), strict=False)]
+
+
+def rise_from_lowest(cell: Cell) -> Estimate:
+    """A cell's final dev loss minus the lowest one of its mean curve: above zero where more steps over-fitted."""
+    means = [point.mean for point in curve(cell, "history_dev_loss")]
+    if not means:
+        return estimate(())
+    lowest = min(range(len(means)), key=lambda i: math.inf if math.isnan(means[i]) else means[i])
+    histories = _histories(cell, "history_dev_loss")
+    return estimate(_number(losses[-1]) - _number(losses[lowest]) for losses in histories)
 
 
 def _histories(cell: Cell, column: str) -> list[list[float | None]]:
@@ -77,6 +125,8 @@ def _number(value: float | None) -> float:
 
 def value_name(value: Any) -> str:
     """A setting's value as a label."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

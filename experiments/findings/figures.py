@@ -1,8 +1,6 @@
 """A sweep's figures, from its rows and weights, with matplotlib."""
 
 import itertools
-import math
-import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -15,24 +13,23 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.findings.analysis import Cell, Estimate, Row, Study, describe, paired_difference
-from experiments.findings.effects import curve, imbalance, main_effects, value_name
-from experiments.findings.limits import far_off, far_off_side_by_side
-from experiments.findings.palette import COLOURS, SCHEME_COLOURS, STYLE, scheme_style
-from experiments.findings.picture import save_figure
+from experiments.findings.analysis import Cell, Row, Study, describe, paired_difference
+from experiments.findings.effect_figures import draw_axes, draw_pairs
+from experiments.findings.effects import curve, imbalance
+from experiments.findings.limits import far_off
+from experiments.findings.palette import COLOURS, LINE_COLOURS, STYLE, scheme_style
+from experiments.findings.picture import save_figure, set_title
 from experiments.findings.tables import printable
 from experiments.store import Store
 from experiments.store.atomic import make_folder
 from mlp_lm.vocabulary import Vocabulary
 
 LINES = ("-", "--", ":", "-.")
+BAND = 0.6  # Opacity of all bands together: many would hide their lines.
 MAX_CURVES = 12
 MAX_STEM = 40  # Characters of four bytes at most; a file name has 255 bytes.
 MAX_FOREST = 40
 MAX_TOKENS = 100  # More letters than that cover one another.
-PANELS_A_ROW = 4
-LETTERS_AN_INCH = 12  # Of a title.
-LETTERS_A_PANEL = 24  # Of all names below it, side by side.
 VOWELS = frozenset("aeiou")
 
 
@@ -66,25 +63,9 @@ def draw_study(study: Study) -> Iterator[tuple[str, Figure]]:
         yield "differences", draw_differences(study)
         if imbalance(study) is None:
             yield "axes", draw_axes(study)
+            if len(study.axes) > 1:
+                yield "pairs", draw_pairs(study)
     yield "curves", draw_curves(study)
-
-
-def draw_axes(study: Study) -> Figure:
-    """Dev loss by each axis that varies, averaged over all others within a seed, with intervals over seeds."""
-    n_columns = min(len(study.axes), PANELS_A_ROW)
-    n_rows = math.ceil(len(study.axes) / n_columns)
-    size = (max(6.0, 2.6 * n_columns + 1), 3 * n_rows + 0.4)
-    figure, axes = plt.subplots(n_rows, n_columns, figsize=size, sharey=True, squeeze=False)
-    told = {axis: main_effects(study, axis) for axis in study.axes}
-    beyond = far_off_side_by_side([[effect.mean for effect in effects.values()] for effects in told.values()])
-    for ax, (axis, effects) in zip(axes.flat, told.items(), strict=False):
-        _draw_effect(ax, effects, axis, beyond)
-    for ax in list(axes.flat)[len(study.axes) :]:
-        ax.set_visible(False)
-    for ax in axes[:, 0]:
-        ax.set_ylabel("dev loss (nats per token)")
-    _title(figure, f"{study.name}: dev loss by axis", "mean over all other axes, 95 % interval over seeds")
-    return figure
 
 
 def draw_differences(study: Study) -> Figure:
@@ -106,7 +87,7 @@ def draw_differences(study: Study) -> Figure:
     ax.set_yticks(range(len(cells)), [printable(study.label(cell)) for cell in cells], fontsize=8)
     ax.set_ylim(len(cells) - 0.4, -0.6)
     ax.set_xlabel("dev loss minus the best configuration's (nats per token)")
-    _title(
+    set_title(
         figure,
         f"{study.name}: difference to the best{_out_of(len(cells), study)}",
         "paired by seed, mean and 95 % interval",
@@ -125,11 +106,13 @@ def draw_curves(study: Study) -> Figure:
         ax.plot(steps[: len(points)], [p.mean for p in points], label=label, linewidth=1.3, markersize=4, **style)
         if len(cell.finished) > 1:
             low, high = [p.low for p in points], [p.high for p in points]
-            ax.fill_between(steps[: len(points)], low, high, color=style["color"], alpha=0.15, linewidth=0)
+            ax.fill_between(
+                steps[: len(points)], low, high, color=style["color"], alpha=BAND / max(len(cells), 4), linewidth=0
+            )
     ax.set_ylim(*zoom(cells))
     ax.set_xlabel("training step")
     ax.set_ylabel("dev loss (nats per token)")
-    _title(figure, f"{study.name}: learning curves{_out_of(len(cells), study)}", "mean and 95 % interval over seeds")
+    set_title(figure, f"{study.name}: learning curves{_out_of(len(cells), study)}", "mean and 95 % interval over seeds")
     if cells:
         ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=7, borderaxespad=0)
     return figure
@@ -145,7 +128,7 @@ def draw_embedding(table: np.ndarray, row: Row, vocabulary: Vocabulary) -> Figur
     ax.set_xlabel("embedding dimension 1")
     ax.set_ylabel("embedding dimension 2")
     which = describe(row, ("init", "hidden_size", "block_size", "batch_size", "seed"))
-    _title(figure, "Embedding of the best two-dimensional run (vowels in orange)", which)
+    set_title(figure, "Embedding of the best two-dimensional run (vowels in orange)", which)
     return figure
 
 
@@ -164,27 +147,6 @@ def zoom(cells: Sequence[Cell]) -> tuple[float, float]:
     return low - 0.1 * (high - low) - 0.01, high + 1.5 * (high - low) + 0.2
 
 
-def _draw_effect(ax: Axes, effects: dict[Any, Estimate], axis: str, beyond: float) -> None:
-    names = [value_name(value) for value in effects]
-    means, halves = [e.mean for e in effects.values()], [e.half for e in effects.values()]
-    ordered = all(isinstance(value, int | float) and not isinstance(value, bool) for value in effects)
-    colours = [SCHEME_COLOURS[name] for name in names] if axis == "init" else [COLOURS[0]] * len(names)
-    if ordered:  # A line between two schemes would tell of values between them.
-        ax.plot(range(len(names)), [m if m <= beyond else math.nan for m in means], color=COLOURS[0], linewidth=1)
-    for place, (mean, half, colour) in enumerate(zip(means, halves, colours, strict=True)):
-        if mean > beyond:
-            text = f"{mean:.2f} →"
-            ax.text(
-                place, 0.98, text, transform=ax.get_xaxis_transform(), ha="center", va="top", rotation=90, fontsize=7
-            )
-            continue
-        ax.errorbar(place, mean, yerr=half, fmt="o", color=colour, capsize=3, markersize=4, linewidth=1)
-    long = max(map(len, names)) > 6 or sum(map(len, names)) > LETTERS_A_PANEL
-    ax.set_xticks(range(len(names)), names, rotation=35 if long else 0, ha="right" if long else "center")
-    ax.margins(x=0.15)
-    ax.set_xlabel(axis.replace("_", " "))
-
-
 def _cell_style(study: Study, cell: Cell) -> dict[str, Any]:
     if "init" in study.axes:
         return scheme_style(cell.settings["init"], cell.settings["batch_norm"])
@@ -194,18 +156,14 @@ def _cell_style(study: Study, cell: Cell) -> dict[str, Any]:
 def _curve_style(study: Study, cell: Cell, place: int) -> dict[str, Any]:
     if study.compares_schemes:
         return scheme_style(cell.settings["init"], cell.settings["batch_norm"])
-    return {"color": COLOURS[place % len(COLOURS)], "linestyle": LINES[place // len(COLOURS) % len(LINES)]}
+    return {
+        "color": LINE_COLOURS[place % len(LINE_COLOURS)],
+        "linestyle": LINES[place // len(LINE_COLOURS) % len(LINES)],
+    }
 
 
 def _out_of(shown: int, study: Study) -> str:
     return f", the {shown} best of {len(study.cells)}" if shown < len(study.cells) else ""
-
-
-def _title(figure: Figure, title: str, subtitle: str) -> None:
-    width = int(LETTERS_AN_INCH * figure.get_size_inches()[0])
-    # matplotlib's own wrapping reads dollar signs as mathematics.
-    lines = [line for text in (title, subtitle) for line in textwrap.wrap(printable(text), width)]
-    figure.suptitle("\n".join(lines), fontsize=9.5)
 
 
 def _best_plane_run(studies: Sequence[Study]) -> Row | None:

@@ -4,6 +4,7 @@ from typing import Any
 
 # Okabe and Ito's colours; black last.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+LINE_COLOURS = tuple(colour for colour in COLOURS if colour != "#F0E442")  # Yellow is too weak for a line on white.
 
 # Tol's muted scheme with black and grey (Tol 2021, Colour schemes, SRON/EPS/TN/09-002). Markers tell schemes apart too.
 _SCHEMES = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.findings.analysis import Cell, Estimate, Row, Study, best_study, estimate, paired_difference
-from experiments.findings.effects import best_run, effect_rows
+from experiments.findings.effects import best_run, effect_rows, interaction_rows, rise_from_lowest
 from experiments.findings.figures import write_figures
 from experiments.findings.finished import select_finished
 from experiments.findings.importance import importance_rows
@@ -46,8 +46,8 @@ def write_summary(store: Store, material: Material) -> str:
     make_folder(store.root / "tables")
     replace_file(store.root / "tables" / "summary.csv", csv_text(list(_csv_rows(summary))).encode())
     replace_file(store.root / "tables" / "summary.md", text.encode())
-    for name, rows in (("importance", importance_rows), ("effects", effect_rows)):
-        replace_file(store.root / "tables" / f"{name}.csv", csv_text(list(rows(summary.studies))).encode())
+    for name, told in (("importance", importance_rows), ("effects", effect_rows), ("interactions", interaction_rows)):
+        replace_file(store.root / "tables" / f"{name}.csv", csv_text(list(told(summary.studies))).encode())
     write_figures(store, summary.studies, material.vocabulary)
     best = [best_run(study.best) for study in summary.studies]
     keep_samples(store, [row for row in best if row is not None], material)
@@ -185,6 +185,7 @@ def _cell_numbers(study: Study, cell: Cell) -> dict[str, Any]:
         **paired_difference(cell, study.best).columns("difference_to_best"),
         **cell.estimate("dev_unseen_loss").columns("dev_unseen_loss"),
         **cell.estimate("train_loss").columns("train_loss"),
+        **rise_from_lowest(cell).columns("rise_from_lowest"),
     }
 
 

@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 
 from experiments.findings.analysis import Cell, Estimate, Study, paired_difference
-from experiments.findings.effects import curve, imbalance, interactions, main_effects, value_name
-from experiments.findings.palette import COLOURS, SCHEME_COLOURS
+from experiments.findings.effects import curve, imbalance, interactions, is_ordered, main_effects, value_name
+from experiments.findings.palette import LINE_COLOURS, SCHEME_COLOURS
 from experiments.report.run_data import rounded, thinned
 
 MAX_CURVES = 12
-CURVE_COLOURS = tuple(colour for colour in COLOURS if colour != "#F0E442")  # Yellow is too weak for a line on white.
 DASHES = ("solid", "dash", "dot", "dashdot")
 MAX_PAIR_CELLS = 400
 BEST, CLOSE, UNDER, OVER, UNKNOWN = "best", "close", "under-fits", "over-fits", "diverged"
@@ -77,9 +76,9 @@ def _main_data(study: Study) -> list[dict[str, Any]]:
         told.append(
             {
                 "axis": axis,
-                "names": [_name(value) for value in effects],
+                "names": [value_name(value) for value in effects],
                 "points": [numbers(effect) for effect in effects.values()],
-                "ordered": all(isinstance(v, int | float) and not isinstance(v, bool) for v in effects),
+                "ordered": is_ordered(effects),
                 "colours": [SCHEME_COLOURS[v] for v in effects] if axis == "init" else None,
             }
         )
@@ -92,7 +91,7 @@ def _pair_data(study: Study) -> list[dict[str, Any]]:
         firsts, seconds = (list(dict.fromkeys(sorted(key[i] for key in effects))) for i in (0, 1))
         if len(firsts) * len(seconds) <= MAX_PAIR_CELLS:
             points = [[numbers(effects[first, second]) for first in firsts] for second in seconds]
-            names = {"first": list(map(_name, firsts)), "second": list(map(_name, seconds))}
+            names = {"first": list(map(value_name, firsts)), "second": list(map(value_name, seconds))}
             told.append({"axes": [a, b], **names, "points": points})
     return sorted(told, key=_strength, reverse=True)
 
@@ -122,18 +121,14 @@ def curve_style(study: Study, cell: Cell, place: int) -> dict[str, str]:
         init, batch_norm = cell.settings["init"], cell.settings["batch_norm"]
         return {"colour": SCHEME_COLOURS[init], "dash": "dash" if batch_norm else "solid"}
     return {
-        "colour": CURVE_COLOURS[place % len(CURVE_COLOURS)],
-        "dash": DASHES[place // len(CURVE_COLOURS) % len(DASHES)],
+        "colour": LINE_COLOURS[place % len(LINE_COLOURS)],
+        "dash": DASHES[place // len(LINE_COLOURS) % len(DASHES)],
     }
 
 
-def numbers(value: Estimate, digits: int = 5) -> list[float | None]:
-    """Mean and interval; None where there is none."""
+def numbers(value: Estimate, digits: int = 7) -> list[float | None]:
+    """Mean and interval; None where there is none. The page rounds once more, so digits enough that it shows."""
     return [rounded(part, digits) for part in (value.mean, value.low, value.high)]
-
-
-def _name(value: Any) -> str:
-    return ("yes" if value else "no") if isinstance(value, bool) else value_name(value)
 
 
 @functools.singledispatch

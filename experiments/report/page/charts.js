@@ -124,14 +124,15 @@ function curveChart(study, withTrain, hidden) {
   const early = Math.min(...study.curves.map((curve) => curve.dev[Math.floor(curve.dev.length / 4)][0] ?? low));
   const y = axis("dev loss", { range: [low - 0.15 * spread, Math.max(low + 3 * spread, early + 0.5 * spread)] });
   const x = axis("training step", { range: padded(0, Math.max(...study.curves.map((curve) => curve.steps.at(-1)))) });
-  return { x, y, marks: shown.flatMap((curve) => curveMarks(curve, withTrain)) };
+  const alpha = Math.min(0.12, 0.6 / shown.length);  // Many bands would hide their lines.
+  return { x, y, marks: shown.flatMap((curve) => curveMarks(curve, withTrain, alpha)) };
 }
 
-function curveMarks(curve, withTrain) {
+function curveMarks(curve, withTrain, alpha) {
   const line = { kind: "line", x: curve.steps, colour: themed(curve.colour), dash: curve.dash };
   const marks = [];
   if (curve.dev.every((point) => point[1] !== null)) {
-    marks.push({ kind: "band", x: curve.steps, low: curve.dev.map((p) => p[1]), high: curve.dev.map((p) => p[2]), colour: line.colour });
+    marks.push({ kind: "band", x: curve.steps, low: curve.dev.map((p) => p[1]), high: curve.dev.map((p) => p[2]), colour: line.colour, alpha });
   }
   const hover = curve.steps.map((step, i) => `${curve.label}\nstep ${step}: ${estimate(curve.dev[i])}`);
   marks.push({ ...line, y: curve.dev.map((p) => p[0]), width: 1.8, hover });

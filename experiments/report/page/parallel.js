@@ -1,7 +1,7 @@
 // Parallel coordinates on a plain canvas: thousands of lines in a few milliseconds, and no WebGL, which remote desktops
 // and old phones lack. A brush is a range of places on an axis, set by dragging or, by keyboard, with two lists.
 const CIVIDIS = ["#00224e", "#2a3f6d", "#575d6d", "#7d7c78", "#a69d75", "#d3c164", "#fee838"];
-const TOP = 52, BOTTOM = 26, CLICK = 5;
+const TOP = 52, BOTTOM = 26, CLICK = 5, NARROW = 100;
 
 function parallelCoordinates(section, study, changed) {
   const parent = section.querySelector(".parallel");
@@ -121,18 +121,20 @@ function drawAxis(pen, axis, brush, x, width, height, k, n) {
     pen.globalAlpha = 1;
   }
   const last = k === n - 1 && n > 1;
-  drawTicks(pen, axis, x, height, last);
+  drawTicks(pen, axis, x, height, last, width / n < NARROW);
   drawTitle(pen, axis.title, x, width / n, k, n, ink);
 }
 
-function drawTicks(pen, axis, x, height, last) {
+// The last axis has its labels inside the frame; where there is little room, outside and with fewer digits.
+function drawTicks(pen, axis, x, height, last, narrow) {
   pen.font = "12px system-ui, sans-serif";
   pen.textBaseline = "middle";
-  pen.textAlign = last ? "right" : "left";
+  pen.textAlign = last && !narrow ? "right" : "left";
   const step = Math.ceil(axis.ticks.length / 14);
   for (const [place, text] of axis.ticks.filter((_, i) => i % step === 0)) {
-    const y = placeY(place, height), at = x + (last ? -8 : 8);
-    const short = text.length > 14 ? `${text.slice(0, 13)}…` : text;
+    const y = placeY(place, height), at = x + (!last ? 8 : narrow ? 3 : -8);
+    const told = last && narrow ? text.replace(/^≥ /, "≥").replace(/\d+\.\d{3,}$/, (number) => Number(number).toFixed(2)) : text;
+    const short = told.length > 14 ? `${told.slice(0, 13)}…` : told;
     pen.lineWidth = 4;
     pen.strokeStyle = cssColour("--paper");
     pen.strokeText(short, at, y);
