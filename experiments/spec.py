@@ -69,7 +69,8 @@ class RunSpec:
     momentum: float = _option(0.0, "momentum of SGD")
     optimizer: str = _option("sgd", "optimiser; adam decouples weight decay (AdamW)", OPTIMIZERS)
     weight_decay: float = _option(0.0, "weight decay, on weights and embedding, never on biases")
-    dropout: float = _option(0.0, "share of hidden units and of the context's features dropped at each step")
+    dropout: float = _option(0.0, "share of hidden units dropped at each step")
+    input_dropout: float = _option(0.0, "share of the context's features dropped at each step")
     early_stopping: bool = _option(False, "end with the weights of the evaluation with the lowest dev loss")
     precision: str = _option("float32", "factors of the output layer's products in training", PRECISIONS)
     gain: float = _option(1.0, "factor on the scheme's hidden weights")
@@ -86,11 +87,11 @@ class RunSpec:
             _check_least(name, getattr(self, name), 1)
         _check_name("optimizer", self.optimizer, OPTIMIZERS)
         _check_name("precision", self.precision, PRECISIONS)
-        for name in ("hidden_size", "batch_size", "seed", "momentum", "weight_decay", "dropout"):
+        for name in ("hidden_size", "batch_size", "seed", "momentum", "weight_decay", "dropout", "input_dropout"):
             _check_least(name, getattr(self, name), 0)
         for name in ("learning_rate", "gain"):
             _check_positive(name, getattr(self, name))
-        for name in ("momentum", "dropout"):
+        for name in ("momentum", "dropout", "input_dropout"):
             if getattr(self, name) >= 1:
                 raise ValueError(f"{name} must be below 1, got {getattr(self, name)}")
         self._check_together()
@@ -98,7 +99,7 @@ class RunSpec:
     def _check_together(self) -> None:
         if self.optimizer == "adam" and self.momentum:
             raise ValueError(f"momentum {self.momentum} is of sgd; leave it out with optimizer adam")
-        if self.batch_size == 0 and (self.dropout or self.precision != "float32"):
+        if self.batch_size == 0 and (self.drops or self.precision != "float32"):
             raise ValueError("batch_size 0 (full-batch gradient descent) has neither dropout nor another precision")
         if self.batch_norm and self.precision != "float32":
             raise ValueError(f"precision {self.precision} is for models without batch norm; leave one of them out")
@@ -112,6 +113,11 @@ class RunSpec:
             raise ValueError(f"n_steps must be below 2**31, got {self.n_steps}")
         if self.seed >= 2**32:
             raise ValueError(f"seed must be below 2**32, got {self.seed}")
+
+    @property
+    def drops(self) -> bool:
+        """Whether anything is dropped."""
+        return self.dropout > 0 or self.input_dropout > 0
 
     @functools.cached_property
     def run_id(self) -> str:

@@ -90,10 +90,11 @@ class Params:
 @no_type_check
 @struct.dataclass
 class Dropout:
-    """One step's dropout: each concatenated embedding and hidden unit is zero with probability `rate`."""
+    """One step's dropout: the shares of hidden units, and of features (of the concatenated embeddings), set to zero."""
 
     key: Key[Array, ""]
-    rate: Float[Array, ""]
+    hidden: Float[Array, ""]
+    features: Float[Array, ""]
 
 
 @no_type_check
@@ -135,12 +136,9 @@ def normalize(z: Float[Array, "batch hidden"], norm: Norm, moments: Moments) -> 
     return (z - moments.mean[None, :]) * scale[None, :] + norm.shift[None, :]
 
 
-def drop(x: Float[Array, "batch units"], dropout: Dropout | None, layer: int) -> Float[Array, "batch units"]:
-    """Dropout (Srivastava et al. 2014), what is kept scaled up by 1 / (1 - rate); None keeps everything."""
-    if dropout is None:
-        return x
-    kept = jax.random.bernoulli(jax.random.fold_in(dropout.key, layer), 1 - dropout.rate, x.shape)
-    return jnp.where(kept, x / (1 - dropout.rate), 0.0)
+def drop(x: Float[Array, "batch units"], key: Key[Array, ""], rate: Float[Array, ""]) -> Float[Array, "batch units"]:
+    """Dropout (Srivastava et al. 2014): zero with probability `rate`, else scaled up by 1 / (1 - rate)."""
+    return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0.0)
 
 
 def forward(
@@ -156,14 +154,18 @@ def forward(
     each hidden layer's mean and variance; None takes them from this batch, each context counted once or by its weight
     in `weights`. With `dropout`, hidden activations and features are those that the next layer sees.
     """
-    features = drop(embed(params.embedding, contexts), dropout, 0)
+    features = embed(params.embedding, contexts)
+    if dropout is not None:
+        features = drop(features, jax.random.fold_in(dropout.key, 0), dropout.features)
     x, affines, preactivations, hidden = features, [], [], []
     for i, layer in enumerate(params.hidden):
         z = affine(layer, x)
         affines.append(z)
         if params.norms:
             z = normalize(z, params.norms[i], batch_moments(z, weights) if moments is None else moments[i])
-        x = drop(jnp.tanh(z), dropout, i + 1)
+        x = jnp.tanh(z)
+        if dropout is not None:
+            x = drop(x, jax.random.fold_in(dropout.key, i + 1), dropout.hidden)
         preactivations.append(z)
         hidden.append(x)
     logits = affine(params.output, x)

@@ -72,11 +72,19 @@ class Run:
     momentum: Float[Array, ""]
     weight_decay: Float[Array, ""]
     dropout: Float[Array, ""]
+    input_dropout: Float[Array, ""]
 
 
-def make_run(seed: int, learning_rate: float, momentum: float, weight_decay: float, dropout: float = 0.0) -> Run:
+def make_run(
+    seed: int,
+    learning_rate: float,
+    momentum: float,
+    weight_decay: float,
+    dropout: float = 0.0,
+    input_dropout: float = 0.0,
+) -> Run:
     """A run's numbers in the types a compiled program takes."""
-    numbers: Any = np.array([learning_rate, momentum, weight_decay, dropout], np.float32)
+    numbers: Any = np.array([learning_rate, momentum, weight_decay, dropout, input_dropout], np.float32)
     varied: Any = np.array(seed, np.uint32)
     return Run(varied, *numbers)
 
@@ -229,7 +237,7 @@ def advance(
 
 def make_dropout(run: Run, step: Int[Array, ""]) -> Dropout:
     """A step's dropout."""
-    return Dropout(jax.random.fold_in(purpose_key(run.seed, DROPOUT), step), run.dropout)
+    return Dropout(jax.random.fold_in(purpose_key(run.seed, DROPOUT), step), run.dropout, run.input_dropout)
 
 
 def step_loss(

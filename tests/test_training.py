@@ -73,7 +73,7 @@ def start(program, seeds, rates=None, wide=None, momentum=0.9, weight_decay=1e-3
     """Stacked states and runs at step 0."""
     rates = rates or [0.1] * len(seeds)
     params = [draw_weights(seed, SCHEMES["kaiming_tanh"], program.architecture, wide) for seed in seeds]
-    runs = stack_runs([make_run(s, r, momentum, weight_decay, 0.2) for s, r in zip(seeds, rates, strict=True)])
+    runs = stack_runs([make_run(s, r, momentum, weight_decay, 0.2, 0.1) for s, r in zip(seeds, rates, strict=True)])
     wide_program = replace(program, architecture=wide) if wide else program
     return init_block(stack_runs(params), runs, wide_program), runs
 
@@ -235,12 +235,23 @@ def test_early_stopping_keeps_the_weights_of_the_lowest_dev_loss(data):
 
 def test_dropout_drops_its_share_and_keeps_the_mean():
     x = jnp.ones((400, 500))
-    dropped = np.asarray(drop(x, Dropout(jax.random.key(0), jnp.float32(0.3)), 0))
+    keys = jax.random.split(jax.random.key(0))
+    dropped, other = (np.asarray(drop(x, key, jnp.float32(0.3))) for key in keys)
     assert set(np.unique(dropped)) == {np.float32(0), np.float32(1) / np.float32(0.7)}
     assert (dropped == 0).mean() == pytest.approx(0.3, abs=0.005)  # Its standard deviation is 0.001.
-    other = np.asarray(drop(x, Dropout(jax.random.key(0), jnp.float32(0.3)), 1))
     assert ((dropped == 0) & (other == 0)).mean() == pytest.approx(0.09, abs=0.005)
-    np.testing.assert_array_equal(drop(x, None, 0), x)
+    np.testing.assert_array_equal(drop(x, keys[0], jnp.float32(0)), x)
+
+
+def test_dropout_falls_on_features_and_hidden_units_at_their_own_rates():
+    params = jax.tree.map(jnp.asarray, draw_weights(0, SCHEMES["fan_in"], SMALL))
+    contexts = jnp.zeros((500, 3), int)
+    found = forward(params, contexts, dropout=Dropout(jax.random.key(1), jnp.float32(0.5), jnp.float32(0.0)))
+    np.testing.assert_array_equal(found.features, forward(params, contexts).features)
+    assert (found.hidden[0] == 0).mean() == pytest.approx(0.5, abs=0.03)
+    found = forward(params, contexts, dropout=Dropout(jax.random.key(1), jnp.float32(0.0), jnp.float32(0.25)))
+    assert (found.features == 0).mean() == pytest.approx(0.25, abs=0.03)
+    assert (found.hidden[0] == 0).mean() == 0
 
 
 @pytest.mark.parametrize("batch_size", [1, 32, 33, 128])

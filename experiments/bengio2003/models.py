@@ -91,6 +91,7 @@ def _modern(size: DataSize, epochs: float) -> RunSpec:
         schedule="cosine",
         weight_decay=0.15,
         dropout=0.2,
+        input_dropout=0.2,
         precision="bfloat16",
         n_steps=_steps(size, batch, epochs),
         n_evaluations=2,

@@ -118,11 +118,14 @@ def start_block(runs: tuple[RunSpec, ...], data: str, width: int) -> Block:
         )
         for run in filled
     ]
-    varied = stack_runs(
-        [make_run(run.seed, run.learning_rate, run.momentum, run.weight_decay, run.dropout) for run in filled]
-    )
+    varied = stack_runs([_varied(run) for run in filled])
     states = init_block(stack_runs(params), varied, program)
     return Block(runs, program, *share_out((varied, states)), [History() for _ in runs])
+
+
+def _varied(run: RunSpec) -> Run:
+    rates = (run.learning_rate, run.momentum, run.weight_decay, run.dropout, run.input_dropout)
+    return make_run(run.seed, *rates)
 
 
 def train_block(block: Block, data: str):
@@ -159,9 +162,9 @@ def program_of(run: RunSpec, vocab_size: int) -> Program:
         run.schedule,
         run.momentum > 0,
         run.weight_decay > 0,
-        arranged and not blockwise and not run.dropout,
+        arranged and not blockwise and not run.drops,
         run.optimizer,
-        run.dropout > 0,
+        run.drops,
         run.early_stopping,
         blockwise,
         run.precision,

@@ -33,7 +33,16 @@ EVALUATED_TEXT = 0.3  # Of running text's training windows, as many are evaluate
 
 
 WIDTHS = ("embedding_dim", "hidden_size")
-VARIED = ("init", "gain", "learning_rate", "momentum", "weight_decay", "dropout", "seed")  # Beside widths.
+VARIED = (
+    "init",
+    "gain",
+    "learning_rate",
+    "momentum",
+    "weight_decay",
+    "dropout",
+    "input_dropout",
+    "seed",
+)  # Beside widths.
 
 
 @dataclass(frozen=True)
@@ -57,7 +66,7 @@ class Cohort:
 
 def padded_widths(run: RunSpec) -> tuple[int, int]:
     """Embedding dimension and hidden size of the program that trains this run."""
-    if run.n_steps > MERGED_STEPS or run.init == "orthogonal" or run.dropout:  # Dropout's draws depend on the width.
+    if run.n_steps > MERGED_STEPS or run.init == "orthogonal" or run.drops:  # Dropout's draws depend on the width.
         return run.embedding_dim, run.hidden_size
     return (
         next((d for d in MERGED_EMBEDDING_DIMS if d >= run.embedding_dim), run.embedding_dim),
@@ -85,7 +94,8 @@ def signature(run: RunSpec) -> RunSpec:
         seed=0,
         momentum=0.5 if run.momentum else 0.0,
         weight_decay=0.5 if run.weight_decay else 0.0,
-        dropout=0.5 if run.dropout else 0.0,
+        dropout=0.5 if run.drops else 0.0,
+        input_dropout=0.0,
     )
 
 
@@ -162,7 +172,7 @@ _varied = attrgetter(*VARIED, *WIDTHS)
 
 def _program_key(run: RunSpec) -> tuple:
     """Equal where `signature` is, and quicker: a million runs are planned in seconds."""
-    return _static(run), padded_widths(run), run.momentum > 0, run.weight_decay > 0, run.dropout > 0
+    return _static(run), padded_widths(run), run.momentum > 0, run.weight_decay > 0, run.drops
 
 
 def _batched(runs: tuple[RunSpec, ...], size: int) -> Iterable[tuple[RunSpec, ...]]:
