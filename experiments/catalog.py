@@ -18,6 +18,8 @@ LONG = RunSpec(
     n_steps=100_000,
 )
 
+ADAMW = replace(LONG, optimizer="adam", learning_rate=1e-3, weight_decay=0.05)
+
 TANH_GAIN = 5 / 3  # torch.nn.init.calculate_gain("tanh")
 NORMS = ("batch_norm", (False, True))
 RATES = tuple(round(10 ** (-2 + i / 3), 4) for i in range(7))  # 0.01 to 1; the fourth is the lecture's 0.1.
@@ -114,11 +116,12 @@ _SWEEPS = (
     ),
     SweepSpec(
         "best",
-        "How far does a flat network go? Wider, deeper, with decay and batch norm, on a long cosine.",
+        "How far does a flat network go? Wider, deeper, with decay, batch norm, AdamW and dropout, on a long cosine.",
         (
             Grid("best", LONG, (("hidden_size", (300, 600, 1000)), ("weight_decay", (1e-4, 3e-4))), n_seeds=4),
             Grid("best", replace(LONG, hidden_size=300, n_layers=2), (NORMS,), n_seeds=4),
             Grid("best", replace(LONG, block_size=10), n_seeds=4),
+            Grid("best", ADAMW, (("dropout", (0.05, 0.1)),), n_seeds=4),
         ),
         data="makemore",
     ),
