@@ -1,14 +1,17 @@
 """Figures that say what is there, and cut nothing off."""
 
+from dataclasses import asdict
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from experiments.findings.analysis import Study, make_study
+from experiments.findings.analysis import Study, describe, make_study
 from experiments.findings.figures import draw_embedding, draw_study, file_stems
 from experiments.findings.palette import STYLE
+from experiments.spec import AXES, RunSpec
 from mlp_lm.vocabulary import Vocabulary
 from tests.synthetic import synthetic_rows
 
@@ -136,3 +139,10 @@ def test_tokens_may_hold_dollar_signs(tmp_path):
 def close_figures():
     yield
     plt.close("all")
+
+
+def test_settings_of_every_kind_have_words():
+    settings = asdict(RunSpec(optimizer="adam", precision="bfloat16", batch_norm=True, learning_rate=0.001))
+    assert describe(settings, AXES).startswith("kaiming_tanh, hidden_size 200")
+    some = ("optimizer", "batch_norm", "learning_rate", "direct")
+    assert describe(settings, some) == "adam, batch_norm, learning_rate 0.001"

@@ -137,8 +137,8 @@ def describe(settings: dict[str, Any], axes: Sequence[str]) -> str:
         value = settings[axis]
         if value is True:
             words.append(axis)
-        elif axis in ("init", "schedule"):
-            words.append(str(value))
+        elif isinstance(value, str):
+            words.append(value)
         elif value is not False:
             words.append(f"{axis} {value:g}")
     return ", ".join(words) or "the one configuration"
