@@ -142,7 +142,7 @@ def close_figures():
 
 
 def test_settings_of_every_kind_have_words():
-    settings = asdict(RunSpec(optimizer="adam", precision="bfloat16", batch_norm=True, learning_rate=0.001))
+    settings = asdict(RunSpec(optimizer="adam", batch_norm=True, learning_rate=0.001))
     assert describe(settings, AXES).startswith("kaiming_tanh, hidden_size 200")
     some = ("optimizer", "batch_norm", "learning_rate", "direct")
     assert describe(settings, some) == "adam, batch_norm, learning_rate 0.001"

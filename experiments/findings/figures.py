@@ -86,7 +86,7 @@ def draw_differences(study: Study) -> Figure:
     ax.axvline(0, color="black", linewidth=0.8)
     ax.set_yticks(range(len(cells)), [printable(study.label(cell)) for cell in cells], fontsize=8)
     ax.set_ylim(len(cells) - 0.4, -0.6)
-    ax.set_xlabel("dev loss minus the best configuration's (nats per token)")
+    ax.set_xlabel("dev loss minus the best configuration's (nats per token)", loc="right")  # Beside long names.
     set_title(
         figure,
         f"{study.name}: difference to the best{_out_of(len(cells), study)}",
