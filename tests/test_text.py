@@ -1,6 +1,8 @@
 """Running text: reading, dividing, windows."""
 
+import math
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,9 +10,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.material import SAMPLED_TRAINING, load_data, text_source
+from mlp_lm.ngram import choose_discount, held_out_loss, kneser_ney
+from mlp_lm.ngram_counts import continuation_counts, count_ngrams
 from mlp_lm.small_text import small_text
 from mlp_lm.text import RARE_TOKEN, Text, divide, load_text, tokenize
 from mlp_lm.vocabulary import BOUNDARY, BOUNDARY_ID
+from tests.conftest import SHARED
+
+needs_brown = pytest.mark.skipif(
+    not SHARED, reason="the Brown corpus is not ours: set MLP_LM_SHARED_DATA to a folder that holds brown.zip"
+)
 
 TAGGED = "\n\n\tThe/at jury/nn said/vbd 1/2/cd of/in it/ppo ./.\n\n\n\tIt/pps ended/vbd ./.\n"
 SENTENCE = ("The", "jury", "said", "1/2", "of", "it", ".", "It", "ended", ".")
@@ -106,3 +115,18 @@ def test_evaluated_windows_are_a_sample_of_training_all_of_dev_and_its_unseen_co
     unseen = [tuple(context) not in known for context in dev.contexts.tolist()]
     np.testing.assert_array_equal(weights[2, -len(dev) :], unseen)
     np.testing.assert_array_equal(windows.contexts[-len(dev) :], dev.contexts)
+
+
+@needs_brown
+def test_the_brown_corpus_and_its_published_count_models():
+    text = load_text(str(Path(SHARED or "") / "brown.zip"))
+    assert len(text.tokens) == 1_161_192
+    assert len(divide(text, "training").vocabulary) == 14_114
+    parts = divide(text, "closed")
+    assert len(parts.vocabulary) == 17_905
+    assert [len(part) for part in (parts.train, parts.dev, parts.test)] == [800_000, 200_000, 161_192]
+    train, dev, test = (parts.windows(part, 2) for part in ("train", "dev", "test"))
+    counts = count_ngrams(train.contexts, train.targets, 2, len(parts.vocabulary))
+    discount = choose_discount(continuation_counts(counts), dev.contexts, dev.targets)
+    perplexity = math.exp(held_out_loss(kneser_ney(counts, discount), test.contexts, test.targets))
+    assert perplexity == pytest.approx(323, rel=0.1)  # Bengio et al. 2003, Table 1.
