@@ -15,6 +15,7 @@ import functools
 import logging
 import socket
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -162,9 +163,16 @@ class _Voice:
 
     def tell(self, message: Message | None) -> None:
         try:
-            self.stopping = ray.get(self.mailbox.put.remote(self.name, message), timeout=LOST_DRIVER_SECONDS)
+            answer = self.mailbox.put.remote(self.name, message)
+            # A task whose main thread waits gives its core away meanwhile: a third one would train on two cores.
+            self.stopping = _other_thread().submit(ray.get, answer, timeout=LOST_DRIVER_SECONDS).result()
         except ray.exceptions.RayError:  # The driver is gone: save and end.
             self.stopping = True
+
+
+@functools.cache
+def _other_thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max_workers=1)
 
 
 @ray.remote(num_cpus=1, max_retries=0)
