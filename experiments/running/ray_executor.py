@@ -165,9 +165,14 @@ class _Voice:
         try:
             answer = self.mailbox.put.remote(self.name, message)
             # A task whose main thread waits gives its core away meanwhile: a third one would train on two cores.
-            self.stopping = _other_thread().submit(ray.get, answer, timeout=LOST_DRIVER_SECONDS).result()
+            self.stopping = _other_thread().submit(_wait_for, answer).result()
         except ray.exceptions.RayError:  # The driver is gone: save and end.
             self.stopping = True
+
+
+def _wait_for(answer: Any) -> bool:
+    stopping: bool = ray.get(answer, timeout=LOST_DRIVER_SECONDS)
+    return stopping
 
 
 @functools.cache
