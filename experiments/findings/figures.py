@@ -42,7 +42,7 @@ def write_figures(store: Store, studies: Sequence[Study], vocabulary: Vocabulary
             for name, figure in draw_study(study):
                 save_figure(figure, folder / f"{stem}_{name}.png")
         row = _best_plane_run(studies)
-        if row is not None and len(vocabulary) <= MAX_TOKENS:
+        if row is not None and len(vocabulary) <= MAX_TOKENS and store.has_weights(row):  # Else an older figure stays.
             save_figure(draw_embedding(store.weights(row)["embedding"], row, vocabulary), folder / "embedding.png")
 
 

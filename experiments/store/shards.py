@@ -150,6 +150,10 @@ class Store:
         """The cohorts in progress: by cohort id, the metadata of its checkpoint, of which only that is read."""
         return load_metadata(self.folder)
 
+    def has_weights(self, row: Mapping[str, Any]) -> bool:
+        """Whether the weights of the run with this row were kept, and are still there."""
+        return row["weights_sha256"] is not None and self.folder.exists(file_name("weights", row["cohort_id"]))
+
     def weights(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Verified weights of the run that has this row.
 
