@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.command import Parser, one_line_errors
+from experiments.command import command_parser, one_line_errors
 from experiments.store import Store, parse_location
 from experiments.store.atomic import explained
 from experiments.store.mirror import fetch
@@ -28,10 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
-    parser = Parser(
-        prog="python -m experiments.fetch",
-        description="Copy a sweep from an object store into a folder; again, only what is new.",
-    )
+    parser = command_parser("fetch", "Copy a sweep from an object store into a folder; again, only what is new.")
     parser.add_argument("source", metavar="s3://BUCKET/PREFIX", help="what --out was; or gs://BUCKET/PREFIX")
     parser.add_argument("folder", type=Path, metavar="DIR", help="the folder to copy it into")
     return parser.parse_args(arguments)

@@ -15,13 +15,13 @@ from pathlib import Path
 from experiments.catalog import SWEEPS
 from experiments.findings.summary import write_summary
 from experiments.findings.tables import printable
-from experiments.material import Material, load_material
+from experiments.material import DataSize, Material, load_material
 from experiments.options import parse, requested_sweep
 from experiments.report.build import write_report
 from experiments.request import FILE_NAME, encode_request, make_request
 from experiments.running.devices import DEVICES, choose_device, widest_block
 from experiments.running.execute import Execute, execute, places_of
-from experiments.running.failures import describe_failures, read_failures, write_failures
+from experiments.running.failures import by_reason, describe_failures, read_failures, write_failures
 from experiments.running.feasible import check_feasible
 from experiments.running.interrupt import Interrupted, Interruption
 from experiments.running.ledger import CannotContinue
@@ -68,14 +68,19 @@ def run(sweep: SweepSpec, options: argparse.Namespace, interruption: Interruptio
     ours = _slice(asked, options.shard, material, widest)
     store = Store(options.out or Path("results") / sweep.name)
     if options.dry_run:
-        _print_plan(sweep, ours, _plan(ours, store.run_ids(), store, material, widest), device, len(places))
+        _print_plan(sweep, ours, plan_missing(ours, store.run_ids(), store, material.size, widest), device, len(places))
         return 0
     with store.lock(shared=options.shard is not None), _here(store, options, sweep) as here, explained(here.location):
         done = store.run_ids() if options.shard else _sound_runs(store)
         store.folder.put(FILE_NAME, encode_request(make_request(sweep, studies, material)))
         job = Job(sweep.data, store.location, cache=True, device=device)
         failures = train(
-            _plan(ours, done, store, material, widest), job, places, len(ours), interruption, _executor(options)
+            plan_missing(ours, done, store, material.size, widest),
+            job,
+            places,
+            len(ours),
+            interruption,
+            _executor(options),
         )
         if interruption:
             _complain(f"stopped, {SAVED}")
@@ -112,6 +117,15 @@ def train(
                 display.failed(event.cohort, printable(event.failure))
                 failures |= {run.run_id: event.failure for run in event.cohort.runs}
     return failures
+
+
+def plan_missing(
+    asked: dict[str, RunSpec], done: set[str], store: Store, size: DataSize, widest: int
+) -> tuple[Cohort, ...]:
+    """The cohorts of the runs that are not done; those that have a checkpoint stay whole."""
+    missing = [run for run_id, run in asked.items() if run_id not in done]
+    begun = [metadata["run_ids"] for metadata in store.begun().values() if "run_ids" in metadata]
+    return plan(missing, size, widest, begun)
 
 
 def print_catalog() -> None:
@@ -174,14 +188,6 @@ def _sound_runs(store: Store) -> set[str]:
     return set(contents.table["run_id"].to_pylist())
 
 
-def _plan(
-    asked: dict[str, RunSpec], done: set[str], store: Store, material: Material, widest: int
-) -> tuple[Cohort, ...]:
-    missing = [run for run_id, run in asked.items() if run_id not in done]
-    begun = [metadata["run_ids"] for metadata in store.begun().values() if "run_ids" in metadata]
-    return plan(missing, material.size, widest, begun)
-
-
 def _executor(options: argparse.Namespace) -> Execute:
     if options.executor == "local":
         return execute
@@ -191,10 +197,7 @@ def _executor(options: argparse.Namespace) -> Execute:
 
 
 def _end_slice(failures: dict[str, str], ours: dict[str, RunSpec]) -> int:
-    groups: dict[str, list[str]] = {}
-    for run_id, reason in failures.items():
-        groups.setdefault(reason, []).append(run_id)
-    _complain(describe_failures(groups, len(ours)))
+    _complain(describe_failures(by_reason(failures), len(ours)))
     print(f"{len(ours) - len(failures):,} runs of this slice are done; when all slices are, run without --shard")
     return 1 if failures else 0
 

@@ -40,16 +40,14 @@ def wide_losses(
     weight: Float[Array, "features vocab"],
     bias: Float[Array, " vocab"],
     targets: Int[Array, " batch"],
-    precision: str = FLOAT32,
 ) -> Float[Array, " batch"]:
-    """Each window's own cross-entropy in nats; see `wide_cross_entropy`."""
-    blocks = _blocks(weight, bias, precision)
-    return jnp.log(_totals(features.astype(precision), blocks)) - _target_logits(features, weight, bias, targets)
+    """Each window's own cross-entropy in nats, with products in float32; see `wide_cross_entropy`."""
+    totals = _totals(features, _blocks(weight, bias, FLOAT32))
+    return jnp.log(totals) - _target_logits(features, weight, bias, targets)
 
 
 def _forward(features, weight, bias, targets, precision):
-    loss, gradients = _loss_and_grad(features, weight, bias, targets, precision)
-    return loss, gradients
+    return _loss_and_grad(features, weight, bias, targets, precision)
 
 
 def _backward(precision, gradients: _Gradients, upstream: Float[Array, ""]):

@@ -118,6 +118,11 @@ def test_mistakes_are_one_line_and_code_2(flags, message, capsys, tmp_path, monk
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_name_cannot_act_on_the_terminal(capsys):
+    assert main(["--data", "\x1b[31mred"]) == 2
+    assert capsys.readouterr().err[:-1].isprintable()
+
+
 def test_a_dry_run_trains_nothing(capsys, tmp_path):
     assert main(["--dry-run", "--out", str(tmp_path / "none")]) == 0
     assert "15 runs, 15 to train" in capsys.readouterr().out

@@ -12,19 +12,20 @@ from pathlib import Path
 
 from experiments.bengio2003.models import MODELS, MODERN, RECIPES, TABLE, make_grid
 from experiments.command import Parser, command_parser
+from experiments.findings.tables import printable
 from experiments.material import TextMaterial, load_data, text_source
 from experiments.request import FILE_NAME, encode_request, make_request
 from experiments.running.devices import DEVICES, choose_device, widest_block
 from experiments.running.execute import places_of
-from experiments.running.failures import describe_failures
+from experiments.running.failures import by_reason, describe_failures
 from experiments.running.interrupt import Interrupted, Interruption
 from experiments.running.ledger import CannotContinue
-from experiments.running.plan import plan, plan_seconds
+from experiments.running.plan import plan_seconds
 from experiments.running.progress import format_seconds
 from experiments.running.worker import Job, first_line
 from experiments.spec import RunSpec, SweepSpec, near_match
 from experiments.store import Store
-from experiments.sweep import SAVED, train
+from experiments.sweep import SAVED, plan_missing, train
 from mlp_lm.small_text import SMALL_TEXT
 from mlp_lm.text import BROWN, TRAINING_VOCABULARY, VOCABULARIES
 
@@ -77,17 +78,15 @@ def run(options: argparse.Namespace, interruption: Interruption) -> int:
         request = make_request(sweep, studies, material, "experiments.bengio2003")
         store.folder.put(FILE_NAME, encode_request(request))
         job = Job(source, store.location, cache=True, device=device)
-        missing = _missing(asked, store)
-        begun = [metadata["run_ids"] for metadata in store.begun().values() if "run_ids" in metadata]
-        cohorts = plan(missing, material.size, widest_block(device), begun)
+        cohorts = plan_missing(asked, _sound_runs(store), store, material.size, widest_block(device))
         failures = train(cohorts, job, places, len(asked), interruption)
         if interruption:
             _complain(f"stopped, {SAVED}")
             return interruption.exit_code
+        store.drop_checkpoints_of(asked.keys() - failures.keys())
         if len(failures) < len(asked):
             _analyse(store, material)
-        groups = {reason: [i for i in failures if failures[i] == reason] for reason in failures.values()}
-        _complain(describe_failures(groups, len(asked)))
+        _complain(describe_failures(by_reason(failures), len(asked)))
         return 1 if failures else 0
 
 
@@ -132,24 +131,21 @@ def _check(parser: Parser, options: argparse.Namespace) -> None:
         parser.error(f"--epochs must be above 0 and at most 1000, got {options.epochs}")
 
 
-def _missing(asked: dict[str, RunSpec], store: Store) -> list[RunSpec]:
+def _sound_runs(store: Store) -> set[str]:
     contents = store.rows(columns=())
     for message in contents.damaged:
         _complain(message)
-    done = set(contents.table["run_id"].to_pylist())
-    return [run for run_id, run in asked.items() if run_id not in done]
+    return set(contents.table["run_id"].to_pylist())
 
 
 def _print_plan(asked: dict[str, RunSpec], store: Store, material: TextMaterial, device: str, n_workers: int) -> None:
-    done = store.run_ids()
-    missing = [run for run_id, run in asked.items() if run_id not in done]
-    cohorts = plan(missing, material.size, widest_block(device))
     size = material.size
+    cohorts = plan_missing(asked, store.run_ids(), store, size, widest_block(device))
+    n_missing = sum(len(cohort.runs) for cohort in cohorts)
     time = f"about {format_seconds(plan_seconds(cohorts, n_workers))} on {n_workers} cores"
-    print(
-        f"{material.name}: {size.n_windows:,} training tokens, a vocabulary of {size.vocab_size:,}; {len(asked)} runs, "
-        f"{len(missing)} to train, " + (time if device == "cpu" else f"on this machine's {device}")
-    )
+    text = f"{printable(material.name)}: {size.n_windows:,} training tokens, a vocabulary of {size.vocab_size:,}"
+    where = time if device == "cpu" else f"on this machine's {device}"
+    print(f"{text}; {len(asked)} runs, {n_missing} to train, {where}")
 
 
 def _analyse(store: Store, material: TextMaterial) -> None:
@@ -161,7 +157,7 @@ def _analyse(store: Store, material: TextMaterial) -> None:
 
 def _complain(message: str) -> None:
     if message:
-        print(f"{NAME}: {message}", file=sys.stderr)
+        print(f"{NAME}: {printable(message)}", file=sys.stderr)
 
 
 if __name__ == "__main__":

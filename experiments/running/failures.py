@@ -21,12 +21,17 @@ def read_failures(folder: Path, run_ids: Collection[str]) -> dict[str, list[str]
     """By reason, those of the runs that were given up; nothing where the file is missing or damaged."""
     try:
         reasons = json.loads((folder / FILE_NAME).read_bytes())
-        groups: dict[str, list[str]] = {}
-        for run_id in sorted(reasons.keys() & run_ids):
-            groups.setdefault(str(reasons[run_id]), []).append(run_id)
-        return groups
+        return by_reason({run_id: str(reasons[run_id]) for run_id in sorted(reasons.keys() & run_ids)})
     except (OSError, ValueError, AttributeError):
         return {}
+
+
+def by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
+    """The reasons by run id, turned round."""
+    groups: dict[str, list[str]] = {}
+    for run_id, reason in reasons.items():
+        groups.setdefault(reason, []).append(run_id)
+    return groups
 
 
 def describe_failures(groups: Mapping[str, Collection[str]], n_asked: int) -> str:
