@@ -18,6 +18,7 @@ INIT_NAMES = (
 SCHEDULE_NAMES = ("step_decay", "constant", "cosine", "inverse_time", "plateau")
 OPTIMIZERS = ("sgd", "adam")
 PRECISIONS = ("float32", "bfloat16")
+ADAM_EPSILON = 1e-8  # Kingma and Ba 2015, algorithm 1.
 
 MAX_RUNS = 1_000_000
 RESULTS_VERSION = 1  # Enters every run_id: raise it when a change makes the same specification give other numbers.
@@ -68,6 +69,7 @@ class RunSpec:
     schedule: str = _option("step_decay", "learning-rate schedule", SCHEDULE_NAMES)
     momentum: float = _option(0.0, "momentum of SGD")
     optimizer: str = _option("sgd", "optimiser; adam decouples weight decay (AdamW)", OPTIMIZERS)
+    adam_epsilon: float = _option(ADAM_EPSILON, "epsilon of Adam; a larger one slows weights with small gradients")
     weight_decay: float = _option(0.0, "weight decay, on weights and embedding, never on biases")
     dropout: float = _option(0.0, "share of hidden units dropped at each step")
     input_dropout: float = _option(0.0, "share of the context's features dropped at each step")
@@ -89,7 +91,7 @@ class RunSpec:
         _check_name("precision", self.precision, PRECISIONS)
         for name in ("hidden_size", "batch_size", "seed", "momentum", "weight_decay", "dropout", "input_dropout"):
             _check_least(name, getattr(self, name), 0)
-        for name in ("learning_rate", "gain"):
+        for name in ("learning_rate", "gain", "adam_epsilon"):
             _check_positive(name, getattr(self, name))
         for name in ("momentum", "dropout", "input_dropout"):
             if getattr(self, name) >= 1:
@@ -99,6 +101,8 @@ class RunSpec:
     def _check_together(self) -> None:
         if self.optimizer == "adam" and self.momentum:
             raise ValueError(f"momentum {self.momentum} is of sgd; leave it out with optimizer adam")
+        if self.optimizer == "sgd" and self.adam_epsilon != ADAM_EPSILON:
+            raise ValueError(f"adam_epsilon {self.adam_epsilon} is of adam; leave it out with optimizer sgd")
         if self.batch_size == 0 and (self.drops or self.precision != "float32"):
             raise ValueError("batch_size 0 (full-batch gradient descent) has neither dropout nor another precision")
         if self.batch_norm and self.precision != "float32":

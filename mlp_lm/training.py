@@ -73,6 +73,7 @@ class Run:
     weight_decay: Float[Array, ""]
     dropout: Float[Array, ""]
     input_dropout: Float[Array, ""]
+    adam_epsilon: Float[Array, ""]
 
 
 def make_run(
@@ -82,9 +83,10 @@ def make_run(
     weight_decay: float,
     dropout: float = 0.0,
     input_dropout: float = 0.0,
+    adam_epsilon: float = 1e-8,
 ) -> Run:
     """A run's numbers in the types a compiled program takes."""
-    numbers: Any = np.array([learning_rate, momentum, weight_decay, dropout, input_dropout], np.float32)
+    numbers: Any = np.array([learning_rate, momentum, weight_decay, dropout, input_dropout, adam_epsilon], np.float32)
     varied: Any = np.array(seed, np.uint32)
     return Run(varied, *numbers)
 
@@ -173,9 +175,9 @@ def make_optimizer(run: Run, rate: Float[Array, ""], program: Program) -> optax.
     Adam's weight decay is decoupled from the gradient (AdamW, Loshchilov and Hutter 2019).
     """
     if program.optimizer == ADAM:
-        return (
-            optax.adamw(rate, weight_decay=run.weight_decay, mask=decays) if program.weight_decay else optax.adam(rate)
-        )
+        if not program.weight_decay:
+            return optax.adam(rate, eps=run.adam_epsilon)
+        return optax.adamw(rate, eps=run.adam_epsilon, weight_decay=run.weight_decay, mask=decays)
     sgd = optax.sgd(rate, momentum=run.momentum if program.momentum else None)
     return optax.chain(optax.add_decayed_weights(run.weight_decay, mask=decays), sgd) if program.weight_decay else sgd
 

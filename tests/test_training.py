@@ -197,9 +197,11 @@ def test_weight_decay_alone_leaves_biases_alone(data):
     )
 
 
-def test_an_adam_run_is_the_textbook_loop(data):
+@pytest.mark.parametrize("epsilon", [1e-8, 1e-3])
+def test_an_adam_run_is_the_textbook_loop(data, epsilon):
     program = replace(VARIANTS["AdamW and dropout"], dropout=False)
     states, runs = start(program, [0, 1, 2, 3])
+    runs = replace(runs, adam_epsilon=jnp.full(4, epsilon))
     ours = take_run(advance_block(states, runs, data, 0, 20, 100, program).params, 0)
 
     params = take_run(states.params, 0)
@@ -212,7 +214,7 @@ def test_an_adam_run_is_the_textbook_loop(data):
         second = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, second, grads)
 
         def update(p, m, v, decay, rate=rate, t=step + 1):
-            scaled = m / (1 - 0.9**t) / (jnp.sqrt(v / (1 - 0.999**t)) + 1e-8)
+            scaled = m / (1 - 0.9**t) / (jnp.sqrt(v / (1 - 0.999**t)) + epsilon)
             return p - rate * (scaled + 1e-3 * decay * p)
 
         params = jax.tree.map(update, params, first, second, decays(params))

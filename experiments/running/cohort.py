@@ -124,8 +124,8 @@ def start_block(runs: tuple[RunSpec, ...], data: str, width: int) -> Block:
 
 
 def _varied(run: RunSpec) -> Run:
-    rates = (run.learning_rate, run.momentum, run.weight_decay, run.dropout, run.input_dropout)
-    return make_run(run.seed, *rates)
+    decay_and_dropout = (run.weight_decay, run.dropout, run.input_dropout)
+    return make_run(run.seed, run.learning_rate, run.momentum, *decay_and_dropout, run.adam_epsilon)
 
 
 def train_block(block: Block, data: str):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from operator import attrgetter
 
 from experiments.material import DataSize
-from experiments.spec import RunSpec
+from experiments.spec import ADAM_EPSILON, RunSpec
 
 # Short runs share a program with wider ones, because compiling costs more than padding; by a rule on the run alone, or
 # a run's bits would depend on its company.
@@ -38,6 +38,7 @@ VARIED = (
     "gain",
     "learning_rate",
     "momentum",
+    "adam_epsilon",
     "weight_decay",
     "dropout",
     "input_dropout",
@@ -93,6 +94,7 @@ def signature(run: RunSpec) -> RunSpec:
         learning_rate=1.0,
         seed=0,
         momentum=0.5 if run.momentum else 0.0,
+        adam_epsilon=ADAM_EPSILON,
         weight_decay=0.5 if run.weight_decay else 0.0,
         dropout=0.5 if run.drops else 0.0,
         input_dropout=0.0,
