@@ -33,9 +33,19 @@ class Material:
     vocabulary: Vocabulary
 
     @property
+    def name(self) -> str:
+        """The name of the list."""
+        return self.corpus.name
+
+    @property
     def sha256(self) -> str:
         """A hash of the data."""
         return self.corpus.sha256
+
+    @property
+    def n_tokens(self) -> int:
+        """Windows of all words, each of which ends with a boundary."""
+        return sum(len(word) + 1 for word in self.corpus.words)
 
     @property
     def n_windows(self) -> int:
@@ -69,6 +79,11 @@ class TextMaterial:
     def vocabulary(self) -> Vocabulary:
         """The boundary, the token of rare words, and the frequent words."""
         return self.parts.vocabulary
+
+    @property
+    def n_tokens(self) -> int:
+        """Windows of all parts."""
+        return len(self.parts.train) + len(self.parts.dev) + len(self.parts.test)
 
     @property
     def size(self) -> DataSize:

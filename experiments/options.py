@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from experiments.catalog import SWEEPS
-from experiments.command import Parser
+from experiments.command import command_parser
 from experiments.running.devices import ACCELERATORS, DEVICES
 from experiments.spec import AXES, RunSpec, SweepSpec, near_match, parse_value, sweep_from_dict
 from experiments.store import Location, parse_location
@@ -49,24 +49,13 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     Raises:
         ValueError: an unknown flag, a wrong value, or flags that contradict each other.
     """
-    parser = Parser(
-        prog="python -m experiments.sweep",
-        description="Train a sweep of multilayer-perceptron language models and report on it.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser("sweep", "Train a sweep of multilayer-perceptron language models and report on it.", EPILOG)
     parser.add_argument("name", nargs="?", metavar="NAME", help="a named sweep (see --list; default: default)")
     parser.add_argument("--list", action="store_true", help="show the named sweeps and their size")
-    parser.add_argument("--dry-run", action="store_true", help="show the plan: runs, cohorts, compilations, time")
     parser.add_argument("--config", type=Path, metavar="FILE", help="a sweep of your own, in TOML")
     parser.add_argument("--data", metavar="DATA", help="ssa2018 (embedded), makemore (downloaded once) or a file")
-    parser.add_argument(
-        "--out", type=_location, metavar="DIR", help="the sweep's folder (default: results/NAME); or s3://, gs://"
-    )
     parser.add_argument("--seeds", type=int, metavar="N", help="seeds 0 to N-1 for every cell")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes, one a core (default: all cores)")
-    parser.add_argument("--device", choices=("auto", *DEVICES), default="auto", help="what trains (auto: the fastest)")
-    _add_machines(parser)
+    add_runner_flags(parser)
     _add_axes(parser)
     options = parser.parse_args(arguments)
     _check_flags(parser, options)
@@ -74,10 +63,17 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return options
 
 
-def _add_machines(parser: argparse.ArgumentParser) -> None:
+def add_runner_flags(parser: argparse.ArgumentParser, folder: str = "NAME") -> None:
+    """The flags of `experiments.runner.run_sweep`: where and on what a sweep is trained; `folder` is for the help."""
+    parser.add_argument(
+        "--out", type=_location, metavar="DIR", help=f"the sweep's folder (default: results/{folder}); or s3://, gs://"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="show the plan: runs, cohorts, compilations, time")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes, one a core (default: all cores)")
+    parser.add_argument("--device", choices=("auto", *DEVICES), default="auto", help="what trains (auto: the fastest)")
     machines = parser.add_argument_group("many machines")
     machines.add_argument(
-        "--fetch-to", type=Path, metavar="DIR", help="of --out s3://...: the copy here (results/NAME)"
+        "--fetch-to", type=Path, metavar="DIR", help=f"of --out s3://...: the copy here (results/{folder})"
     )
     machines.add_argument("--shard", type=_slice, metavar="I/N", help="train slice I of N only; tables come later")
     machines.add_argument("--executor", choices=("local", "ray"), default="local", help="where cohorts are trained")
@@ -93,21 +89,30 @@ def _add_axes(parser: argparse.ArgumentParser) -> None:
             axes.add_argument(flag, dest=field.name, nargs="+", metavar="X", help=f"{text}{known} ({field.default})")
 
 
-def _check_flags(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+def check_runner_flags(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Refuse flags of `add_runner_flags` that contradict each other.
+
+    Raises:
+        ValueError: they do.
+    """
     if options.workers is not None and options.workers < 1:
         parser.error(f"--workers must be at least 1, got {options.workers}")
     if options.fetch_to and not isinstance(options.out, str):
         parser.error("--fetch-to is for --out s3://... or gs://...; give both or neither")
     if options.device == "tpu" and options.executor == "ray":
         parser.error("--executor ray trains on cores and GPUs; with --device tpu give --shard on each machine")
-    if options.config and options.name:
-        parser.error(f"give either a sweep's name or --config, got {options.name!r} and {str(options.config)!r}")
     if options.workers and options.device in ACCELERATORS:
         parser.error(f"--workers counts processor cores; leave it out with --device {options.device}")
     if options.address and options.executor != "ray":
         parser.error("--address is for --executor ray; give both or neither")
     if options.shard and options.executor == "ray":
         parser.error("--shard and --executor ray both share out the work; give one of them")
+
+
+def _check_flags(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    check_runner_flags(parser, options)
+    if options.config and options.name:
+        parser.error(f"give either a sweep's name or --config, got {options.name!r} and {str(options.config)!r}")
     also = [name for name in ("name", *NOT_WITH_LIST) if getattr(options, name)]
     if options.list and also:
         shown = "a sweep's name" if also[0] == "name" else f"--{also[0].replace('_', '-')}"

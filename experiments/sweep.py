@@ -5,127 +5,32 @@ import signal
 if __name__ == "__main__":  # Until `main` listens, Ctrl-C ends this process without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-import argparse
-import contextlib
-import os
 import sys
-from collections.abc import Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from experiments.catalog import SWEEPS
 from experiments.findings.summary import write_summary
-from experiments.findings.tables import printable
-from experiments.material import DataSize, Material, load_material
+from experiments.material import Material, load_material
 from experiments.options import parse, requested_sweep
 from experiments.report.build import write_report
-from experiments.request import FILE_NAME, encode_request, make_request
-from experiments.running.devices import DEVICES, choose_device, widest_block
-from experiments.running.execute import Execute, execute, places_of
-from experiments.running.failures import by_reason, describe_failures, read_failures, write_failures
-from experiments.running.feasible import check_feasible
-from experiments.running.interrupt import Interrupted, Interruption
-from experiments.running.ledger import CannotContinue
-from experiments.running.plan import Cohort, n_programs, plan, plan_seconds
-from experiments.running.progress import Display, format_seconds
-from experiments.running.worker import Job, first_line
-from experiments.spec import RunSpec, SweepSpec
+from experiments.runner import Command, guard, run_sweep
+from experiments.running.interrupt import Interruption
 from experiments.store import Store
-from experiments.store.atomic import explained
-from experiments.store.mirror import copy_analysis, fetch
-
-SAVED = "everything so far is saved; the same command goes on from here"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command; returns its exit code: 0, 1 where runs failed, 2 a mistake, 130 or 143 interrupted."""
-    with Interruption() as interruption:
-        try:
-            options = parse(arguments)
-            if options.list:
-                print_catalog()
-                return 0
-            return run(requested_sweep(options), options, interruption)
-        except Interrupted:
-            _complain(f"interrupted, {SAVED}")
-            return interruption.exit_code
-        except BrokenPipeError:  # Of `| head`.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 128 + signal.SIGPIPE
-        except (ValueError, OSError, CannotContinue) as error:
-            _complain(first_line(error))
-            return 2
 
+    def body(interruption: Interruption) -> int:
+        options = parse(arguments)
+        if options.list:
+            print_catalog()
+            return 0
+        sweep = requested_sweep(options)
+        load_material(sweep.data)  # A list of words: running text is another command's.
+        return run_sweep(SWEEP, sweep, options, interruption)
 
-def run(sweep: SweepSpec, options: argparse.Namespace, interruption: Interruption) -> int:
-    """Train what is missing of a sweep, and write its tables and figures."""
-    material = load_material(sweep.data)
-    studies = sweep.expand(material.corpus.sha256)
-    asked = {run_id: run for runs in studies.values() for run_id, run in runs.items()}
-    device = _device(options)
-    widest = widest_block(device)
-    places = places_of(device)[: options.workers]
-    check_feasible(asked.values(), material, 1 if options.address else len(places), widest)
-    ours = _slice(asked, options.shard, material, widest)
-    store = Store(options.out or Path("results") / sweep.name)
-    if options.dry_run:
-        _print_plan(sweep, ours, plan_missing(ours, store.run_ids(), store, material.size, widest), device, len(places))
-        return 0
-    with store.lock(shared=options.shard is not None), _here(store, options, sweep) as here, explained(here.location):
-        done = store.run_ids() if options.shard else _sound_runs(store)
-        store.folder.put(FILE_NAME, encode_request(make_request(sweep, studies, material)))
-        job = Job(sweep.data, store.location, cache=True, device=device)
-        failures = train(
-            plan_missing(ours, done, store, material.size, widest),
-            job,
-            places,
-            len(ours),
-            interruption,
-            _executor(options),
-        )
-        if interruption:
-            _complain(f"stopped, {SAVED}")
-            return interruption.exit_code
-        if options.shard:
-            return _end_slice(failures, ours)
-        store.drop_checkpoints_of(asked.keys() - failures.keys())
-        write_failures(store, failures)
-        _analyse(store, here, material, any_run=len(failures) < len(asked))
-        _complain(describe_failures(read_failures(here.root, asked.keys()), len(asked)))
-        return 1 if failures else 0
-
-
-def train(
-    cohorts: Sequence[Cohort],
-    job: Job,
-    places: Sequence[int | None],
-    n_asked: int,
-    interruption: Interruption,
-    execute: Execute = execute,
-) -> dict[str, str]:
-    """Train cohorts with a progress display; returns the reason of every run that was given up."""
-    n_done_before = n_asked - sum(len(cohort.runs) for cohort in cohorts)
-    failures: dict[str, str] = {}
-    display = Display(cohorts, n_done_before, plan_seconds(cohorts, len(places)))
-    events = execute(cohorts, job, places, lambda: bool(interruption))
-    with interruption.deferred(), display, contextlib.closing(events):
-        for event in events:
-            if event.model_steps:
-                display.steps(event.cohort, event.model_steps, event.resumed)
-            if event.rows:
-                display.runs(row["dev_loss"] for row in event.rows)
-            if event.failure:
-                display.failed(event.cohort, printable(event.failure))
-                failures |= {run.run_id: event.failure for run in event.cohort.runs}
-    return failures
-
-
-def plan_missing(
-    asked: dict[str, RunSpec], done: set[str], store: Store, size: DataSize, widest: int
-) -> tuple[Cohort, ...]:
-    """The cohorts of the runs that are not done; those that have a checkpoint stay whole."""
-    missing = [run for run_id, run in asked.items() if run_id not in done]
-    begun = [metadata["run_ids"] for metadata in store.begun().values() if "run_ids" in metadata]
-    return plan(missing, size, widest, begun)
+    return guard(SWEEP, body)
 
 
 def print_catalog() -> None:
@@ -136,88 +41,13 @@ def print_catalog() -> None:
         print(f"{sweep.name:20} {len(runs):6,} runs {steps / 1e6:8,.2f} million steps   {sweep.title}")
 
 
-def _device(options: argparse.Namespace) -> str:
-    """What trains: of another machine's cluster we know no more than we are told."""
-    if options.address and options.device in DEVICES:
-        return str(options.device)
-    device = choose_device(options.device)
-    if device == "tpu" and options.executor == "ray":
-        raise ValueError("--executor ray trains on cores and GPUs; give --device cpu, or --shard on each machine")
-    return device
-
-
-@contextlib.contextmanager
-def _here(store: Store, options: argparse.Namespace, sweep: SweepSpec) -> Iterator[Store]:
-    """The store that tables are made from: the sweep's own, or a copy in a folder of this machine."""
-    if isinstance(store.location, Path) or options.shard:
-        yield store
-    else:
-        here = Store(options.fetch_to or Path("results") / sweep.name)
-        with here.lock():
-            yield here
-
-
-def _analyse(store: Store, here: Store, material: Material, any_run: bool) -> None:
-    if here is not store:
-        for message in fetch(store, here):
-            _complain(message)
-    print(write_summary(here, material))
+def _analyse(store: Store, material: Material, any_run: bool) -> None:
+    print(write_summary(store, material))
     if any_run:
-        write_report(here.root)
-    if here is not store:
-        copy_analysis(here.folder, store.folder)
-        print(f"{store.location} is copied to {printable(str(here.root))}, for the other commands")
+        write_report(store.root)
 
 
-def _slice(
-    asked: dict[str, RunSpec], shard: tuple[int, int] | None, material: Material, widest: int
-) -> dict[str, RunSpec]:
-    """The runs of slice I of N: every N-th cohort of the whole sweep's plan, whatever is done already."""
-    if shard is None:
-        return asked
-    number, total = shard
-    cohorts = plan(asked.values(), material.size, widest)[number - 1 :: total]
-    return {run.run_id: run for cohort in cohorts for run in cohort.runs}
-
-
-def _sound_runs(store: Store) -> set[str]:
-    """The runs that are done; what is damaged is set aside, which a slice may not do: another one may be writing."""
-    contents = store.rows(columns=())
-    for message in contents.damaged:
-        _complain(message)
-    return set(contents.table["run_id"].to_pylist())
-
-
-def _executor(options: argparse.Namespace) -> Execute:
-    if options.executor == "local":
-        return execute
-    from experiments.running.ray_executor import on_ray  # Ray is an extra.
-
-    return on_ray(options.address)
-
-
-def _end_slice(failures: dict[str, str], ours: dict[str, RunSpec]) -> int:
-    _complain(describe_failures(by_reason(failures), len(ours)))
-    print(f"{len(ours) - len(failures):,} runs of this slice are done; when all slices are, run without --shard")
-    return 1 if failures else 0
-
-
-def _print_plan(
-    sweep: SweepSpec, asked: dict[str, RunSpec], cohorts: Sequence[Cohort], device: str, n_workers: int
-) -> None:
-    n_missing = sum(len(cohort.runs) for cohort in cohorts)
-    time = format_seconds(plan_seconds(cohorts, n_workers))
-    print(
-        f"{printable(sweep.name)}: {len(asked):,} runs, {n_missing:,} to train in {len(cohorts):,} cohorts, "
-        f"{n_programs(cohorts)} programs to compile, "
-        + (f"on {n_workers} cores: about {time}" if device == "cpu" else f"on this machine's {device}")
-    )
-
-
-def _complain(message: str) -> None:
-    if message:
-        print(f"sweep: {printable(message)}", file=sys.stderr)
-
+SWEEP = Command("sweep", _analyse)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -91,9 +91,9 @@ def test_ctrl_c_during_start_up_and_planning_is_civil(tmp_path, delay):
 
 def test_ctrl_c_during_the_summary_is_civil(tmp_path):
     script = (
-        "import os, signal, sys; from experiments import sweep\n"
+        "import os, signal, sys; from experiments import runner, sweep\n"
         "sweep.write_summary = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
-        "sweep.train = lambda *_: {}\n"
+        "runner._train = lambda *_: {}\n"
         f"sys.exit(sweep.main(['smoke', '--out', {str(tmp_path)!r}]))"
     )
     with processes.started("-c", script) as process:

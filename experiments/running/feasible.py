@@ -3,8 +3,8 @@
 import os
 from collections.abc import Iterable
 
-from experiments.material import Material
-from experiments.running.plan import n_weights, padded_widths
+from experiments.material import Material, TextMaterial
+from experiments.running.plan import block_width, n_weights, padded_widths
 from experiments.spec import RunSpec
 
 COUNTED_PARTS = 3  # Training, dev and unseen dev words.
@@ -13,25 +13,24 @@ TRAINED_COPIES = 4  # Of the weights: themselves, gradient, momentum and one in 
 BYTES = 4  # Of a float32 and of an int32.
 
 
-def check_feasible(runs: Iterable[RunSpec], material: Material, n_workers: int, block_width: int) -> None:
-    """Compare what runs need with the data and with this machine's memory.
+def check_feasible(runs: Iterable[RunSpec], material: Material | TextMaterial, n_workers: int, widest: int) -> None:
+    """Compare what runs need with the data and with this machine's memory; at most `widest` train side by side.
 
     Raises:
         ValueError: a batch exceeds the training windows, or memory can't hold windows, counts or weights.
     """
     runs = list(runs)
     largest = max(run.batch_size for run in runs)
-    if largest > material.n_windows:
+    if largest > material.size.n_windows:
         raise ValueError(
-            f"batch_size {largest} exceeds the {material.n_windows} training windows of {material.corpus.name}; "
+            f"batch_size {largest} exceeds the {material.size.n_windows} training windows of {material.name}; "
             "give a smaller one, or 0 for all of them"
         )
     memory = machine_memory() // n_workers
     for block_size in sorted({run.block_size for run in runs}):
         _check_data(block_size, material, memory)
-    _check_weights(
-        max(runs, key=lambda run: weight_bytes(run, len(material.vocabulary))), material, memory, block_width
-    )
+    heaviest = max(runs, key=lambda run: weight_bytes(run, material.size.vocab_size))
+    _check_weights(heaviest, material.size.vocab_size, memory, widest)
 
 
 def machine_memory() -> int:
@@ -44,20 +43,20 @@ def weight_bytes(run: RunSpec, vocab_size: int) -> int:
     return BYTES * (vocab_size * padded_widths(run)[0] + n_weights(run, vocab_size))
 
 
-def _check_data(block_size: int, material: Material, memory: int) -> None:
-    vocab_size, n_windows = len(material.vocabulary), len(material.corpus.words) + sum(map(len, material.corpus.words))
+def _check_data(block_size: int, material: Material | TextMaterial, memory: int) -> None:
+    vocab_size, n_windows = material.size.vocab_size, material.n_tokens
     if COPIES * BYTES * n_windows * block_size > memory:
         raise ValueError(
             f"block_size {block_size} makes {n_windows:,} windows of {_size(BYTES * n_windows * block_size)}; "
             f"a worker has {_size(memory)}: give a smaller one, or fewer --workers"
         )
     row = COPIES * COUNTED_PARTS * BYTES * vocab_size
-    if row * n_windows <= memory:  # Then so does any number of distinct contexts.
+    if isinstance(material, TextMaterial) or row * n_windows <= memory:  # Text has no counts; else they fit.
         return
     n_contexts = _n_distinct_contexts(material, block_size)
     if row * n_contexts > memory:
         raise ValueError(
-            f"{material.corpus.name}: {n_contexts:,} distinct contexts of {block_size} tokens, each with counts for "
+            f"{material.name}: {n_contexts:,} distinct contexts of {block_size} tokens, each with counts for "
             f"a vocabulary of {vocab_size:,}, need {_size(row * n_contexts)}; a worker has {_size(memory)}: give a "
             "list of fewer words or different characters, a smaller block_size, or fewer --workers"
         )
@@ -71,12 +70,13 @@ def _n_distinct_contexts(material: Material, block_size: int) -> int:
     return len(contexts)
 
 
-def _check_weights(run: RunSpec, material: Material, memory: int, block_width: int) -> None:
-    needed = TRAINED_COPIES * block_width * weight_bytes(run, len(material.vocabulary))
+def _check_weights(run: RunSpec, vocab_size: int, memory: int, widest: int) -> None:
+    width = block_width(run, widest, vocab_size)
+    needed = TRAINED_COPIES * width * weight_bytes(run, vocab_size)
     if needed > memory:
         raise ValueError(
             f"hidden_size {run.hidden_size}, embedding_dim {run.embedding_dim}, block_size {run.block_size}, "
-            f"n_layers {run.n_layers}: {block_width} runs side by side need {_size(needed)}; a worker has "
+            f"n_layers {run.n_layers}: {width} runs side by side need {_size(needed)}; a worker has "
             f"{_size(memory)}: give smaller ones, or fewer --workers"
         )
 
