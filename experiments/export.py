@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from experiments.command import command_parser, one_line_errors
 from experiments.findings.analysis import Row
-from experiments.findings.finished import Finished, material_of, open_finished
+from experiments.findings.finished import Finished, data_of, open_finished
 from experiments.findings.tables import csv_text
 from experiments.record import DIVERGED
 from experiments.spec import AXES
@@ -50,14 +50,14 @@ def export_weights(finished: Finished, row: Row, path: Path) -> None:
     """Write a run's weights as a safetensors file in PyTorch's names and layout.
 
     Raises:
-        ValueError: its weights were not kept, or its word list cannot be had.
+        ValueError: its weights were not kept, or its data cannot be had.
     """
     import safetensors.numpy
 
     from experiments.findings.trained import load_model
     from experiments.torch_names import state_dict
 
-    material = material_of(finished.request)
+    material = data_of(finished.request)
     params, moments = load_model(finished.store, row, material)
     told = {name: value for name, value in row.items() if isinstance(value, str | int | float)}
     metadata = {"run": json.dumps(told), "tokens": json.dumps(material.vocabulary.tokens)}

@@ -127,7 +127,9 @@ def load_material(source: str) -> Material:
     """
     material = load_data(source)
     if isinstance(material, TextMaterial):
-        raise ValueError(f"{source} is running text: python -m experiments.bengio2003 trains on it; give a word list")
+        raise ValueError(
+            f"{source} is running text, which python -m experiments.bengio2003 trains and reports on; give a word list"
+        )
     return material
 
 

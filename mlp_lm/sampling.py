@@ -1,4 +1,4 @@
-"""Words drawn from a model, one token after another, until the boundary."""
+"""Words and sentences drawn from a model, one token after another, until the boundary."""
 
 import math
 from functools import partial
@@ -10,10 +10,11 @@ from jaxtyping import Array, Float, Int, Key
 
 from mlp_lm.model import Moments, Params, forward
 from mlp_lm.training import purpose_key
-from mlp_lm.vocabulary import BOUNDARY_ID, Vocabulary
+from mlp_lm.vocabulary import BOUNDARY, BOUNDARY_ID, Vocabulary
 
 SAMPLING = 2  # The purpose of these draws, beside training's WEIGHTS and MINIBATCH.
-MAX_WORDS = 100_000  # Drawn at once, all in memory.
+MAX_WORDS = 100_000  # Drawn at once, all in memory,
+MAX_LOGITS = 1 << 28  # as are their logits.
 MAX_LENGTH = 100  # Tokens after which a word that never ends is cut.
 
 
@@ -34,15 +35,44 @@ def sample_words(
     Raises:
         ValueError: an `n` or `seed` out of bounds, or a temperature that is not a positive number.
     """
-    if not 1 <= n <= MAX_WORDS:
-        raise ValueError(f"n must be at least 1 and at most {MAX_WORDS:,}, got {n:,}")
+    check_draw(n, seed, temperature, len(vocabulary))
+    key = purpose_key(np.uint32(seed), SAMPLING)
+    ids = sample_ids(params, moments, key, jnp.float32(temperature), n, block_size)
+    return [vocabulary.decode(word) for word in np.asarray(ids)]
+
+
+def sample_sentences(
+    params: Params,
+    vocabulary: Vocabulary,
+    starts: Int[np.ndarray, "n block"],
+    seed: int = 0,
+    temperature: float = 1.0,
+) -> list[str]:
+    """Draw a sentence after each of the contexts `starts`: its tokens with blanks between, up to the full stop.
+
+    Raises:
+        ValueError: as `sample_words`.
+    """
+    n, block_size = starts.shape
+    check_draw(n, seed, temperature, len(vocabulary))
+    key = purpose_key(np.uint32(seed), SAMPLING)
+    ids = sample_ids(params, (), key, jnp.float32(temperature), n, block_size, jnp.asarray(starts))
+    return [_sentence(line, vocabulary) for line in np.asarray(ids)]
+
+
+def check_draw(n: int, seed: int, temperature: float, vocab_size: int) -> None:
+    """Refuse what cannot be drawn.
+
+    Raises:
+        ValueError: an `n` or `seed` out of bounds, or a temperature that is not a positive number.
+    """
+    most = min(MAX_WORDS, MAX_LOGITS // vocab_size)
+    if not 1 <= n <= most:
+        raise ValueError(f"n must be at least 1 and at most {most:,}, got {n:,}")
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed must be at least 0 and below 2**32, got {seed}")
     if not (math.isfinite(temperature) and temperature > 0):
         raise ValueError(f"temperature must be a positive number, got {temperature}")
-    key = purpose_key(np.uint32(seed), SAMPLING)
-    ids = sample_ids(params, moments, key, jnp.float32(temperature), n, block_size)
-    return [vocabulary.decode(word) for word in np.asarray(ids)]
 
 
 @partial(jax.jit, static_argnames=("n", "block_size"))
@@ -77,3 +107,9 @@ def sample_ids(
     contexts = jnp.full((n, block_size), BOUNDARY_ID, jnp.int32) if start is None else start
     line = jnp.full((n, MAX_LENGTH), BOUNDARY_ID, jnp.int32)
     return jax.lax.while_loop(unfinished, draw, (0, line, contexts, jnp.zeros(n, bool)))[1]
+
+
+def _sentence(ids: Int[np.ndarray, " length"], vocabulary: Vocabulary) -> str:
+    ended = np.flatnonzero(ids == BOUNDARY_ID)
+    words = [vocabulary.tokens[i] for i in ids[: ended[0] if len(ended) else None]]
+    return " ".join(words) + (BOUNDARY if len(ended) else "")

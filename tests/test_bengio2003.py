@@ -1,11 +1,14 @@
 """The word-level study as a user types it, and the arithmetic behind its tables."""
 
 import csv
+import json
+import math
 import subprocess
 import sys
 
 import numpy as np
 import pytest
+from safetensors import safe_open
 
 from experiments.bengio2003.__main__ import main
 from experiments.bengio2003.measure import (
@@ -17,7 +20,11 @@ from experiments.bengio2003.measure import (
     perplexity,
 )
 from experiments.bengio2003.models import MODELS, PAPER_RATE, RECIPES, TABLE, make_grid, model_of
+from experiments.ensemble import main as ensemble
+from experiments.export import main as export
 from experiments.material import DataSize, load_data, text_source
+from experiments.report.__main__ import main as report
+from experiments.sample import main as sample
 from experiments.spec import sweep_from_dict
 from experiments.store import Store
 from mlp_lm.evaluation import each_loss
@@ -96,6 +103,42 @@ def test_the_same_command_again_trains_nothing_and_says_the_same(study):
     assert {path: path.read_bytes() for path in folder.glob("shards/*")} == before
 
 
+def test_sentences_are_drawn_by_command(study, capsys):
+    folder, *_ = study
+    assert sample([str(folder), "--n", "5", "--seed", "3"]) == 0
+    five = capsys.readouterr().out.splitlines()
+    assert sample([str(folder), "--n", "3", "--seed", "3"]) == 0
+    assert capsys.readouterr().out.splitlines()[:3] == five[:3]
+    known = set(load_data(SOURCE).vocabulary.tokens)
+    assert all(sentence.endswith(".") and set(sentence[:-1].split()) <= known for sentence in five[:5])
+    assert sample([str(folder), "--keep"]) == 2
+    assert sample([str(folder), "--n", "9999999"]) == 2
+
+
+def test_weights_are_exported_with_their_words(study, capsys, tmp_path):
+    folder, *_ = study
+    row = next(row for row in Store(folder).rows().table.to_pylist() if model_of(row).name == "MLP9")
+    path = tmp_path / "model.safetensors"
+    assert export([row["run_id"], "--dir", str(folder), "--out", str(path)]) == 0
+    vocabulary = load_data(SOURCE).vocabulary
+    with safe_open(path, framework="numpy") as file:
+        assert json.loads(file.metadata()["tokens"]) == list(vocabulary.tokens)
+        assert file.get_tensor("output.weight").shape == (len(vocabulary), 100)
+    for command in (ensemble, report):  # Which have a page of their own in this study.
+        assert command([str(folder)]) == 2
+        assert "python -m experiments.bengio2003" in capsys.readouterr().err
+
+
+def test_slices_make_the_study(capsys, tmp_path):
+    flags = ["--models", "MLP3", "MLP9", "--seeds", "1", "--epochs", "0.1", "--out", str(tmp_path / "out")]
+    assert main([*flags, "--shard", "1/2"]) == 0
+    assert "1 runs of this slice are done" in capsys.readouterr().out
+    assert main([*flags, "--dry-run"]) == 0
+    assert "2 runs, 1 to train" in capsys.readouterr().out
+    assert main(flags) == 0
+    assert {("modern", "MLP3"), ("modern", "MLP9")} <= lines(tmp_path / "out").keys()
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
@@ -105,7 +148,7 @@ def test_the_same_command_again_trains_nothing_and_says_the_same(study):
         (("--epochs", "0"), "--epochs must be above 0"),
         (("--epochs", "nan"), "--epochs must be above 0"),
         (("--vocabulary", "open"), "invalid choice"),
-        (("--sead", "3"), "did you mean '--seeds'"),
+        (("--sedes", "3"), "did you mean '--seeds'"),
     ],
 )
 def test_mistakes_are_one_line_and_code_2(flags, message, capsys, tmp_path, monkeypatch):
@@ -145,6 +188,8 @@ def test_recipes_are_what_the_paper_says_and_what_one_would_do_now():
         assert next(iter(make_grid(model, "paper", DataSize(50_000, 99), 1))).batch_size == 1
         (now,) = make_grid(model, "modern", BROWN, 1)
         assert (now.optimizer, now.schedule) == ("adam", "cosine")
+        (on_few,) = make_grid(model, "modern", DataSize(50_000, 99), 1)
+        assert (on_few.batch_size, on_few.learning_rate) == (64, pytest.approx(now.learning_rate / math.sqrt(8)))
         for run in (then, now):
             assert model_of(vars(run)) is model
 

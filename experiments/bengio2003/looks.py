@@ -1,10 +1,7 @@
-"""What one looks at: neighbours of words in the learned embedding, a map of frequent words, and drawn sentences."""
+"""What one sees in a learned embedding: neighbours of words, and a map of frequent words."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import jax
-import jax.numpy as jnp
 import matplotlib
 
 matplotlib.use("agg")
@@ -15,11 +12,7 @@ from jaxtyping import Float
 
 from experiments.findings.palette import COLOURS, STYLE
 from experiments.findings.picture import save_figure
-from experiments.material import TextMaterial
-from mlp_lm.model import Params
-from mlp_lm.sampling import SAMPLING, sample_ids
-from mlp_lm.training import purpose_key
-from mlp_lm.vocabulary import BOUNDARY, BOUNDARY_ID, Vocabulary
+from mlp_lm.vocabulary import Vocabulary
 
 # Words of several kinds: days, numbers, people, verbs, qualities, places.
 QUERIES = ("Monday", "three", "he", "could", "said", "city", "John", "red", "France", "dog", "night", "kitchen")
@@ -27,7 +20,6 @@ N_QUERIES = 8
 N_NEIGHBOURS = 6
 N_KNOWN = 3_000  # Neighbours are searched among the most frequent words: vectors of rare ones are hardly trained.
 N_MAPPED = 120
-N_SENTENCES = 12
 
 
 def neighbours(embedding: Float[np.ndarray, "vocab embed"], vocabulary: Vocabulary) -> dict[str, list[str]]:
@@ -61,27 +53,6 @@ def draw_map(embedding: Float[np.ndarray, "vocab embed"], vocabulary: Vocabulary
         axis.set_xlabel("first principal component")
         axis.set_ylabel("second")
         save_figure(figure, path)
-
-
-def sentences(params: Params, material: TextMaterial, block_size: int, seed: int = 0) -> list[str]:
-    """Sentences drawn from a model, each begun after the end of a sentence of the training part."""
-    train = material.windows("train", block_size)
-    ends = np.flatnonzero(train.contexts[:, -1] == BOUNDARY_ID)
-    starts = train.contexts[np.random.default_rng(seed).choice(ends, N_SENTENCES)] if len(ends) else None
-    key = purpose_key(np.uint32(seed), SAMPLING)
-    model = jax.tree.map(jnp.asarray, params)
-    drawn = sample_ids(model, (), key, jnp.float32(1.0), N_SENTENCES, block_size, starts)
-    return [joined(np.asarray(ids), material.vocabulary) for ids in drawn]
-
-
-def joined(ids: Sequence[int] | np.ndarray, vocabulary: Vocabulary) -> str:
-    """Words up to the first boundary, which ends a sentence, with blanks between."""
-    words = []
-    for i in ids:
-        words.append(vocabulary.tokens[int(i)])
-        if i == BOUNDARY_ID:
-            break
-    return " ".join(words).replace(f" {BOUNDARY}", BOUNDARY)
 
 
 def _unit(vectors: Float[np.ndarray, "n embed"]) -> Float[np.ndarray, "n embed"]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.bengio2003.looks import draw_map, neighbours, sentences
+from experiments.bengio2003.looks import draw_map, neighbours
 from experiments.bengio2003.measure import (
     Counted,
     Network,
@@ -25,6 +25,7 @@ from experiments.bengio2003.models import MODELS, PUBLISHED_COUNTS, TableModel, 
 from experiments.bengio2003.page import render
 from experiments.findings.analysis import Cell, Study, estimate
 from experiments.findings.finished import select_finished
+from experiments.findings.samples import draw_sentences
 from experiments.findings.tables import csv_text, inert, markdown_table
 from experiments.material import TextMaterial
 from experiments.request import read_request
@@ -128,7 +129,7 @@ def summarise(store: Store, material: TextMaterial) -> Summary:
         compare_by_novelty(material, network_probabilities(store, best, material), strongest.probabilities),
         f"{model.name if model else 'the best network'} (seed {best['seed']}) and {_count_name(strongest)}",
         neighbours(embedding, material.vocabulary),
-        sentences(params, material, best["block_size"], seed=0),
+        draw_sentences(store, best, material),
     )
 
 

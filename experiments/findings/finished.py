@@ -6,7 +6,7 @@ from pathlib import Path
 
 from experiments.findings.analysis import Row, Study, make_study
 from experiments.findings.tables import printable
-from experiments.material import Material, load_material
+from experiments.material import Material, TextMaterial, load_data, load_material
 from experiments.record import DIVERGED
 from experiments.request import Request, read_request
 from experiments.spec import near_match
@@ -83,16 +83,28 @@ def ranked(rows: list[Row], otherwise: str) -> list[Row]:
     return sorted(usable, key=lambda row: (row["dev_loss"], row["run_id"]))
 
 
-def material_of(request: Request) -> Material:
-    """The word list that a sweep was run on.
+def data_of(request: Request) -> Material | TextMaterial:
+    """The word list or the running text that a sweep was run on.
 
     Raises:
         ValueError: it cannot be had, or is no longer the same.
     """
-    material = load_material(request.data)
-    if material.corpus.sha256 != request.data_hash:
+    material = load_data(request.data)
+    if material.sha256 != request.data_hash:
         raise ValueError(
-            f"{request.data} has changed since the sweep (sha256 {material.corpus.sha256[:12]}, "
-            f"then {request.data_hash[:12]}): bring the old word list back or run the sweep again"
+            f"{request.data} has changed since the sweep (sha256 {material.sha256[:12]}, "
+            f"then {request.data_hash[:12]}): bring the old one back or run the sweep again"
         )
+    return material
+
+
+def material_of(request: Request) -> Material:
+    """The word list that a sweep was run on.
+
+    Raises:
+        ValueError: it cannot be had, is no longer the same, or is running text.
+    """
+    load_material(request.data)  # Running text is refused first, however it may have changed.
+    material = data_of(request)
+    assert isinstance(material, Material)
     return material

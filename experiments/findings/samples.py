@@ -5,10 +5,13 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+
 from experiments.findings.analysis import Row
-from experiments.material import Material
+from experiments.material import Material, TextMaterial
 from experiments.store import Store
 from experiments.store.atomic import replace_file
+from mlp_lm.vocabulary import BOUNDARY_ID
 
 FILE_NAME = "samples.json"
 
@@ -46,6 +49,21 @@ def draw_samples(
     words = sample_words(params, moments, material.vocabulary, row["block_size"], n, seed, temperature)
     known = set(material.split.train)
     return Samples(row["run_id"], seed, temperature, words, [word not in known for word in words])
+
+
+def draw_sentences(
+    store: Store, row: Row, material: TextMaterial, n: int = 12, seed: int = 0, temperature: float = 1.0
+) -> list[str]:
+    """Draw sentences from a stored run, each begun after the end of some sentence of the training part."""
+    from experiments.findings.trained import load_model
+    from mlp_lm.sampling import check_draw, sample_sentences
+
+    check_draw(n, seed, temperature, len(material.vocabulary))
+    params, _ = load_model(store, row, material)
+    contexts = material.windows("train", row["block_size"]).contexts
+    ends = np.flatnonzero(contexts[:, -1] == BOUNDARY_ID)  # At least one: a text begins after a boundary.
+    starts = contexts[np.random.default_rng(seed).choice(ends, n)]
+    return sample_sentences(params, material.vocabulary, starts, seed, temperature)
 
 
 def keep_samples(store: Store, rows: Sequence[Row], material: Material) -> None:
