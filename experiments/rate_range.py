@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 
 from experiments.running.cohort import start_block, training_data
 from experiments.spec import RunSpec
-from mlp_lm.training import Program, Run, TrainingData, TrainState, draw_minibatches, step_loss, train_step
+from mlp_lm.minibatches import draw_minibatches
+from mlp_lm.training import Program, Run, TrainingData, TrainState, step_loss, train_step
 
 
 def rate_range_losses(
@@ -33,7 +34,7 @@ def train_rising(
 ) -> Float[Array, " steps"]:
     """Each step's minibatch loss, in one run."""
     steps = jnp.arange(len(rates))
-    windows = draw_minibatches(run.seed, steps, program.batch_size, len(data.targets))
+    windows = draw_minibatches(run.seed, steps, program.batch_size, len(data.targets), program.shuffle)
 
     def step(state: TrainState, i):
         fresh = replace(state, loss_sum=jnp.zeros_like(state.loss_sum))

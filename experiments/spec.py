@@ -65,6 +65,7 @@ class RunSpec:
     n_layers: int = _option(1, "hidden layers")
     batch_norm: bool = _option(False, "batch norm before each tanh")
     direct: bool = _option(False, "direct connections from the embeddings to the output")
+    shuffle: bool = _option(False, "pass through all windows in every epoch, instead of drawing with replacement")
     learning_rate: float = _option(0.1, "learning rate at step 0")
     schedule: str = _option("step_decay", "learning-rate schedule", SCHEDULE_NAMES)
     momentum: float = _option(0.0, "momentum of SGD")
@@ -103,8 +104,8 @@ class RunSpec:
             raise ValueError(f"momentum {self.momentum} is of sgd; leave it out with optimizer adam")
         if self.optimizer == "sgd" and self.adam_epsilon != ADAM_EPSILON:
             raise ValueError(f"adam_epsilon {self.adam_epsilon} is of adam; leave it out with optimizer sgd")
-        if self.batch_size == 0 and (self.drops or self.precision != "float32"):
-            raise ValueError("batch_size 0 (full-batch gradient descent) has neither dropout nor another precision")
+        if self.batch_size == 0 and (self.drops or self.shuffle or self.precision != "float32"):
+            raise ValueError("batch_size 0 (full-batch gradient descent) has no dropout, shuffle or other precision")
         if self.batch_norm and self.precision != "float32":
             raise ValueError(f"precision {self.precision} is for models without batch norm; leave one of them out")
         if self.hidden_size == 0 and not self.direct:

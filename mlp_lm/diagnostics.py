@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int, UInt32
 
 from mlp_lm.evaluation import EvaluationSet, population_moments
 from mlp_lm.loss import cross_entropy
+from mlp_lm.minibatches import PROBE, purpose_key
 from mlp_lm.model import Activations, Architecture, Moments, Params, affine, batch_moments, embed, forward, normalize
 from mlp_lm.schedules import SCHEDULES
 from mlp_lm.training import (
@@ -26,11 +27,9 @@ from mlp_lm.training import (
     TrainState,
     full_batch_loss_and_grad,
     make_optimizer,
-    purpose_key,
 )
 
 SATURATED = 0.99  # The lecture's: tanh passes on less than 2 % of a gradient there.
-PROBE = 3  # Purpose of the probe minibatch's draw, beside those of mlp_lm.training.
 
 
 @no_type_check

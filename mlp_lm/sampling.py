@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from mlp_lm.minibatches import SAMPLING, purpose_key
 from mlp_lm.model import Moments, Params, forward
-from mlp_lm.training import purpose_key
 from mlp_lm.vocabulary import BOUNDARY, BOUNDARY_ID, Vocabulary
 
-SAMPLING = 2  # The purpose of these draws, beside training's WEIGHTS and MINIBATCH.
 MAX_WORDS = 100_000  # Drawn at once, all in memory,
 MAX_LOGITS = 1 << 28  # as are their logits.
 MAX_LENGTH = 100  # Tokens after which a word that never ends is cut.

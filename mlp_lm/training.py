@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
-from jaxtyping import Array, Float, Int, Key, UInt32
+from jaxtyping import Array, Float, Int, UInt32
 
 from mlp_lm.evaluation import EvaluationSet, EvaluationWindows, exact_losses, population_moments
 from mlp_lm.gradients import (
@@ -25,18 +25,17 @@ from mlp_lm.gradients import (
     wide_loss_and_grad,
 )
 from mlp_lm.initializers import Scheme, scale_draws, standard_draws
+from mlp_lm.minibatches import DRAWN_STEPS, DROPOUT, WEIGHTS, draw_block, purpose_key
 from mlp_lm.model import Architecture, Dropout, Params
 from mlp_lm.padding import pad_params, take_run, unpad_params
 from mlp_lm.schedules import PLATEAU, SCHEDULES, plateau
 from mlp_lm.wide_softmax import FLOAT32
 
-DRAWN_STEPS = 250  # Minibatches drawn at once; no number depends on it.
 DIVERGED_LOSS = 1000.0  # Nats per token: no initialisation starts near it, and no run comes back from it.
 NOT_DIVERGED = -1
 
 LossAndGrad = Callable[[Params], tuple[Float[Array, ""], Params]]
 
-WEIGHTS, MINIBATCH, DROPOUT = 0, 1, 3  # Purposes of a run's random draws; 2 is mlp_lm.sampling's.
 SGD, ADAM = "sgd", "adam"
 N_SPLITS = 3  # Training, dev and unseen dev.
 
@@ -58,6 +57,7 @@ class Program:
     optimizer: str = SGD
     dropout: bool = False
     early_stopping: bool = False
+    shuffle: bool = False
     wide: bool = False
     precision: str = FLOAT32
 
@@ -136,11 +136,6 @@ class Evaluation:
     diverged_step: Int[Array, ""]
 
 
-def purpose_key(seed: UInt32[Array, ""] | np.uint32, purpose: int) -> Key[Array, ""]:
-    """The key of one purpose of a run."""
-    return jax.random.fold_in(jax.random.key(seed), purpose)
-
-
 def draw_weights(seed: int, scheme: Scheme, architecture: Architecture, wide: Architecture | None = None) -> Params:
     """The initial weights of the run with this seed, zero-padded to the widths of `wide`.
 
@@ -151,17 +146,6 @@ def draw_weights(seed: int, scheme: Scheme, architecture: Architecture, wide: Ar
     draws = jax.device_get(standard_draws(key, scheme.sample, wide))
     params = scale_draws(unpad_params(draws, architecture), scheme, architecture)
     return pad_params(params, architecture, wide.embedding_dim, wide.hidden_size)
-
-
-def draw_minibatches(
-    seed: UInt32[Array, ""] | np.uint32,
-    steps: Int[Array, " steps"],
-    batch_size: int,
-    n_windows: int | Int[Array, ""],
-) -> Int[Array, "steps batch"]:
-    """The windows of each step's minibatch, with replacement; the first 32 of a batch of 128 are the batch of 32."""
-    key = purpose_key(seed, MINIBATCH)
-    return jax.vmap(lambda t: jax.random.randint(jax.random.fold_in(key, t), (batch_size,), 0, n_windows))(steps)
 
 
 def decays(params: Params) -> Params:
@@ -283,19 +267,10 @@ def advance_block(
     """`advance` of a block of runs, stacked along a leading axis; cutting it into several calls changes nothing."""
     for first in range(start, stop, DRAWN_STEPS):
         # Drawn by a program of its own, which serves every architecture: the generator is slow to compile.
-        indices = draw_block(runs.seed, first, program.batch_size, len(data.targets))
+        indices = draw_block(runs.seed, first, program.batch_size, len(data.targets), program.shuffle)
         last = min(first + DRAWN_STEPS, stop)
         states = advance_drawn_block(states, runs, data, indices, first, last, n_steps, program)
     return states
-
-
-@partial(jax.jit, static_argnames="batch_size")
-def draw_block(
-    seeds: UInt32[Array, " run"], start: Int[Array, ""] | int, batch_size: int, n_windows: Int[Array, ""] | int
-) -> Int[Array, "run steps batch"]:
-    """The minibatches of a block's next steps."""
-    steps = start + jnp.arange(DRAWN_STEPS)
-    return jax.vmap(draw_minibatches, in_axes=(0, None, None, None))(seeds, steps, batch_size, n_windows)
 
 
 @partial(jax.jit, static_argnames="program")

@@ -23,9 +23,10 @@ from mlp_lm.diagnostics import (
     make_widths,
 )
 from mlp_lm.initializers import SCHEMES, with_gain
+from mlp_lm.minibatches import draw_minibatches
 from mlp_lm.model import NORM_EPSILON, Architecture, Dense, Params
 from mlp_lm.padding import stack_runs, take_run
-from mlp_lm.training import Program, advance_block, draw_minibatches, draw_weights, init_block, make_run
+from mlp_lm.training import Program, advance_block, draw_weights, init_block, make_run
 from tests.conftest import needs_lecture_list, training_data
 
 STEPS = 40

@@ -14,8 +14,9 @@ from experiments.running.cohort import training_data
 from experiments.spec import INIT_NAMES, RunSpec
 from mlp_lm.initializers import SCHEMES
 from mlp_lm.loss import minibatch_loss
+from mlp_lm.minibatches import draw_minibatches
 from mlp_lm.model import Architecture
-from mlp_lm.training import draw_minibatches, draw_weights
+from mlp_lm.training import draw_weights
 
 SMALL = RunSpec(hidden_size=6, embedding_dim=2, batch_size=8)
 

@@ -13,6 +13,7 @@ import pytest
 from mlp_lm.gradients import arrange, arranged_loss_and_grad, minibatch_loss_and_grad
 from mlp_lm.initializers import SCHEMES
 from mlp_lm.loss import minibatch_loss
+from mlp_lm.minibatches import draw_block, draw_minibatches, permute
 from mlp_lm.model import Architecture, Dropout, drop, forward
 from mlp_lm.padding import pad_params, stack_runs, take_run, unpad_params
 from mlp_lm.schedules import SCHEDULES
@@ -22,8 +23,6 @@ from mlp_lm.training import (
     advance_block,
     advance_drawn_block,
     decays,
-    draw_block,
-    draw_minibatches,
     draw_weights,
     evaluate_block,
     init_block,
@@ -49,6 +48,7 @@ VARIANTS = {
     "AdamW and dropout": Program(
         SMALL, 32, "cosine", momentum=False, weight_decay=True, optimizer="adam", dropout=True, early_stopping=True
     ),
+    "shuffled": Program(SMALL, 32, "constant", momentum=False, weight_decay=False, shuffle=True),
     "block by block in bfloat16": Program(
         SMALL, 32, "constant", momentum=False, weight_decay=False, dropout=True, wide=True, precision="bfloat16"
     ),
@@ -156,6 +156,33 @@ def test_minibatches_are_uniform_over_the_windows():
     draws = np.asarray(draw_minibatches(np.uint32(0), jnp.arange(2000), 50, 10))
     # 100,000 draws over 10 windows: each count has standard deviation 95.
     np.testing.assert_allclose(np.bincount(draws.ravel(), minlength=10), 10_000, atol=500)
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 100, 4096, 4097, 30_001])
+def test_a_random_order_holds_every_number_once(n):
+    first, second = (np.asarray(permute(jax.random.key(seed), jnp.arange(n), n)) for seed in (0, 1))
+    np.testing.assert_array_equal(np.sort(first), np.arange(n))
+    assert n < 10 or (first != second).any()
+    np.testing.assert_array_equal(permute(jax.random.key(0), jnp.arange(n)[n // 2 :], n), first[n // 2 :])
+
+
+def test_orders_are_uniform():
+    orders = jax.vmap(lambda seed: permute(jax.random.key(seed), jnp.arange(4), 4))(jnp.arange(24_000))
+    _, counts = np.unique(np.asarray(orders), axis=0, return_counts=True)
+    assert len(counts) == 24
+    # 1,000 expected of each; with few bits the rounds mix little, so within 5 standard deviations and a tenth.
+    assert abs(counts - 1000).max() < 5 * np.sqrt(1000) + 100
+
+
+def test_an_epoch_passes_through_all_windows_once():
+    epochs = np.asarray(draw_minibatches(np.uint32(4), jnp.arange(3 * 125), 8, 1003, shuffle=True)).reshape(3, -1)
+    for windows in epochs:
+        assert len(np.unique(windows)) == 1000  # The three left over are others in every epoch.
+        assert 0 <= windows.min() <= windows.max() < 1003
+    assert len({tuple(np.setdiff1d(np.arange(1003), windows)) for windows in epochs}) == 3
+    assert (epochs[0] != epochs[1]).mean() > 0.99
+    late = draw_minibatches(np.uint32(4), jnp.arange(200, 250), 8, 1003, shuffle=True)
+    np.testing.assert_array_equal(late, epochs.reshape(-1, 8)[200:250])
 
 
 def test_an_sgd_run_is_the_textbook_loop(data):

@@ -18,8 +18,9 @@ from experiments.spec import RunSpec
 from mlp_lm.evaluation import EvaluationSet, exact_losses
 from mlp_lm.gradients import full_batch_loss_and_grad, minibatch_loss_and_grad
 from mlp_lm.loss import minibatch_loss
+from mlp_lm.minibatches import DRAWN_STEPS
 from mlp_lm.model import Params
-from mlp_lm.training import DRAWN_STEPS, TrainingData, advance_block
+from mlp_lm.training import TrainingData, advance_block
 
 DATA = "ssa2018"
 REFERENCE = RunSpec()  # Hidden 200, embedding 10, block 3, batch 32.

@@ -93,6 +93,7 @@ def _modern(size: DataSize, epochs: float) -> RunSpec:
         init="bengio2003",
         gain=3.0,
         batch_size=batch,
+        shuffle=True,
         direct=True,  # Set by the model; without hidden units there must be something.
         optimizer="adam",
         adam_epsilon=5e-5,
@@ -117,6 +118,7 @@ def _paper(size: DataSize, epochs: float) -> RunSpec:
     return RunSpec(
         init="bengio2003",
         batch_size=batch,
+        shuffle=True,
         direct=True,
         learning_rate=PAPER_RATE * batch,
         schedule="inverse_time",

@@ -166,6 +166,7 @@ def program_of(run: RunSpec, vocab_size: int) -> Program:
         run.optimizer,
         run.drops,
         run.early_stopping,
+        run.shuffle,
         blockwise,
         run.precision,
     )
