@@ -8,7 +8,6 @@ from pathlib import Path
 
 from experiments.material import Material, TextMaterial
 from experiments.spec import RunSpec, SweepSpec
-from experiments.store.atomic import replace_file
 
 FILE_NAME = "request.json"
 
@@ -45,11 +44,6 @@ def make_request(
 def _encodable(text: str) -> str:
     """Text in which bytes of a file name that are no UTF-8 are spelled out: no file could hold them otherwise."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def write_request(folder: Path, request: Request) -> None:
-    """Save a request, in place of the last one."""
-    replace_file(folder / FILE_NAME, encode_request(request))
 
 
 def encode_request(request: Request) -> bytes:

@@ -12,13 +12,18 @@ import numpy as np
 
 from experiments.findings.yardsticks import Yardsticks
 from experiments.record import DIVERGED, DONE, SCHEMA
-from experiments.request import Request, write_request
+from experiments.request import FILE_NAME, Request, encode_request
 from experiments.spec import RunSpec
 from experiments.store import Store
 from mlp_lm.yardstick import YardstickRow
 
 N_EVALUATIONS = 4
 STORE_COLUMNS = ("cohort_id", "weights_index", "weights_sha256")
+
+
+def write_request(folder: Path, request: Request) -> None:
+    """What a sweep's folder was last asked for."""
+    (folder / FILE_NAME).write_bytes(encode_request(request))
 
 
 def synthetic_row(run: RunSpec, dev_loss: float, diverged: bool = False) -> dict[str, Any]:

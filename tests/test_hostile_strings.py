@@ -15,9 +15,10 @@ from experiments.catalog import SWEEPS
 from experiments.findings.summary import write_summary
 from experiments.findings.tables import code, csv_text, inert, markdown_table, printable
 from experiments.material import load_material
-from experiments.request import Request, make_request, read_request, write_request
+from experiments.request import Request, make_request, read_request
 from experiments.store import Store
 from tests.cli import sweep
+from tests.synthetic import write_request
 
 HOSTILE = {
     "formula": "=HYPERLINK('http://x')",
