@@ -91,7 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parse(arguments)
     configurations = requested(options)
     every_run = [run for runs in configurations.values() for run in runs]
-    check_feasible(every_run, load_material(options.data), 1, options.seeds)
+    check_feasible(every_run, load_material(options.data), 1, lambda _: options.seeds)
     make_folder(options.out)
     findings = []
     for runs in configurations.values():

@@ -34,7 +34,12 @@ class Material:
 
     @property
     def name(self) -> str:
-        """The name of the list."""
+        """The name or path of the list."""
+        return self.corpus.name
+
+    @property
+    def source(self) -> str:
+        """What `load_data` knows it as."""
         return self.corpus.name
 
     @property
@@ -69,11 +74,19 @@ class Material:
 
 @dataclass(frozen=True)
 class TextMaterial:
-    """Running text, divided in running order. `sha256` is a hash of the text and of the vocabulary's kind."""
+    """Running text, divided in running order.
 
-    name: str
+    `load_data` knows it as `source`; `sha256` is a hash of the text and of the vocabulary's kind.
+    """
+
+    source: str
     sha256: str
     parts: TextParts
+
+    @property
+    def name(self) -> str:
+        """The name or path of the text."""
+        return self.source.split(":", 2)[2]
 
     @property
     def vocabulary(self) -> Vocabulary:
@@ -147,7 +160,7 @@ def load_data(source: str) -> Material | TextMaterial:
     vocabulary, _, text_name = rest.partition(":")
     text = load_text(text_name)
     digest = hashlib.sha256(f"{text.sha256} {vocabulary}".encode()).hexdigest()
-    return TextMaterial(text.name, digest, divide(text, vocabulary))
+    return TextMaterial(source, digest, divide(text, vocabulary))
 
 
 def _load_words(source: str) -> Material:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from experiments.running.cohort import start_block, training_data
 from experiments.spec import RunSpec
 from mlp_lm.minibatches import draw_minibatches
-from mlp_lm.training import Program, Run, TrainingData, TrainState, step_loss, train_step
+from mlp_lm.training import Program, Run, TrainingData, TrainState, make_dropout, step_loss, train_step
 
 
 def rate_range_losses(
@@ -37,8 +37,9 @@ def train_rising(
     windows = draw_minibatches(run.seed, steps, program.batch_size, len(data.targets), program.shuffle)
 
     def step(state: TrainState, i):
+        dropout = make_dropout(run, steps[i]) if program.dropout else None
         fresh = replace(state, loss_sum=jnp.zeros_like(state.loss_sum))
-        state = train_step(fresh, steps[i], rates[i], run, program, step_loss(data, windows[i], program))
+        state = train_step(fresh, steps[i], rates[i], run, program, step_loss(data, windows[i], program, dropout))
         return state, state.loss_sum
 
     return jax.lax.scan(step, state, steps)[1]

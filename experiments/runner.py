@@ -19,7 +19,7 @@ from experiments.running.failures import by_reason, describe_failures, read_fail
 from experiments.running.feasible import check_feasible
 from experiments.running.interrupt import Interrupted, Interruption
 from experiments.running.ledger import CannotContinue
-from experiments.running.plan import Cohort, n_programs, plan, plan_seconds
+from experiments.running.plan import Cohort, block_width, n_programs, plan, plan_seconds
 from experiments.running.progress import Display, format_seconds
 from experiments.running.worker import Job, first_line
 from experiments.spec import RunSpec, SweepSpec
@@ -71,7 +71,12 @@ def run_sweep(command: Command, sweep: SweepSpec, options: argparse.Namespace, i
     device = _device(options)
     widest = widest_block(device)
     places = places_of(device)[: options.workers]
-    check_feasible(asked.values(), material, 1 if options.address else len(places), widest)
+    check_feasible(
+        asked.values(),
+        material,
+        1 if options.address else len(places),
+        lambda run: min(block_width(run, widest, material.size.vocab_size), len(asked)),
+    )
     ours = _slice(asked, options.shard, material, widest)
     store = Store(options.out or Path("results") / sweep.name)
     if options.dry_run:
@@ -90,7 +95,8 @@ def run_sweep(command: Command, sweep: SweepSpec, options: argparse.Namespace, i
         if options.shard:
             return _end_slice(command, failures, ours)
         store.drop_checkpoints_of(asked.keys() - failures.keys())
-        write_failures(store, failures)
+        for kept in (store,) if here is store else (store, here):
+            write_failures(kept, failures)
         _analyse(command, store, here, material, any_run=len(failures) < len(asked))
         command.complain(describe_failures(read_failures(here.root, asked.keys()), len(asked)))
         return 1 if failures else 0

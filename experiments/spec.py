@@ -18,7 +18,8 @@ INIT_NAMES = (
 SCHEDULE_NAMES = ("step_decay", "constant", "cosine", "inverse_time", "plateau")
 OPTIMIZERS = ("sgd", "adam")
 PRECISIONS = ("float32", "bfloat16")
-ADAM_EPSILON = 1e-8  # Kingma and Ba 2015, algorithm 1.
+ADAM_EPSILON = 1e-8  # That of mlp_lm.training, too.
+LEAST_EPSILON = 1.2e-38  # A smaller one is 0 in float32, and 0 / 0 no number.
 
 MAX_RUNS = 1_000_000
 RESULTS_VERSION = 1  # Enters every run_id: raise it when a change makes the same specification give other numbers.
@@ -35,7 +36,7 @@ def _check_name(kind: str, value: Any, known: Collection[str]) -> None:
         raise ValueError(f"unknown {kind} {value!r}; {near_match(str(value), known)}")
 
 
-def _check_least(name: str, value: float, least: int) -> None:
+def _check_least(name: str, value: float, least: float) -> None:
     if not (math.isfinite(value) and value >= least):
         raise ValueError(f"{name} must be at least {least}, got {value}")
 
@@ -92,11 +93,12 @@ class RunSpec:
         _check_name("precision", self.precision, PRECISIONS)
         for name in ("hidden_size", "batch_size", "seed", "momentum", "weight_decay", "dropout", "input_dropout"):
             _check_least(name, getattr(self, name), 0)
-        for name in ("learning_rate", "gain", "adam_epsilon"):
+        for name in ("learning_rate", "gain"):
             _check_positive(name, getattr(self, name))
         for name in ("momentum", "dropout", "input_dropout"):
             if getattr(self, name) >= 1:
                 raise ValueError(f"{name} must be below 1, got {getattr(self, name)}")
+        _check_least("adam_epsilon", self.adam_epsilon, LEAST_EPSILON)
         self._check_together()
 
     def _check_together(self) -> None:
@@ -176,7 +178,7 @@ class Grid:
 
 @dataclass(frozen=True)
 class SweepSpec:
-    """A named sweep: grids over one word list."""
+    """A named sweep: grids over one word list or text."""
 
     name: str
     title: str

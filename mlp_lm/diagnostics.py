@@ -17,8 +17,8 @@ from jaxtyping import Array, Float, Int, UInt32
 
 from mlp_lm.evaluation import EvaluationSet, population_moments
 from mlp_lm.loss import cross_entropy
-from mlp_lm.minibatches import PROBE, purpose_key
 from mlp_lm.model import Activations, Architecture, Moments, Params, affine, batch_moments, embed, forward, normalize
+from mlp_lm.random_keys import PROBE, purpose_key
 from mlp_lm.schedules import SCHEDULES
 from mlp_lm.training import (
     Program,

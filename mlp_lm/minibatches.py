@@ -4,20 +4,12 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Int, Key, UInt32
 
-WEIGHTS, MINIBATCH, SAMPLING, DROPOUT = range(4)  # Purposes of random draws,
-PROBE = DROPOUT  # of which one draws from the purpose's key itself, the other from the keys of its steps.
+from mlp_lm.random_keys import MINIBATCH, Seed, purpose_key
+
 DRAWN_STEPS = 250  # Minibatches drawn at once; no number depends on it.
 FEISTEL_ROUNDS = 6
-
-Seed = UInt32[Array, ""] | np.uint32
-
-
-def purpose_key(seed: Seed, purpose: int) -> Key[Array, ""]:
-    """The key of one purpose of a run."""
-    return jax.random.fold_in(jax.random.key(seed), purpose)
 
 
 def draw_minibatches(
@@ -33,12 +25,13 @@ def draw_minibatches(
     epoch passes through all windows in an order of its own, but for less than a batch at its end; then `batch_size` is
     at most `n_windows`.
     """
-    key, n_batches = purpose_key(seed, MINIBATCH), n_windows // batch_size
+    key = purpose_key(seed, MINIBATCH)
 
     def drawn(step):
         return jax.random.randint(jax.random.fold_in(key, step), (batch_size,), 0, n_windows)
 
     def shuffled(step):
+        n_batches = n_windows // batch_size
         places = step % n_batches * batch_size + jnp.arange(batch_size)
         return permute(jax.random.fold_in(key, step // n_batches), places, n_windows)
 
@@ -46,7 +39,7 @@ def draw_minibatches(
 
 
 def permute(key: Key[Array, ""], places: Int[Array, " k"], n: int | Int[Array, ""]) -> Int[Array, " k"]:
-    """What stands at these places of a random order of 0 to n - 1, without the rest of the order.
+    """What stands at these places, each below n, of a random order of 0 to n - 1, without the rest of the order.
 
     A Feistel network (Luby and Rackoff 1988) permutes the numbers of an even count of bits, whatever its rounds mix in;
     a result beyond n goes through it again until it is below (Black and Rogaway 2002, cycle walking).

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from mlp_lm.minibatches import SAMPLING, purpose_key
 from mlp_lm.model import Moments, Params, forward
+from mlp_lm.random_keys import SAMPLING, purpose_key
 from mlp_lm.vocabulary import BOUNDARY, BOUNDARY_ID, Vocabulary
 
 MAX_WORDS = 100_000  # Drawn at once, all in memory,

@@ -25,9 +25,10 @@ from mlp_lm.gradients import (
     wide_loss_and_grad,
 )
 from mlp_lm.initializers import Scheme, scale_draws, standard_draws
-from mlp_lm.minibatches import DRAWN_STEPS, DROPOUT, WEIGHTS, draw_block, purpose_key
+from mlp_lm.minibatches import DRAWN_STEPS, draw_block
 from mlp_lm.model import Architecture, Dropout, Params
 from mlp_lm.padding import pad_params, take_run, unpad_params
+from mlp_lm.random_keys import DROPOUT, WEIGHTS, purpose_key
 from mlp_lm.schedules import PLATEAU, SCHEDULES, plateau
 from mlp_lm.wide_softmax import FLOAT32
 
@@ -37,6 +38,7 @@ NOT_DIVERGED = -1
 LossAndGrad = Callable[[Params], tuple[Float[Array, ""], Params]]
 
 SGD, ADAM = "sgd", "adam"
+ADAM_EPSILON = 1e-8  # Kingma and Ba 2015, algorithm 1.
 N_SPLITS = 3  # Training, dev and unseen dev.
 
 
@@ -83,7 +85,7 @@ def make_run(
     weight_decay: float,
     dropout: float = 0.0,
     input_dropout: float = 0.0,
-    adam_epsilon: float = 1e-8,
+    adam_epsilon: float = ADAM_EPSILON,
 ) -> Run:
     """A run's numbers in the types a compiled program takes."""
     numbers: Any = np.array([learning_rate, momentum, weight_decay, dropout, input_dropout, adam_epsilon], np.float32)

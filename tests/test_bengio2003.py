@@ -25,13 +25,13 @@ from experiments.export import main as export
 from experiments.material import DataSize, load_data, text_source
 from experiments.report.__main__ import main as report
 from experiments.sample import main as sample
-from experiments.spec import sweep_from_dict
 from experiments.store import Store
 from mlp_lm.evaluation import each_loss
 from mlp_lm.model import Architecture
 from mlp_lm.ngram import held_out_loss, maximum_likelihood
 from mlp_lm.ngram_counts import count_ngrams
 from mlp_lm.weights import from_tensors
+from tests.cli import assert_one_line, sweep
 
 BROWN = DataSize(800_000, 16_383)
 SOURCE = text_source("small", "training")
@@ -111,8 +111,9 @@ def test_sentences_are_drawn_by_command(study, capsys):
     assert capsys.readouterr().out.splitlines()[:3] == five[:3]
     known = set(load_data(SOURCE).vocabulary.tokens)
     assert all(sentence.endswith(".") and set(sentence[:-1].split()) <= known for sentence in five[:5])
-    assert sample([str(folder), "--keep"]) == 2
-    assert sample([str(folder), "--n", "9999999"]) == 2
+    for wrong, told in ((("--keep",), "--keep is for sweeps of word lists"), (("--n", "0"), "n must be at least 1")):
+        assert sample([str(folder), *wrong]) == 2
+        assert told in capsys.readouterr().err
 
 
 def test_weights_are_exported_with_their_words(study, capsys, tmp_path):
@@ -148,6 +149,10 @@ def test_slices_make_the_study(capsys, tmp_path):
         (("--epochs", "0"), "--epochs must be above 0"),
         (("--epochs", "nan"), "--epochs must be above 0"),
         (("--vocabulary", "open"), "invalid choice"),
+        (("--shard", "0/2"), "is no slice"),
+        (("--fetch-to", "here"), "--fetch-to is for --out s3://"),
+        (("--workers", "2", "--device", "gpu"), "--workers counts processor cores"),
+        (("--address", "host:1"), "--address is for --executor ray"),
         (("--sedes", "3"), "did you mean '--seeds'"),
     ],
 )
@@ -187,11 +192,15 @@ def test_recipes_are_what_the_paper_says_and_what_one_would_do_now():
         assert (then.schedule, then.weight_decay, then.early_stopping) == ("inverse_time", 1e-4, True)
         assert next(iter(make_grid(model, "paper", DataSize(50_000, 99), 1))).batch_size == 1
         (now,) = make_grid(model, "modern", BROWN, 1)
-        assert (now.optimizer, now.schedule) == ("adam", "cosine")
+        assert (now.optimizer, now.schedule, now.shuffle, now.dropout) == ("adam", "cosine", True, 0.1)
+        assert now.adam_epsilon > 1e-6
         (on_few,) = make_grid(model, "modern", DataSize(50_000, 99), 1)
         assert (on_few.batch_size, on_few.learning_rate) == (64, pytest.approx(now.learning_rate / math.sqrt(8)))
+        assert then.shuffle
         for run in (then, now):
             assert model_of(vars(run)) is model
+    (larger,) = make_grid(MODELS["larger"], "modern", BROWN, 1)
+    assert larger.dropout > now.dropout
 
 
 def test_perplexity_is_the_geometric_mean_of_inverse_probabilities():
@@ -232,9 +241,6 @@ def test_the_longest_seen_gram_by_brute_force():
         assert found[j] == max(orders, default=0)
 
 
-def test_running_text_is_refused_by_the_sweep_of_word_lists():
-    from experiments.material import load_material
-
-    sweep = sweep_from_dict({"data": SOURCE, "study": [{"hidden_size": 8}]}, "x")
-    with pytest.raises(ValueError, match=r"experiments\.bengio2003"):
-        load_material(sweep.data)
+def test_running_text_is_refused_by_the_sweep_of_word_lists(tmp_path):
+    assert_one_line(sweep("smoke", "--data", SOURCE, "--out", str(tmp_path)), "python -m experiments.bengio2003")
+    assert list(tmp_path.iterdir()) == []

@@ -29,7 +29,7 @@ TOML = {
     "momentum of one": ("momentum = 1.0", "momentum must be below 1, got 1.0"),
     "momentum with Adam": ("optimizer = 'adam'\nmomentum = 0.9", "momentum 0.9 is of sgd"),
     "Adam's epsilon without Adam": ("adam_epsilon = 1e-5", "adam_epsilon 1e-05 is of adam"),
-    "no epsilon": ("optimizer = 'adam'\nadam_epsilon = 0", "adam_epsilon must be a positive number, got 0"),
+    "no epsilon": ("optimizer = 'adam'\nadam_epsilon = 0", "adam_epsilon must be at least 1.2e-38, got 0"),
     "a full batch in random order": ("batch_size = 0\nshuffle = true", "batch_size 0", "no dropout, shuffle or"),
     "an empty axis": ("hidden_size = []", "axis hidden_size is empty"),
     "no seeds": ("seeds = 0", "seeds must be at least 1, got 0"),

@@ -18,6 +18,7 @@ from mlp_lm.minibatches import draw_minibatches
 from mlp_lm.model import Architecture
 from mlp_lm.training import draw_weights
 
+ACTING = {"shuffle": True, "adam_epsilon": 1e-2, "dropout": 0.5, "input_dropout": 0.5}
 SMALL = RunSpec(hidden_size=6, embedding_dim=2, batch_size=8)
 
 
@@ -42,6 +43,22 @@ def test_rate_i_acts_at_step_i(words):
     # A finder that is off by one, in either direction, gives other numbers.
     for shifted in (np.roll(rates, 1), np.roll(rates, -1)):
         assert not np.allclose(losses_by_hand(words, 3, shifted)[2:], found[0][2:], rtol=1e-4)
+
+
+def test_what_a_run_asks_for_acts_here_too(words):
+    rates = rising_rates(40, -2.0, -1.0)
+    wide = replace(SMALL, hidden_size=64, optimizer="adam")
+    plain, *others = (
+        rate_range_losses([run], rates, words)
+        for run in (wide, *(replace(wide, **{field: value}) for field, value in ACTING.items()))
+    )
+    for field, losses in zip(ACTING, others, strict=True):
+        assert not np.allclose(losses, plain, rtol=1e-4), field
+
+
+def test_full_batches_have_a_rate_too(words, tmp_path, capsys):
+    assert main(["--data", words, "--batch-size", "0", "--steps", "50", "--seeds", "1", "--out", str(tmp_path)]) == 0
+    assert "batch_size 0" in capsys.readouterr().out
 
 
 def losses_by_hand(words, seed, rates):

@@ -79,11 +79,15 @@ def test_tasks_write_to_a_bucket_themselves(cluster, address, uninterrupted):
 def test_tasks_are_told_whole_paths(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "words.txt").write_text("anna\n")
-    (tmp_path / "ssa2018").write_text("not this\n")  # The name of a list goes before a file's.
+    for name in ("ssa2018", "small"):
+        (tmp_path / name).write_text("not this\n")  # The name of a list or text goes before a file's.
+    (tmp_path / "brown-folder").mkdir()
     for data, told in {
         "words.txt": str(tmp_path / "words.txt"),
         "text:words:words.txt": f"text:words:{tmp_path / 'words.txt'}",
+        "text:closed:brown-folder": f"text:closed:{tmp_path / 'brown-folder'}",
         "ssa2018": "ssa2018",
+        "text:training:small": "text:training:small",
         "missing.txt": "missing.txt",
     }.items():
         assert from_anywhere(Job(data, Path("out"))) == Job(told, tmp_path / "out")

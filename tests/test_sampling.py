@@ -13,7 +13,7 @@ from experiments.sample import main as sample
 from experiments.sweep import main as sweep
 from mlp_lm.initializers import SCHEMES
 from mlp_lm.model import Architecture, Dense, Moments, Params, forward
-from mlp_lm.sampling import MAX_LENGTH, sample_ids, sample_words
+from mlp_lm.sampling import MAX_LENGTH, MAX_WORDS, check_draw, sample_ids, sample_words
 from mlp_lm.training import draw_weights
 from mlp_lm.vocabulary import Vocabulary
 
@@ -30,6 +30,15 @@ def constant_model(probabilities: list[float]) -> Params:
         output=Dense(jnp.zeros((3, vocab)), jnp.log(jnp.array(probabilities))),
         direct=None,
     )
+
+
+def test_a_large_vocabulary_leaves_room_for_fewer():
+    check_draw(MAX_WORDS, 0, 1.0, 27)
+    check_draw(14_992, 0, 1.0, 17_905)
+    with pytest.raises(ValueError, match="at most 14,992"):
+        check_draw(14_993, 0, 1.0, 17_905)
+    with pytest.raises(ValueError, match="at most 100,000"):
+        check_draw(MAX_WORDS + 1, 0, 1.0, 27)
 
 
 def test_words_have_the_model_s_probabilities():

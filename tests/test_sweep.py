@@ -17,8 +17,9 @@ from experiments.record import run_of
 from experiments.running.cohort import architecture_of, load_params
 from experiments.running.devices import CPU_WIDTH
 from experiments.running.plan import MERGED_STEPS, padded_widths
-from experiments.spec import INIT_NAMES, SCHEDULE_NAMES, RunSpec
+from experiments.spec import ADAM_EPSILON, INIT_NAMES, SCHEDULE_NAMES, RunSpec
 from experiments.store import Store
+from mlp_lm import training
 from mlp_lm.dataset import slide_windows
 from mlp_lm.initializers import SCHEMES
 from mlp_lm.loss import cross_entropy
@@ -173,6 +174,7 @@ def test_the_catalogue_holds_the_promised_default():
 
 def test_names_known_without_jax_are_those_of_the_library():
     assert tuple(SCHEMES) == INIT_NAMES
+    assert training.ADAM_EPSILON == ADAM_EPSILON
     assert tuple(SCHEDULES) == SCHEDULE_NAMES
 
 

@@ -158,7 +158,7 @@ def test_minibatches_are_uniform_over_the_windows():
     np.testing.assert_allclose(np.bincount(draws.ravel(), minlength=10), 10_000, atol=500)
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 10, 100, 4096, 4097, 30_001])
+@pytest.mark.parametrize("n", [1, 2, 3, 10, 16, 17, 100, 4096, 4097, 30_001])
 def test_a_random_order_holds_every_number_once(n):
     first, second = (np.asarray(permute(jax.random.key(seed), jnp.arange(n), n)) for seed in (0, 1))
     np.testing.assert_array_equal(np.sort(first), np.arange(n))

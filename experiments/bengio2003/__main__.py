@@ -80,7 +80,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N-1 for every model (3)")
     parser.add_argument("--epochs", type=float, metavar="X", help="passes over the training part (the recipe's own)")
-    add_runner_flags(parser, f"{NAME}; or -small, -closed")
+    add_runner_flags(parser, f"{NAME}; with -small and -closed after it, where they apply")
     options = parser.parse_args(arguments)
     _check(parser, options)
     return options

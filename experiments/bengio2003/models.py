@@ -23,7 +23,8 @@ class TableModel:
     """A row of Table 1: sizes by the paper's letters, and its published perplexities.
 
     `order` is n (n - 1 words of context), `hidden` h, `dim` m; h = 0 leaves direct connections only. The even rows of
-    the table are the odd ones mixed with the interpolated trigram at weight one half: `mixed` names them.
+    the table are the odd ones mixed with the interpolated trigram at weight one half: `mixed` names them. `dropout` is
+    of the modern recipe, and not in the paper.
     """
 
     name: str
@@ -37,7 +38,7 @@ class TableModel:
     test: float | None = None
     mixed_valid: float | None = None
     mixed_test: float | None = None
-    dropout: float = 0.1  # Of hidden units, in the modern recipe.
+    dropout: float = 0.1  # Of hidden units.
 
     def published_params(self, vocab_size: int) -> int:
         """The paper's count, |V| (1 + nm + h) + h (1 + (n - 1) m): that of a model with direct connections."""
@@ -67,15 +68,15 @@ def make_grid(model: TableModel, recipe: str, size: DataSize, n_seeds: int, epoc
     """The runs of one model under one recipe on a text of this size."""
     n_epochs = epochs or (SMALL_EPOCHS if recipe == MODERN and size.n_windows < LARGE_TEXT else EPOCHS[recipe])
     base = _modern(size, n_epochs) if recipe == MODERN else _paper(size, n_epochs)
-    sizes: dict[str, int | float] = {
+    settings: dict[str, int | float] = {
         "block_size": model.order - 1,
         "hidden_size": model.hidden,
         "embedding_dim": model.dim,
         "direct": model.direct,
     }
     if recipe == MODERN:
-        sizes["dropout"] = model.dropout
-    return Grid(recipe, base, n_seeds=n_seeds).with_axes({name: (value,) for name, value in sizes.items()})
+        settings["dropout"] = model.dropout
+    return Grid(recipe, base, n_seeds=n_seeds).with_axes({name: (value,) for name, value in settings.items()})
 
 
 def model_of(settings) -> TableModel | None:
@@ -113,8 +114,9 @@ def _modern(size: DataSize, epochs: float) -> RunSpec:
 def _paper(size: DataSize, epochs: float) -> RunSpec:
     """Stochastic gradient descent at rate 1e-3 / (1 + 1e-8 t), decay 1e-4, early stopping (section 4.2).
 
-    One example a step where the text is small. On a large one the sum of 128 examples' gradients makes a step, which
-    to first order is 128 steps of one example: the rate is 128 times as large, as the gradient is a mean.
+    Every epoch passes through the text in another order. One example a step where the text is small. On a large one the
+    sum of 128 examples' gradients makes a step, which to first order is 128 steps of one example: the rate is 128 times
+    as large, as the gradient is a mean.
     """
     batch = PAPER_BATCH if size.n_windows >= LARGE_TEXT else 1
     return RunSpec(

@@ -115,6 +115,8 @@ def summarise(store: Store, material: TextMaterial) -> Summary:
     cells.sort(key=lambda pair: (pair[0].name, list(MODELS.values()).index(_model(pair[1]))))
     lines = [line for study, cell in cells for line in _cell_lines(store, study, cell, material, trigram, known)]
     replace_file(store.root / MEASURED, json.dumps({ids: asdict(one) for ids, one in known.items()}, indent=1).encode())
+    if not cells:
+        raise ValueError("every run diverged: there is nothing to compare; give another text, or more --epochs")
     best = min((row for _, cell in cells for row in cell.finished), key=lambda row: row["dev_loss"])
     params = from_tensors(store.weights(best))
     embedding = np.asarray(params.embedding)

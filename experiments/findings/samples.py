@@ -54,7 +54,11 @@ def draw_samples(
 def draw_sentences(
     store: Store, row: Row, material: TextMaterial, n: int = 12, seed: int = 0, temperature: float = 1.0
 ) -> list[str]:
-    """Draw sentences from a stored run, each begun after the end of some sentence of the training part."""
+    """Draw sentences from a stored run, each begun after the end of some sentence of the training part.
+
+    Raises:
+        ValueError: as mlp_lm.sampling.check_draw.
+    """
     from experiments.findings.trained import load_model
     from mlp_lm.sampling import check_draw, sample_sentences
 

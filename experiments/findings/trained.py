@@ -20,4 +20,4 @@ def load_model(store: Store, row: Row, material: Material | TextMaterial) -> tup
     params = jax.tree.map(jnp.asarray, load_params(store, row, run, len(material.vocabulary)))
     if not params.norms:
         return params, ()
-    return params, jitted_moments(params, training_data(material.name, run.block_size).examples)
+    return params, jitted_moments(params, training_data(material.source, run.block_size).examples)

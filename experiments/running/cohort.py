@@ -101,7 +101,7 @@ def train_cohort(
 
 
 def _check_data(cohort: Cohort, data: str) -> None:
-    """The word list must still be the one that the runs were planned for: it may have been edited since."""
+    """The data must still be what the runs were planned for: a file may have been edited since."""
     expected, found = cohort.runs[0].data_hash, load_data(data).sha256
     if expected not in ("", found):
         raise ValueError(f"{data} has changed since the sweep was planned: bring it back or start the sweep anew")
@@ -124,8 +124,8 @@ def start_block(runs: tuple[RunSpec, ...], data: str, width: int) -> Block:
 
 
 def _varied(run: RunSpec) -> Run:
-    decay_and_dropout = (run.weight_decay, run.dropout, run.input_dropout)
-    return make_run(run.seed, run.learning_rate, run.momentum, *decay_and_dropout, run.adam_epsilon)
+    names = ("learning_rate", "momentum", "weight_decay", "dropout", "input_dropout", "adam_epsilon")
+    return make_run(run.seed, **{name: getattr(run, name) for name in names})
 
 
 def train_block(block: Block, data: str):
@@ -158,17 +158,17 @@ def program_of(run: RunSpec, vocab_size: int) -> Program:
     arranged = jax.default_backend() == "cpu" and run.batch_size > 0 and can_arrange(wide)
     return Program(
         wide,
-        run.batch_size,
-        run.schedule,
-        run.momentum > 0,
-        run.weight_decay > 0,
-        arranged and not blockwise and not run.drops,
-        run.optimizer,
-        run.drops,
-        run.early_stopping,
-        run.shuffle,
-        blockwise,
-        run.precision,
+        batch_size=run.batch_size,
+        schedule=run.schedule,
+        momentum=run.momentum > 0,
+        weight_decay=run.weight_decay > 0,
+        arranged=arranged and not blockwise and not run.drops,
+        optimizer=run.optimizer,
+        dropout=run.drops,
+        early_stopping=run.early_stopping,
+        shuffle=run.shuffle,
+        wide=blockwise,
+        precision=run.precision,
     )
 
 

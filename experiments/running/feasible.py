@@ -1,20 +1,25 @@
 """Whether a sweep can be trained on its data and on this machine, found out before anything starts."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from operator import itemgetter
 
 from experiments.material import Material, TextMaterial
-from experiments.running.plan import block_width, n_weights, padded_widths
+from experiments.running.plan import n_weights, padded_widths
 from experiments.spec import RunSpec
 
 COUNTED_PARTS = 3  # Training, dev and unseen dev words.
 COPIES = 2  # On the host and on the device.
-TRAINED_COPIES = 4  # Of the weights: themselves, gradient, momentum and one in flight.
+TRAINED_COPIES = 5  # Of the weights: themselves, gradient, the two moments of Adam and one in flight.
 BYTES = 4  # Of a float32 and of an int32.
 
 
-def check_feasible(runs: Iterable[RunSpec], material: Material | TextMaterial, n_workers: int, widest: int) -> None:
-    """Compare what runs need with the data and with this machine's memory; at most `widest` train side by side.
+def check_feasible(
+    runs: Iterable[RunSpec], material: Material | TextMaterial, n_workers: int, width_of: Callable[[RunSpec], int]
+) -> None:
+    """Compare what runs need with the data and with this machine's memory.
+
+    `width_of(run)` is how many like it train side by side.
 
     Raises:
         ValueError: a batch exceeds the training windows, or memory can't hold windows, counts or weights.
@@ -29,8 +34,14 @@ def check_feasible(runs: Iterable[RunSpec], material: Material | TextMaterial, n
     memory = machine_memory() // n_workers
     for block_size in sorted({run.block_size for run in runs}):
         _check_data(block_size, material, memory)
-    heaviest = max(runs, key=lambda run: weight_bytes(run, material.size.vocab_size))
-    _check_weights(heaviest, material.size.vocab_size, memory, widest)
+    needs = [(TRAINED_COPIES * width_of(run) * weight_bytes(run, material.size.vocab_size), run) for run in runs]
+    needed, run = max(needs, key=itemgetter(0))
+    if needed > memory:
+        raise ValueError(
+            f"hidden_size {run.hidden_size}, embedding_dim {run.embedding_dim}, block_size {run.block_size}, "
+            f"n_layers {run.n_layers}: {width_of(run)} runs side by side need {_size(needed)}; a worker has "
+            f"{_size(memory)}: give smaller ones, or fewer --workers"
+        )
 
 
 def machine_memory() -> int:
@@ -68,17 +79,6 @@ def _n_distinct_contexts(material: Material, block_size: int) -> int:
         padded = "." * block_size + word
         contexts.update(padded[i : i + block_size] for i in range(len(word) + 1))
     return len(contexts)
-
-
-def _check_weights(run: RunSpec, vocab_size: int, memory: int, widest: int) -> None:
-    width = block_width(run, widest, vocab_size)
-    needed = TRAINED_COPIES * width * weight_bytes(run, vocab_size)
-    if needed > memory:
-        raise ValueError(
-            f"hidden_size {run.hidden_size}, embedding_dim {run.embedding_dim}, block_size {run.block_size}, "
-            f"n_layers {run.n_layers}: {width} runs side by side need {_size(needed)}; a worker has "
-            f"{_size(memory)}: give smaller ones, or fewer --workers"
-        )
 
 
 def _size(n_bytes: int) -> str:

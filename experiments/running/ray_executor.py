@@ -38,11 +38,13 @@ from experiments.running.worker import (
     outcome,
 )
 from mlp_lm.corpus import DEFAULT_DATA, MAKEMORE_DATA
+from mlp_lm.small_text import SMALL_TEXT
+from mlp_lm.text import BROWN
 
 TASKS_PER_PLACE = 2  # In flight: the next one waits at the cluster, the millionth one here.
 LOST_DRIVER_SECONDS = 30.0
 REACH_SECONDS = 5.0
-NAMED_DATA = (DEFAULT_DATA, MAKEMORE_DATA)  # Which no file's path is.
+NAMED_DATA = (DEFAULT_DATA, MAKEMORE_DATA, SMALL_TEXT, BROWN)  # Which no file's path is.
 
 try:
     import ray
@@ -81,10 +83,10 @@ def from_anywhere(job: Job) -> Job:
 
 
 def _absolute(data: str) -> str:
-    """A word list's file by its whole path; `text:KIND:FILE` too."""
+    """A word list's file by its whole path, and the file or folder of `text:KIND:PATH`."""
     kind, colon, source = data.rpartition(":")
     for before, path in (("", data), (f"{kind}{colon}", source)):
-        if path not in NAMED_DATA and path and Path(path).is_file():
+        if path not in NAMED_DATA and path and Path(path).exists():
             return f"{before}{Path(path).absolute()}"
     return data
 
