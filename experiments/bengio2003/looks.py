@@ -1,5 +1,6 @@
 """What one sees in a learned embedding: neighbours of words, and a map of frequent words."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
@@ -9,6 +10,8 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.transforms import Bbox
 
 from experiments.findings.palette import COLOURS, STYLE
 from experiments.findings.picture import save_figure
@@ -20,6 +23,7 @@ N_QUERIES = 8
 N_NEIGHBOURS = 6
 N_KNOWN = 3_000  # Neighbours are searched among the most frequent words: vectors of rare ones are hardly trained.
 N_MAPPED = 120
+CORNERS = ((2, 2, "left", "bottom"), (-2, 2, "right", "bottom"), (2, -2, "left", "top"), (-2, -2, "right", "top"))
 
 
 def neighbours(embedding: Float[np.ndarray, "vocab embed"], vocabulary: Vocabulary) -> dict[str, list[str]]:
@@ -47,12 +51,27 @@ def draw_map(embedding: Float[np.ndarray, "vocab embed"], vocabulary: Vocabulary
     with plt.rc_context(STYLE):
         figure, axis = plt.subplots(figsize=(9, 7))
         axis.scatter(plane[:, 0], plane[:, 1], s=4, color=COLOURS[1])
-        for i, (x, y) in zip(places, plane, strict=True):
-            axis.annotate(vocabulary.tokens[i], (x, y), (2, 2), textcoords="offset points", fontsize=7)
         axis.set_title(f"The {len(places)} most frequent words: two of many dimensions, {share:.0%} of the variance")
         axis.set_xlabel("first principal component")
         axis.set_ylabel("second")
+        figure.canvas.draw()  # The axes take their place: labels are laid out in pixels.
+        _label(axis, plane, [vocabulary.tokens[i] for i in places])
         save_figure(figure, path)
+
+
+def _label(axis: Axes, points: Float[np.ndarray, "n 2"], words: Sequence[str]) -> None:
+    """Write each word beside its point, where no word before it stands; one that finds no place goes unwritten."""
+    taken: list[Bbox] = []
+    for word, point in zip(words, points, strict=True):
+        for dx, dy, side, height in CORNERS:
+            label = axis.annotate(
+                word, point, (dx, dy), textcoords="offset points", fontsize=7, ha=side, va=height, annotation_clip=False
+            )
+            box = label.get_window_extent()
+            if not box.count_overlaps(taken):
+                taken.append(box)
+                break
+            label.remove()
 
 
 def _unit(vectors: Float[np.ndarray, "n embed"]) -> Float[np.ndarray, "n embed"]:
