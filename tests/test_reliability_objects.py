@@ -13,6 +13,7 @@ import pytest
 from experiments import fetch
 from experiments.report.__main__ import main as report_main
 from experiments.running import cohort as training
+from experiments.running.failures import write_failures
 from experiments.store import Store, mirror, object_folder
 from tests import processes
 from tests.cli import assert_one_line, sweep
@@ -80,6 +81,16 @@ def test_damage_is_set_aside_and_the_same_command_trains_just_that(address, swep
     assert ": 2 runs, 1 to train" in sweep(*TWO, "--out", store.location, "--dry-run").output
     assert sweep(*TWO, "--out", store.location, "--fetch-to", str(tmp_path / "here")).code == 0
     assert contents(store) == contents(Store(tmp_path / "here")) == whole
+
+
+def test_failures_are_forgotten_once_their_runs_are_done(swept):
+    place, here = swept
+    failed = dict.fromkeys(Store(place).run_ids(), "it was a bad day")
+    for store in (Store(place), Store(here)):
+        write_failures(store, failed)
+    said = sweep(*TWO, "--out", place, "--fetch-to", str(here))
+    assert (said.code, said.errors) == (0, "")
+    assert not {"failures.json"} & {*Store(place).folder.names(""), *Store(here).folder.names("")}
 
 
 def test_fetch_of_nothing(address, tmp_path, capsys):
