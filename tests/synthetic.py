@@ -15,6 +15,7 @@ from experiments.record import DIVERGED, DONE, SCHEMA
 from experiments.request import FILE_NAME, Request, encode_request
 from experiments.spec import RunSpec
 from experiments.store import Store
+from experiments.store.atomic import replace_file
 from mlp_lm.yardstick import YardstickRow
 
 N_EVALUATIONS = 4
@@ -23,7 +24,7 @@ STORE_COLUMNS = ("cohort_id", "weights_index", "weights_sha256")
 
 def write_request(folder: Path, request: Request) -> None:
     """What a sweep's folder was last asked for."""
-    (folder / FILE_NAME).write_bytes(encode_request(request))
+    replace_file(folder / FILE_NAME, encode_request(request))
 
 
 def synthetic_row(run: RunSpec, dev_loss: float, diverged: bool = False) -> dict[str, Any]:

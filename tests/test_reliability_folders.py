@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments import runner
+from experiments.running.ledger import Progress
 from experiments.store import Store, atomic
 from tests.cli import assert_one_line, sweep
 from tests.processes import PATIENCE_SECONDS, started
@@ -65,17 +67,14 @@ def test_a_folder_in_use_is_refused(tmp_path):
 
 def test_failed_runs_are_told_kept_and_tried_again(tmp_path, monkeypatch):
     def fail(cohorts, job, cores, stopping):
-        yield from (sweep_module.Progress(cohort, failure="out of luck; tried 5 times") for cohort in cohorts)
-
-    from experiments import sweep as command
-    from experiments.running import ledger as sweep_module
+        yield from (Progress(cohort, failure="out of luck; tried 5 times") for cohort in cohorts)
 
     with monkeypatch.context() as patched:
-        patched.setattr(command, "_executor", lambda options: fail)
+        patched.setattr(runner, "_executor", lambda options: fail)
         said = sweep(*FAST, "--out", str(tmp_path))
     assert said.code == 1
     assert "1 of 1 runs failed: out of luck; tried 5 times (1 run)" in said.errors
     assert "1 of 1 runs failed: out of luck" in (tmp_path / "tables" / "summary.md").read_text()
     said = sweep(*FAST, "--out", str(tmp_path))
     assert (said.code, said.errors) == (0, "")
-    assert "failed" not in (tmp_path / "tables" / "summary.md").read_text()
+    assert "runs failed" not in (tmp_path / "tables" / "summary.md").read_text()
