@@ -1,14 +1,12 @@
-"""The named initialisation schemes, over nested draws.
+"""Initial weights: nested standard draws, scaled by a scheme.
 
-A scheme scales standard draws, and a standard draw depends only on (seed, part of the model, unit, distance of the
-context position from the target, feature). The first 100 hidden units of a 300-unit model so equal the 100-unit model
+A standard draw depends only on (seed, part of the model, unit, distance of the context position from the target,
+feature). The first 100 hidden units of a 300-unit model so equal the 100-unit model
 of the same seed, and likewise the first embedding dimensions, the most recent context positions and the first tokens:
-cells of a grid that share a seed share all the luck they can share. (Up to the scheme's scale, which may depend on
+configurations with the same seed begin with the same draws. (Up to the scheme's scale, which may depend on
 fan_in; orthogonal weights, made from the draws by a QR decomposition, are not nested.)
 """
 
-import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,136 +15,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, UInt32
 
-from mlp_lm.model import Architecture, Dense, Norm, Params
+from mlp_lm.config import Architecture
+from mlp_lm.model import Dense, Norm, Params
+from mlp_lm.schemes import SCHEMES, Sample, Scale, Scheme, with_gain
 
-TANH_GAIN = 5 / 3  # torch.nn.init.calculate_gain("tanh")
-RELU_GAIN = math.sqrt(2)  # He et al. 2015, equation 10
-
-Sample = Callable[[Key[Array, ""]], Float[Array, ""]]
-Scale = Callable[[int, int], float]  # From a layer's fan_in and fan_out.
-
-
-def standard_normal(key: Key[Array, ""]) -> Float[Array, ""]:
-    """One draw from N(0, 1)."""
-    return jax.random.normal(key)
-
-
-def standard_uniform(key: Key[Array, ""]) -> Float[Array, ""]:
-    """One draw from U(-1, 1)."""
-    return jax.random.uniform(key, minval=-1.0, maxval=1.0)
-
-
-def constant(scale: float) -> Scale:
-    """The same scale whatever the layer's size."""
-    return lambda fan_in, fan_out: scale
-
-
-def per_fan_in(gain: float) -> Scale:
-    """`gain / sqrt(fan_in)`: inputs of unit variance give preactivations of standard deviation `gain`."""
-    return lambda fan_in, fan_out: gain / math.sqrt(max(fan_in, 1))
-
-
-def per_fan_average(gain: float) -> Scale:
-    """`gain * sqrt(2 / (fan_in + fan_out))` (Glorot and Bengio 2010, equation 16, as a standard deviation)."""
-    return lambda fan_in, fan_out: gain * math.sqrt(2 / max(fan_in + fan_out, 1))
-
-
-ZERO, ONE = constant(0.0), constant(1.0)
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """The scale of each part of a model, over standard draws; `orthogonal` makes hidden and output weights so."""
-
-    summary: str
-    source: str
-    sample: Sample = standard_normal
-    embedding: Scale = ONE
-    hidden: Scale = ONE
-    hidden_bias: Scale = ONE
-    output: Scale = ONE
-    output_bias: Scale = ONE
-    direct: Scale = ONE
-    orthogonal: bool = False
-
-
-NORMAL = Scheme("every weight and bias N(0, 1)", "makemore lecture 2 (Karpathy 2022)")
-SCALED_OUTPUT = replace(
-    NORMAL,
-    summary="normal, but output and direct weights x 0.01 and output bias 0",
-    source="makemore lecture 3: fixing the initial loss",
-    output=constant(0.01),
-    output_bias=ZERO,
-    direct=constant(0.01),
-)
-SCALED_HIDDEN = replace(
-    SCALED_OUTPUT,
-    summary="scaled_output, and hidden weights x 0.2, hidden bias x 0.01",
-    source="makemore lecture 3: fixing the saturated tanh",
-    hidden=constant(0.2),
-    hidden_bias=constant(0.01),
-)
-FAN_IN = Scheme(
-    "weights of standard deviation 1/sqrt(fan_in), biases 0",
-    "LeCun et al. 1998, Efficient BackProp, equation 16",
-    hidden=per_fan_in(1.0),
-    hidden_bias=ZERO,
-    output=per_fan_in(1.0),
-    output_bias=ZERO,
-    direct=per_fan_in(1.0),
-)
-SCHEMES: dict[str, Scheme] = {
-    "normal": NORMAL,
-    "uniform": Scheme("every weight and bias U(-1, 1)", "the lecture's JavaScript port", standard_uniform),
-    "fan_in": FAN_IN,
-    "scaled_output": SCALED_OUTPUT,
-    "scaled_hidden": SCALED_HIDDEN,
-    "kaiming_tanh": replace(
-        SCALED_HIDDEN,
-        summary="scaled_hidden, but hidden weights of standard deviation (5/3)/sqrt(fan_in)",
-        source="makemore lecture 3; He et al. 2015 with PyTorch's gain for tanh",
-        hidden=per_fan_in(TANH_GAIN),
-    ),
-    "kaiming_relu": replace(
-        SCALED_HIDDEN,
-        summary="kaiming_tanh with the gain of ReLU, sqrt(2), for contrast",
-        source="He et al. 2015, equation 10",
-        hidden=per_fan_in(RELU_GAIN),
-    ),
-    "xavier": replace(
-        FAN_IN,
-        summary="weights of standard deviation sqrt(2/(fan_in + fan_out)), biases 0",
-        source="Glorot and Bengio 2010, equation 16",
-        hidden=per_fan_average(1.0),
-        output=per_fan_average(1.0),
-        direct=per_fan_average(1.0),
-    ),
-    "orthogonal": replace(
-        FAN_IN,
-        summary="orthogonal hidden and output weights, biases 0",
-        source="Saxe et al. 2014, Exact solutions to the nonlinear dynamics of learning",
-        hidden=ONE,
-        output=ONE,
-        orthogonal=True,
-    ),
-    "bengio2003": replace(
-        FAN_IN,
-        summary="weights U(-1, 1)/sqrt(fan_in), embedding U(-0.1, 0.1), direct 0, biases 0",
-        source="Bengio et al. 2003 say only that weights are drawn at random; the scales are ours",
-        sample=standard_uniform,
-        embedding=constant(0.1),
-        direct=ZERO,
-    ),
-    "zeros": Scheme(
-        "all zero but the embedding, N(0, 1): symmetry is never broken",
-        "Goodfellow et al. 2016, Deep Learning, section 8.4",
-        hidden=ZERO,
-        hidden_bias=ZERO,
-        output=ZERO,
-        output_bias=ZERO,
-        direct=ZERO,
-    ),
-}
+__all__ = ["SCHEMES", "Scheme", "init_params", "with_gain"]
 
 
 def init_params(key: Key[Array, ""], scheme: Scheme, architecture: Architecture) -> Params:
@@ -178,6 +51,7 @@ def standard_draws(key: Key[Array, ""], sample: Sample, architecture: Architectu
         norms=tuple(Norm(jnp.ones(a.hidden_size), jnp.zeros(a.hidden_size)) for _ in weights if a.batch_norm),
         output=Dense(output, output_bias[0]),
         direct=direct if a.direct else None,
+        activation=a.activation,
     )
 
 
@@ -198,11 +72,6 @@ def scale_draws(draws: Params, scheme: Scheme, architecture: Architecture) -> Pa
         output=dense(draws.output, scheme.output, scheme.output_bias),
         direct=None if draws.direct is None else draws.direct * np.float32(scheme.direct(a.n_features, a.vocab_size)),
     )
-
-
-def with_gain(scheme: Scheme, gain: float) -> Scheme:
-    """The scheme with a factor on its hidden weights."""
-    return replace(scheme, hidden=lambda fan_in, fan_out: gain * scheme.hidden(fan_in, fan_out))
 
 
 def orthonormal(gaussian: Float[Array, "fan_in fan_out"]) -> Float[Array, "fan_in fan_out"]:

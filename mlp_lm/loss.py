@@ -6,11 +6,10 @@ import optax
 from jaxtyping import Array, Float, Int
 
 from mlp_lm.model import Dropout, Moments, Params, forward
-from mlp_lm.wide_softmax import FLOAT32, wide_cross_entropy, wide_losses
 
 
 def cross_entropy(logits: Float[Array, "batch vocab"], targets: Int[Array, " batch"]) -> Float[Array, ""]:
-    """Mean cross-entropy in nats per token, stable for any offset of the logits."""
+    """Mean cross-entropy in nats per token (Bengio et al. 2003, section 2), stable for any offset of the logits."""
     return optax.softmax_cross_entropy_with_integer_labels(logits, targets).mean()
 
 
@@ -21,35 +20,17 @@ def minibatch_loss(
     return cross_entropy(forward(params, contexts, dropout=dropout).logits, targets)
 
 
-def wide_minibatch_loss(
-    params: Params,
-    contexts: Int[Array, "batch block"],
-    targets: Int[Array, " batch"],
-    dropout: Dropout | None = None,
-    precision: str = FLOAT32,
-) -> Float[Array, ""]:
-    """`minibatch_loss` for a large vocabulary, block by block (see mlp_lm.wide_softmax)."""
-    return wide_cross_entropy(*output_product(params, contexts, dropout), targets, precision)
+minibatch_loss_and_grad = jax.value_and_grad(minibatch_loss)
 
 
 def window_losses(
-    params: Params, contexts: Int[Array, "batch block"], targets: Int[Array, " batch"]
+    params: Params,
+    contexts: Int[Array, "batch block"],
+    targets: Int[Array, " batch"],
+    moments: tuple[Moments, ...] | None = None,
 ) -> Float[Array, " batch"]:
-    """Each window's own cross-entropy in nats, for a large vocabulary."""
-    return wide_losses(*output_product(params, contexts), targets)
-
-
-def output_product(
-    params: Params, contexts: Int[Array, "batch block"], dropout: Dropout | None = None
-) -> tuple[Float[Array, "batch inputs"], Float[Array, "inputs vocab"], Float[Array, " vocab"]]:
-    """The `x`, `weight` and `bias` of which a model's logits are `x @ weight + bias`, direct connections included."""
-    found = forward(params, contexts, dropout=dropout)  # Its own logits are not used, so they are not computed.
-    inputs, weights = found.hidden[-1], params.output.weight
-    if params.direct is not None:
-        inputs = jnp.concatenate([inputs, found.features], axis=1)
-        weights = jnp.concatenate([weights, params.direct], axis=0)
-    assert params.output.bias is not None
-    return inputs, weights, params.output.bias
+    """Each window's own cross-entropy in nats."""
+    return optax.softmax_cross_entropy_with_integer_labels(forward(params, contexts, moments).logits, targets)
 
 
 def counted_cross_entropy(

@@ -1,116 +1,105 @@
 """The multilayer-perceptron language model of Bengio et al. 2003: its parameters and its forward pass."""
 
-from dataclasses import dataclass
-from typing import no_type_check
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 from jaxtyping import Array, Float, Int, Key
 
+from mlp_lm.activations import activation_named
+from mlp_lm.config import Architecture
+
+__all__ = ["Activations", "Architecture", "Dense", "Dropout", "Moments", "Norm", "Params", "forward"]
+
 NORM_EPSILON = 1e-5  # torch.nn.BatchNorm1d's.
 
-
-@dataclass(frozen=True)
-class Architecture:
-    """The sizes that shape a model. `hidden_size = 0` leaves only the direct connections (a log-linear model)."""
-
-    vocab_size: int
-    block_size: int
-    embedding_dim: int
-    hidden_size: int
-    n_layers: int = 1
-    batch_norm: bool = False
-    direct: bool = False
-
-    @property
-    def n_features(self) -> int:
-        """Width of the concatenated embeddings of a context."""
-        return self.block_size * self.embedding_dim
-
-    @property
-    def n_params(self) -> int:
-        """Number of trainable parameters. Batch norm replaces each hidden bias by a gain and a shift."""
-        fan_ins = [self.n_features] + [self.hidden_size] * (self.n_layers - 1)
-        per_unit = 2 if self.batch_norm else 1
-        return (
-            self.vocab_size * self.embedding_dim
-            + sum((fan_in + per_unit) * self.hidden_size for fan_in in fan_ins)
-            + (self.hidden_size + 1) * self.vocab_size
-            + (self.n_features * self.vocab_size if self.direct else 0)
-        )
+if TYPE_CHECKING:
+    Leaf = Array
+else:
+    # The same class holds one model, stacked models, NumPy arrays, and whatever jax.tree.map makes of them, so the
+    # fields of a pytree have their shapes in its docstring, and no check when one is made.
+    Leaf = Any
 
 
-# The annotations of a pytree's fields say what one model holds. They are not checked, because the same class also holds
-# stacked models, NumPy arrays and whatever jax.tree.map makes of them.
-@no_type_check
 @struct.dataclass
 class Dense:
-    """An affine map `x @ weight + bias`; the bias is None where batch norm would cancel it."""
+    """An affine map `x @ weight + bias`.
 
-    weight: Float[Array, "fan_in fan_out"]
-    bias: Float[Array, " fan_out"] | None
+    `weight [fan_in, fan_out]`, `bias [fan_out]`, which is None where batch norm would cancel it.
+    """
+
+    weight: Leaf
+    bias: Leaf | None
 
 
-@no_type_check
 @struct.dataclass
 class Norm:
-    """Batch norm's trainable gain and shift, one of each per hidden unit."""
+    """Batch norm's trainable `gain [hidden]` and `shift [hidden]`."""
 
-    gain: Float[Array, " hidden"]
-    shift: Float[Array, " hidden"]
+    gain: Leaf
+    shift: Leaf
 
 
-@no_type_check
 @struct.dataclass
 class Moments:
-    """Mean and variance (ddof 0) of a layer's affine outputs, one of each per hidden unit."""
+    """Mean `[hidden]` and variance `[hidden]` (ddof 0) of a layer's affine outputs."""
 
-    mean: Float[Array, " hidden"]
-    variance: Float[Array, " hidden"]
+    mean: Leaf
+    variance: Leaf
 
 
-@no_type_check
 @struct.dataclass
 class Params:
-    """All weights of one model.
+    """All weights of one model, and its activation.
 
     embedding: `[vocab, embed]`, Bengio's C. hidden: one `Dense` a layer, the first with fan_in = block * embed,
     position-major with the oldest token first. norms: one `Norm` a hidden layer, or empty without batch norm.
     output: `Dense` `[hidden, vocab]`. direct: `[block * embed, vocab]`, Bengio's dashed arrows W, or None.
+    activation: a name in `mlp_lm.ACTIVATIONS`, part of the tree's structure.
     """
 
-    embedding: Float[Array, "vocab embed"]
+    embedding: Leaf
     hidden: tuple[Dense, ...]
     norms: tuple[Norm, ...]
     output: Dense
-    direct: Float[Array, "features vocab"] | None
+    direct: Leaf | None
+    activation: str = struct.field(pytree_node=False, default="tanh")
+
+    @property
+    def block_size(self) -> int:
+        """Context tokens that the model sees."""
+        first = self.hidden[0].weight if self.hidden else self.direct
+        assert first is not None
+        return int(first.shape[-2]) // int(self.embedding.shape[-1])
 
 
-@no_type_check
 @struct.dataclass
 class Dropout:
-    """One step's dropout: the shares of hidden units, and of features (of the concatenated embeddings), set to zero."""
+    """One step's dropout: the shares of hidden units, and of features (of the concatenated embeddings), set to zero.
 
-    key: Key[Array, ""]
-    hidden: Float[Array, ""]
-    features: Float[Array, ""]
+    A share of None drops nothing.
+    """
+
+    key: Leaf
+    hidden: Leaf | None
+    features: Leaf | None
 
 
-@no_type_check
 @struct.dataclass
 class Activations:
     """What a forward pass computes.
 
-    `features` are the concatenated embeddings. `preactivations` are the arguments of tanh, after batch norm where
-    there is one; `affine` are the same before it.
+    `features [batch, features]` are the concatenated embeddings, `logits [batch, vocab]` the outputs. Of each hidden
+    layer, `[batch, hidden]`: `affine` is `x @ weight + bias`, `preactivations` the argument of the activation, after
+    batch norm where there is one, and `hidden` what the next layer sees.
     """
 
-    features: Float[Array, "batch features"]
-    logits: Float[Array, "batch vocab"]
-    affine: tuple[Float[Array, "batch hidden"], ...]
-    preactivations: tuple[Float[Array, "batch hidden"], ...]
-    hidden: tuple[Float[Array, "batch hidden"], ...]
+    features: Leaf
+    logits: Leaf
+    affine: tuple[Leaf, ...]
+    preactivations: tuple[Leaf, ...]
+    hidden: tuple[Leaf, ...]
 
 
 def embed(table: Float[Array, "vocab embed"], ids: Int[Array, "batch block"]) -> Float[Array, "batch features"]:
@@ -147,24 +136,34 @@ def forward(
     moments: tuple[Moments, ...] | None = None,
     weights: Float[Array, " batch"] | None = None,
     dropout: Dropout | None = None,
+    perturbations: tuple[Float[Array, "batch hidden"], ...] | None = None,
 ) -> Activations:
     """Logits of the next token after each context: `b + W x + U tanh(d + H x)` (Bengio et al. 2003, section 2).
 
-    Token ids are not checked against the vocabulary: indexing clamps them silently. With batch norm, `moments` holds
-    each hidden layer's mean and variance; None takes them from this batch, each context counted once or by its weight
-    in `weights`. With `dropout`, hidden activations and features are those that the next layer sees.
+    Token ids are not checked against the vocabulary: indexing clamps them silently.
+
+    Args:
+        params: the model. contexts: token ids, the oldest first. moments: each hidden layer's mean and variance, for
+        batch norm; None takes them from this batch. weights: how often each context counts in the moments of this
+        batch; None is once. dropout: the step's dropout; hidden activations and features are then those that the next
+        layer sees. perturbations: added to each hidden layer's activations; the gradient with respect to them, at zero,
+        is that with
+            respect to the activations.
     """
     features = embed(params.embedding, contexts)
-    if dropout is not None:
+    if dropout is not None and dropout.features is not None:
         features = drop(features, jax.random.fold_in(dropout.key, 0), dropout.features)
+    activation = activation_named(params.activation)
     x, affines, preactivations, hidden = features, [], [], []
     for i, layer in enumerate(params.hidden):
         z = affine(layer, x)
         affines.append(z)
         if params.norms:
             z = normalize(z, params.norms[i], batch_moments(z, weights) if moments is None else moments[i])
-        x = jnp.tanh(z)
-        if dropout is not None:
+        x = activation(z)
+        if perturbations is not None:
+            x = x + perturbations[i]
+        if dropout is not None and dropout.hidden is not None:
             x = drop(x, jax.random.fold_in(dropout.key, i + 1), dropout.hidden)
         preactivations.append(z)
         hidden.append(x)

@@ -1,8 +1,8 @@
 """Zero-padded widths, and runs stacked along a leading axis.
 
-tanh(0) = 0, so a hidden unit whose weights are all zero gets no gradient and passes none on: zero-padded units and
-embedding dimensions stay exactly zero under SGD, with momentum, weight decay and batch norm too. A padded model trains
-as the smaller one does; models of several widths can so share one compiled program.
+Where f(0) = 0, as for tanh, a hidden unit whose weights are all zero gets no gradient and passes none on: zero-padded
+units and embedding dimensions stay exactly zero under SGD, with momentum, weight decay and batch norm too. A padded
+model trains as the smaller one does; models of several widths can so share one compiled program.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from mlp_lm.model import Architecture, Dense, Norm, Params
+from mlp_lm.config import Architecture
+from mlp_lm.model import Dense, Norm, Params
 
 Tree = TypeVar("Tree")
 
@@ -49,6 +51,7 @@ def _resize(params: Params, old: Architecture, new: Architecture) -> Params:
         norms=tuple(Norm(_fit(norm.gain, (h,)), _fit(norm.shift, (h,))) for norm in params.norms),
         output=Dense(_fit(params.output.weight, (h, old.vocab_size)), params.output.bias),
         direct=None if params.direct is None else positions(params.direct, old.vocab_size),
+        activation=params.activation,
     )
 
 
@@ -66,3 +69,12 @@ def stack_runs(runs: Sequence[Tree]) -> Tree:
 def take_run(stacked: Tree, index: int) -> Tree:
     """One run of a stacked tree."""
     return jax.tree.map(lambda leaf: leaf[index], stacked)
+
+
+def share_out(tree: Tree) -> Tree:
+    """Cut the leading run axis of every array evenly over the local devices; on one device, as it is."""
+    devices: Any = jax.local_devices()
+    if len(devices) == 1:
+        return tree
+    mesh = jax.make_mesh((len(devices),), ("run",), (AxisType.Auto,), devices=devices)
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec("run")))

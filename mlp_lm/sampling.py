@@ -8,55 +8,50 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
+from mlp_lm.data.dataset import Dataset
+from mlp_lm.data.vocabulary import BOUNDARY, BOUNDARY_ID, Vocabulary
 from mlp_lm.model import Moments, Params, forward
 from mlp_lm.random_keys import SAMPLING, purpose_key
-from mlp_lm.vocabulary import BOUNDARY, BOUNDARY_ID, Vocabulary
 
 MAX_WORDS = 100_000  # Drawn at once, all in memory,
 MAX_LOGITS = 1 << 28  # as are their logits.
 MAX_LENGTH = 100  # Tokens after which a word that never ends is cut.
 
 
-def sample_words(
+def sample_from(
     params: Params,
     moments: tuple[Moments, ...],
-    vocabulary: Vocabulary,
-    block_size: int,
+    dataset: Dataset,
     n: int = 20,
     seed: int = 0,
     temperature: float = 1.0,
 ) -> list[str]:
-    """Draw `n` words; the first few of many are the few of the same seed.
+    """Draw `n` words from a model of a word list, or `n` sentences from a model of a running text.
 
-    With batch norm, `moments` are those of the training split (mlp_lm.evaluation.population_moments). Logits are
-    divided by `temperature`: below 1 likely words become likelier.
+    The first few of many are the few of the same seed. Each sentence begins after the end of some sentence of the
+    training part, and ends with its full stop.
+
+    Args:
+        params: the model.
+        moments: with batch norm, those of the training split (`mlp_lm.evaluation.population_moments`).
+        dataset: what the model was trained on.
+        n: how many to draw.
+        seed: of the draws.
+        temperature: divides the logits: below 1 likely tokens become likelier.
 
     Raises:
         ValueError: an `n` or `seed` out of bounds, or a temperature that is not a positive number.
     """
-    check_draw(n, seed, temperature, len(vocabulary))
+    check_draw(n, seed, temperature, len(dataset.vocabulary))
     key = purpose_key(np.uint32(seed), SAMPLING)
-    ids = sample_ids(params, moments, key, jnp.float32(temperature), n, block_size)
-    return [vocabulary.decode(word) for word in np.asarray(ids)]
-
-
-def sample_sentences(
-    params: Params,
-    vocabulary: Vocabulary,
-    starts: Int[np.ndarray, "n block"],
-    seed: int = 0,
-    temperature: float = 1.0,
-) -> list[str]:
-    """Draw a sentence after each of the contexts `starts`: its tokens with blanks between, up to the full stop.
-
-    Raises:
-        ValueError: as `sample_words`.
-    """
-    n, block_size = starts.shape
-    check_draw(n, seed, temperature, len(vocabulary))
-    key = purpose_key(np.uint32(seed), SAMPLING)
-    ids = sample_ids(params, (), key, jnp.float32(temperature), n, block_size, jnp.asarray(starts))
-    return [_sentence(line, vocabulary) for line in np.asarray(ids)]
+    if not dataset.is_running_text:
+        ids = sample_ids(params, moments, key, jnp.float32(temperature), n, params.block_size)
+        return [dataset.vocabulary.decode(word) for word in np.asarray(ids)]
+    contexts = dataset.windows("train", params.block_size).contexts
+    ends = np.flatnonzero(contexts[:, -1] == BOUNDARY_ID)  # At least one: a text begins after a boundary.
+    starts = jnp.asarray(contexts[np.random.default_rng(seed).choice(ends, n)])
+    ids = sample_ids(params, moments, key, jnp.float32(temperature), n, params.block_size, starts)
+    return [_sentence(line, dataset.vocabulary) for line in np.asarray(ids)]
 
 
 def check_draw(n: int, seed: int, temperature: float, vocab_size: int) -> None:

@@ -1,196 +1,174 @@
-"""Training: one step, one run as a loop of steps, and a block of runs mapped over a run axis.
+"""Training, from one step to whole runs: read it from top to bottom.
 
-A run is a pure function of its own specification. Its draws are keyed by (seed, purpose, step), never by where it
-stands, and a compiled program always holds the same number of runs: on a CPU a run's bits do not depend on its company.
+A run is a pure function of its configuration. Its draws are keyed by (seed, purpose, step), never by its position among
+other runs, and a compiled program always holds the same number of runs: on a CPU a run's bits do not depend on its
+company. The functions of the first half are written for one run; `RunBatch` maps them over runs that train side by
+side.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, no_type_check
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
-from jaxtyping import Array, Float, Int, UInt32
+from jaxtyping import Array, Float, Int
 
-from mlp_lm.evaluation import EvaluationSet, EvaluationWindows, exact_losses, population_moments
-from mlp_lm.gradients import (
-    arrange_all,
-    arranged_loss_and_grad,
+from mlp_lm.config import CPU_RUNS, FLOAT32, LARGE_VOCABULARY, Numbers, RunConfig, run_batch_size
+from mlp_lm.cpu_gradients import arrange_all, arranged_loss_and_grad, can_arrange
+from mlp_lm.data.dataset import Dataset
+from mlp_lm.evaluation import (
+    EvaluationSet,
+    EvaluationWindows,
+    Examples,
+    exact_losses,
     full_batch_loss_and_grad,
-    minibatch_loss_and_grad,
-    wide_loss_and_grad,
+    jitted_moments,
+    population_moments,
 )
-from mlp_lm.initializers import Scheme, scale_draws, standard_draws
+from mlp_lm.history import History, SplitLosses
+from mlp_lm.initializers import scale_draws, standard_draws
+from mlp_lm.large_vocabulary import blockwise_loss_and_grad
+from mlp_lm.loss import minibatch_loss_and_grad
 from mlp_lm.minibatches import DRAWN_STEPS, draw_block
-from mlp_lm.model import Architecture, Dropout, Params
-from mlp_lm.padding import pad_params, take_run, unpad_params
+from mlp_lm.model import Dropout, Leaf, Params
+from mlp_lm.optimizers import OPTIMIZERS
+from mlp_lm.padding import pad_params, share_out, stack_runs, take_run, unpad_params
 from mlp_lm.random_keys import DROPOUT, WEIGHTS, purpose_key
-from mlp_lm.schedules import PLATEAU, SCHEDULES, plateau
-from mlp_lm.wide_softmax import FLOAT32
+from mlp_lm.sampling import sample_from
+from mlp_lm.schedules import PLATEAU, learning_rates, plateau
+from mlp_lm.schemes import SCHEMES, with_gain
 
 DIVERGED_LOSS = 1000.0  # Nats per token: no initialisation starts near it, and no run comes back from it.
 NOT_DIVERGED = -1
+DEV = SplitLosses._fields.index("dev")
 
 LossAndGrad = Callable[[Params], tuple[Float[Array, ""], Params]]
 
-SGD, ADAM = "sgd", "adam"
-ADAM_EPSILON = 1e-8  # Kingma and Ba 2015, algorithm 1.
-N_SPLITS = 3  # Training, dev and unseen dev.
 
-
-@dataclass(frozen=True)
-class Program:
-    """What shapes a compiled training program. `batch_size = 0` is full-batch gradient descent.
-
-    `arranged` trains with hand-arranged gradients, for models and devices that they are made for; `wide` computes the
-    softmax of a large vocabulary block by block, with products of `precision`.
-    """
-
-    architecture: Architecture
-    batch_size: int
-    schedule: str
-    momentum: bool
-    weight_decay: bool
-    arranged: bool = False
-    optimizer: str = SGD
-    dropout: bool = False
-    early_stopping: bool = False
-    shuffle: bool = False
-    wide: bool = False
-    precision: str = FLOAT32
-
-
-@no_type_check
-@struct.dataclass
-class Run:
-    """What a compiled program may vary."""
-
-    seed: UInt32[Array, ""]
-    learning_rate: Float[Array, ""]
-    momentum: Float[Array, ""]
-    weight_decay: Float[Array, ""]
-    dropout: Float[Array, ""]
-    input_dropout: Float[Array, ""]
-    adam_epsilon: Float[Array, ""]
-
-
-def make_run(
-    seed: int,
-    learning_rate: float,
-    momentum: float,
-    weight_decay: float,
-    dropout: float = 0.0,
-    input_dropout: float = 0.0,
-    adam_epsilon: float = ADAM_EPSILON,
-) -> Run:
-    """A run's numbers in the types a compiled program takes."""
-    numbers: Any = np.array([learning_rate, momentum, weight_decay, dropout, input_dropout, adam_epsilon], np.float32)
-    varied: Any = np.array(seed, np.uint32)
-    return Run(varied, *numbers)
-
-
-@no_type_check
 @struct.dataclass
 class TrainingData:
-    """Windows to draw minibatches from, and the same compressed for exact losses and full batches."""
+    """Windows to draw minibatches from, `contexts [n, block]` and `targets [n]`, and the examples of exact losses."""
 
-    contexts: Int[Array, "n block"]
-    targets: Int[Array, " n"]
-    examples: EvaluationSet | EvaluationWindows
+    contexts: Leaf
+    targets: Leaf
+    examples: Examples
 
 
-@no_type_check
+@functools.lru_cache(maxsize=4)
+def training_data(dataset: Dataset, block_size: int) -> TrainingData:
+    """A dataset on the device."""
+    train = dataset.windows("train", block_size)
+    examples: Examples = (
+        EvaluationWindows.of(*dataset.sampled(block_size))
+        if dataset.is_running_text
+        else EvaluationSet.of(dataset.counted(block_size))
+    )
+    return TrainingData(jnp.asarray(train.contexts), jnp.asarray(train.targets), examples)
+
+
 @struct.dataclass
 class Best:
-    """The weights of the lowest dev loss among the evaluations so far, and that evaluation's losses."""
+    """The weights of the lowest dev loss among the evaluations so far, and that evaluation's losses `[split]`."""
 
     params: Params
-    losses: Float[Array, " split"]
+    losses: Leaf
 
 
-@no_type_check
 @struct.dataclass
 class TrainState:
-    """A run between two steps. `loss_sum` adds up minibatch losses since the last evaluation, in nats per token.
+    """A run between two steps.
 
-    `best` is None but in a program with early stopping.
+    `best` is None unless the run stops early; `loss_sum` adds up minibatch losses since the last evaluation, in nats
+    per token; `diverged_step` is the first step whose loss was absurd, or NOT_DIVERGED.
     """
 
     params: Params
     best: Best | None
     optimizer: optax.OptState
     plateau: optax.OptState
-    loss_sum: Float[Array, ""]
-    diverged_step: Int[Array, ""]
+    loss_sum: Leaf
+    diverged_step: Leaf
 
 
-@no_type_check
-@struct.dataclass
-class Evaluation:
-    """A run at one step: exact losses of each split of the examples, in nats per token."""
-
-    losses: Float[Array, " split"]
-    loss_sum: Float[Array, ""]
-    diverged_step: Int[Array, ""]
-
-
-def draw_weights(seed: int, scheme: Scheme, architecture: Architecture, wide: Architecture | None = None) -> Params:
-    """The initial weights of the run with this seed, zero-padded to the widths of `wide`.
+def initial_params(config: RunConfig, dataset: Dataset) -> Params:
+    """The initial weights of a run, zero-padded to the widths that it is trained at.
 
     Draws are nested, so those of the wide model hold the ones wanted, and one compiled program serves many widths.
     """
-    wide = wide or architecture
-    key = purpose_key(np.uint32(seed), WEIGHTS)
-    draws = jax.device_get(standard_draws(key, scheme.sample, wide))
+    vocab_size = len(dataset.vocabulary)
+    architecture, wide = config.architecture(vocab_size), config.program().architecture(vocab_size)
+    scheme = with_gain(SCHEMES[config.init], config.gain)
+    draws = jax.device_get(standard_draws(purpose_key(np.uint32(config.seed), WEIGHTS), scheme.sample, wide))
     params = scale_draws(unpad_params(draws, architecture), scheme, architecture)
+    if scheme.adjust is not None:
+        params = jax.device_get(scheme.adjust(params, dataset.counted(config.block_size, ("train",))))
     return pad_params(params, architecture, wide.embedding_dim, wide.hidden_size)
 
 
-def decays(params: Params) -> Params:
-    """Which parameters weight decay acts on: weights and embedding, never biases, gains or shifts."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].name in ("weight", "embedding", "direct"), params)
+def make_optimizer(rate: Float[Array, ""], numbers: Numbers, program: RunConfig) -> optax.GradientTransformation:
+    """The program's optimiser at this rate, with gradients clipped by their norm where the run has it so."""
+    optimizer = OPTIMIZERS[program.optimizer](rate, numbers)
+    if numbers.clip_norm is None:
+        return optimizer
+    return optax.chain(optax.clip_by_global_norm(numbers.clip_norm), optimizer)
 
 
-def make_optimizer(run: Run, rate: Float[Array, ""], program: Program) -> optax.GradientTransformation:
-    """SGD or Adam at `rate`, with the run's momentum and weight decay where the program has them.
-
-    Adam's weight decay is decoupled from the gradient (AdamW, Loshchilov and Hutter 2019).
-    """
-    if program.optimizer == ADAM:
-        if not program.weight_decay:
-            return optax.adam(rate, eps=run.adam_epsilon)
-        return optax.adamw(rate, eps=run.adam_epsilon, weight_decay=run.weight_decay, mask=decays)
-    sgd = optax.sgd(rate, momentum=run.momentum if program.momentum else None)
-    return optax.chain(optax.add_decayed_weights(run.weight_decay, mask=decays), sgd) if program.weight_decay else sgd
-
-
-def init_state(params: Params, run: Run, program: Program) -> TrainState:
+def init_state(params: Params, numbers: Numbers, program: RunConfig) -> TrainState:
     """The state before the first step."""
     return TrainState(
         params=params,
-        best=Best(params, jnp.full(N_SPLITS, jnp.inf)) if program.early_stopping else None,
-        optimizer=make_optimizer(run, run.learning_rate, program).init(params),
-        plateau=plateau.init(params),
+        best=Best(params, jnp.full(len(SplitLosses._fields), jnp.inf)) if program.early_stopping else None,
+        optimizer=make_optimizer(numbers.learning_rate, numbers, program).init(params),
+        plateau=plateau(program.patience).init(params),
         loss_sum=jnp.zeros(()),
         diverged_step=jnp.array(NOT_DIVERGED, jnp.int32),  # Not weakly typed, or the next call compiles anew.
     )
+
+
+def step_loss(
+    data: TrainingData,
+    windows: Int[Array, " batch"],
+    step: Int[Array, ""],
+    numbers: Numbers,
+    program: RunConfig,
+    arranged: bool = False,
+) -> LossAndGrad:
+    """The mean loss of a step's examples and its gradient, as a function of the parameters."""
+    if program.batch_size == 0:
+        return partial(full_batch_loss_and_grad, examples=cast(EvaluationSet, data.examples))
+    contexts, targets, dropout = data.contexts[windows], data.targets[windows], None
+    if program.drops:
+        key = jax.random.fold_in(purpose_key(numbers.seed, DROPOUT), step)
+        dropout = Dropout(key, numbers.dropout, numbers.input_dropout)
+
+    def loss_and_grad(params: Params) -> tuple[Float[Array, ""], Params]:
+        if _is_blockwise(params, program):
+            return blockwise_loss_and_grad(params, contexts, targets, dropout, program.precision)
+        if arranged:
+            return arranged_loss_and_grad(params, contexts, targets)
+        return minibatch_loss_and_grad(params, contexts, targets, dropout)
+
+    return loss_and_grad
 
 
 def train_step(
     state: TrainState,
     step: Int[Array, ""],
     rate: Float[Array, ""],
-    run: Run,
-    program: Program,
+    numbers: Numbers,
+    program: RunConfig,
     loss_and_grad: LossAndGrad,
 ) -> TrainState:
-    """One update. `loss_and_grad(params)` is the mean loss of the step's examples and its gradient."""
+    """One update."""
     loss, grads = loss_and_grad(state.params)
-    updates, optimizer = make_optimizer(run, rate, program).update(grads, state.optimizer, state.params)
+    updates, optimizer = make_optimizer(rate, numbers, program).update(grads, state.optimizer, state.params)
     diverges = (state.diverged_step == NOT_DIVERGED) & ~(loss < DIVERGED_LOSS)
     return replace(
         state,
@@ -203,97 +181,91 @@ def train_step(
 
 def advance(
     state: TrainState,
-    run: Run,
+    numbers: Numbers,
     data: TrainingData,
-    indices: Int[Array, "steps batch"],
+    windows: Int[Array, "steps batch"],
     start: Int[Array, ""] | int,
     stop: Int[Array, ""] | int,
     n_steps: Int[Array, ""] | int,
-    program: Program,
+    program: RunConfig,
 ) -> TrainState:
-    """Steps `start` to `stop - 1` of a run of `n_steps`; row j of `indices` is the minibatch of step `start + j`."""
-    steps = start + jnp.arange(len(indices))
-    rates = run.learning_rate * state.plateau.scale * SCHEDULES[program.schedule](steps, n_steps)
-    laid_out = arrange_all if program.arranged else lambda state: state
+    """Steps `start` to `stop - 1` of a run of `n_steps`; row j of `windows` is the minibatch of step `start + j`."""
+    steps = start + jnp.arange(len(windows))
+    rates = state.plateau.scale * learning_rates(steps, n_steps, program, numbers)
+    arranged = (
+        jax.default_backend() == "cpu"
+        and program.batch_size > 0
+        and not program.drops
+        and not _is_blockwise(state.params, program)
+        and can_arrange(program.architecture(state.params.embedding.shape[0]))
+    )
+    layout = arrange_all if arranged else lambda state: state
 
     def step(j, state):
-        loss_and_grad = step_loss(data, indices[j], program, make_dropout(run, steps[j]) if program.dropout else None)
-        return train_step(state, steps[j], rates[j], run, program, loss_and_grad)
+        loss_and_grad = step_loss(data, windows[j], steps[j], numbers, program, arranged)
+        return train_step(state, steps[j], rates[j], numbers, program, loss_and_grad)
 
-    return laid_out(jax.lax.fori_loop(0, stop - start, step, laid_out(state)))
-
-
-def make_dropout(run: Run, step: Int[Array, ""]) -> Dropout:
-    """A step's dropout."""
-    return Dropout(jax.random.fold_in(purpose_key(run.seed, DROPOUT), step), run.dropout, run.input_dropout)
+    return layout(jax.lax.fori_loop(0, stop - start, step, layout(state)))
 
 
-def step_loss(
-    data: TrainingData, indices: Int[Array, " batch"], program: Program, dropout: Dropout | None = None
-) -> LossAndGrad:
-    """A step's `loss_and_grad(params)`."""
-    if program.batch_size == 0:
-        assert isinstance(data.examples, EvaluationSet), "full-batch gradient descent needs counted contexts"
-        return partial(full_batch_loss_and_grad, examples=data.examples)
-    contexts, targets = data.contexts[indices], data.targets[indices]
-    if program.wide:
-        return lambda params: wide_loss_and_grad(params, contexts, targets, dropout, program.precision)
-    if program.arranged:
-        return lambda params: arranged_loss_and_grad(params, contexts, targets)
-    return lambda params: minibatch_loss_and_grad(params, contexts, targets, dropout)
-
-
-def evaluate(state: TrainState, data: TrainingData, program: Program) -> tuple[TrainState, Evaluation]:
-    """Exact losses; a plateau schedule takes note of the dev loss (the second split)."""
+def evaluate(state: TrainState, data: TrainingData, program: RunConfig) -> tuple[TrainState, Float[Array, " split"]]:
+    """Exact losses of each split, in nats per token; early stopping and the schedule `plateau` take note of dev's."""
     losses = exact_losses(state.params, data.examples, population_moments(state.params, data.examples))
-    evaluation = Evaluation(losses, state.loss_sum, state.diverged_step)
     if program.schedule == PLATEAU:
         nothing = jax.tree.map(jnp.zeros_like, state.params)
-        _, noted = plateau.update(nothing, state.plateau, state.params, value=losses[1])
+        _, noted = plateau(program.patience).update(nothing, state.plateau, state.params, value=losses[DEV])
         state = replace(state, plateau=noted)
     if state.best is not None:
-        better = losses[1] < state.best.losses[1]
+        better = losses[DEV] < state.best.losses[DEV]
         state = replace(state, best=jax.tree.map(partial(jnp.where, better), Best(state.params, losses), state.best))
-    return replace(state, loss_sum=jnp.zeros_like(state.loss_sum)), evaluation
+    return replace(state, loss_sum=jnp.zeros_like(state.loss_sum)), losses
+
+
+def _is_blockwise(params: Params, program: RunConfig) -> bool:
+    return params.embedding.shape[0] > LARGE_VOCABULARY or program.precision != FLOAT32
+
+
+# From here on: many runs side by side, along a leading run axis.
 
 
 @partial(jax.jit, static_argnames="program")
-def init_block(params: Params, runs: Run, program: Program) -> TrainState:
-    """`init_state` of a block of runs, stacked along a leading axis."""
-    return jax.vmap(partial(init_state, program=program))(params, runs)
+def init_batch(params: Params, numbers: Numbers, program: RunConfig) -> TrainState:
+    """`init_state` of several runs."""
+    return jax.vmap(partial(init_state, program=program))(params, numbers)
 
 
-def advance_block(
-    states: TrainState, runs: Run, data: TrainingData, start: int, stop: int, n_steps: int, program: Program
+def advance_batch(
+    states: TrainState, numbers: Numbers, data: TrainingData, start: int, stop: int, n_steps: int, program: RunConfig
 ) -> TrainState:
-    """`advance` of a block of runs, stacked along a leading axis; cutting it into several calls changes nothing."""
+    """`advance` of several runs; cutting it into several calls changes nothing."""
     for first in range(start, stop, DRAWN_STEPS):
         # Drawn by a program of its own, which serves every architecture: the generator is slow to compile.
-        indices = draw_block(runs.seed, first, program.batch_size, len(data.targets), program.shuffle)
+        windows = draw_block(numbers.seed, first, program.batch_size, len(data.targets), program.shuffle)
         last = min(first + DRAWN_STEPS, stop)
-        states = advance_drawn_block(states, runs, data, indices, first, last, n_steps, program)
+        states = _advance_drawn(states, numbers, data, windows, first, last, n_steps, program)
     return states
 
 
 @partial(jax.jit, static_argnames="program")
-def advance_drawn_block(
+def _advance_drawn(
     states: TrainState,
-    runs: Run,
+    numbers: Numbers,
     data: TrainingData,
-    indices: Int[Array, "run steps batch"],
+    windows: Int[Array, "run steps batch"],
     start: Int[Array, ""] | int,
     stop: Int[Array, ""] | int,
     n_steps: Int[Array, ""] | int,
-    program: Program,
+    program: RunConfig,
 ) -> TrainState:
-    """`advance` of a block of runs on minibatches drawn before."""
-    mapped = map_runs(partial(advance, program=program), (0, 0, None, 0, None, None, None), len(indices))
-    return mapped(states, runs, data, indices, start, stop, n_steps)
+    mapped = map_runs(partial(advance, program=program), (0, 0, None, 0, None, None, None), len(windows))
+    return mapped(states, numbers, data, windows, start, stop, n_steps)
 
 
 @partial(jax.jit, static_argnames="program")
-def evaluate_block(states: TrainState, data: TrainingData, program: Program) -> tuple[TrainState, Evaluation]:
-    """`evaluate` of a block of runs, stacked along a leading axis."""
+def evaluate_batch(
+    states: TrainState, data: TrainingData, program: RunConfig
+) -> tuple[TrainState, Float[Array, "run split"]]:
+    """`evaluate` of several runs."""
     return map_runs(partial(evaluate, program=program), (0, None), len(states.loss_sum))(states, data)
 
 
@@ -307,3 +279,172 @@ def map_runs(run: Callable, axes: tuple[int | None, ...], n_runs: int) -> Callab
         return jax.tree.map(lambda leaf: leaf[None], run(*first))
 
     return alone
+
+
+@dataclass
+class RunBatch:
+    """Runs that train side by side, and how far they are.
+
+    `advance` to each of the runs' `evaluation_steps`, and `evaluate` there. `numbers` and `states` have one row a run;
+    rows past the last run hold copies of it.
+    """
+
+    configs: tuple[RunConfig, ...]
+    dataset: Dataset
+    numbers: Numbers
+    states: TrainState
+    histories: list[History]
+    step: int = 0
+
+    @classmethod
+    def start(cls, configs: Sequence[RunConfig], dataset: Dataset, size: int | None = None) -> "RunBatch":
+        """Runs of one `company` at step 0, in a program for `size` of them (by default, as many as there are)."""
+        filled = (*configs, *[configs[-1]] * ((size or len(configs)) - len(configs)))
+        params = stack_runs([initial_params(config, dataset) for config in filled])
+        numbers = stack_runs([config.numbers() for config in filled])
+        states = init_batch(params, numbers, configs[0].program())
+        numbers, states = share_out((numbers, states))
+        return cls(tuple(configs), dataset, numbers, states, [History() for _ in configs])
+
+    @property
+    def program(self) -> RunConfig:
+        """What the runs have in common, compiled."""
+        return self.configs[0].program()
+
+    @property
+    def data(self) -> TrainingData:
+        """What they train on."""
+        return training_data(self.dataset, self.configs[0].block_size)
+
+    def advance(self, stop: int) -> None:
+        """Train up to a step."""
+        n_steps = self.configs[0].n_steps
+        states = advance_batch(self.states, self.numbers, self.data, self.step, stop, n_steps, self.program)
+        self.states = jax.block_until_ready(states)
+        self.step = stop
+
+    def evaluate(self) -> None:
+        """Add an evaluation to every history."""
+        steps = self.step - (self.histories[0].step[-1] if self.histories[0].step else 0)
+        sums, diverged = jax.device_get((self.states.loss_sum, self.states.diverged_step))
+        self.states, losses = evaluate_batch(self.states, self.data, self.program)
+        for history, exact, loss_sum, step in zip(self.histories, jax.device_get(losses), sums, diverged, strict=False):
+            history.add(self.step, exact, loss_sum / steps if steps else math.nan, step)
+
+    def trained_params(self) -> list[Params]:
+        """The weights that each run ends with, at the widths of the program."""
+        best = self.states.best
+        params = jax.device_get(self.states.params if best is None else best.params)
+        return [take_run(params, i) for i in range(len(self.configs))]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Trained runs of one configuration, one a seed.
+
+    Attributes:
+        config: what was trained.
+        dataset: on what.
+        seeds: which seeds, in the order of every array's leading axis.
+        params: the models, stacked along a leading seed axis; `trained[i]` is the i-th one alone.
+        histories: each run's exact losses at its evaluations.
+    """
+
+    config: RunConfig
+    dataset: Dataset
+    seeds: tuple[int, ...]
+    params: Params
+    histories: tuple[History, ...] = field(repr=False)
+
+    def __getitem__(self, i: int) -> Params:
+        return take_run(self.params, i)
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    @property
+    def losses(self) -> SplitLosses:
+        """Exact losses `[seed]` of training, dev and unseen dev windows, in nats per token."""
+        each = [history.losses(self.config.early_stopping) for history in self.histories]
+        return SplitLosses(*(np.array(column) for column in zip(*each, strict=True)))
+
+    @property
+    def train_loss(self) -> Float[np.ndarray, " seed"]:
+        """Nats per token."""
+        return self.losses.train
+
+    @property
+    def dev_loss(self) -> Float[np.ndarray, " seed"]:
+        """Nats per token."""
+        return self.losses.dev
+
+    @property
+    def dev_unseen_loss(self) -> Float[np.ndarray, " seed"]:
+        """Nats per token, of the dev words that training does not have (in running text, of its contexts)."""
+        return self.losses.dev_unseen
+
+    def test_loss(self) -> Float[np.ndarray, " seed"]:
+        """Exact losses of the test part, in nats per token: look once, when all is decided."""
+        test = part_examples(self.dataset, self.config.block_size, "test")
+        return np.array([exact_part_loss(params, test, self.moments(i)) for i, params in enumerate(self)])
+
+    def __iter__(self) -> Iterator[Params]:
+        return (self[i] for i in range(len(self)))
+
+    def moments(self, i: int) -> Any:
+        """Batch norm's moments of the i-th model over the training part; () without batch norm."""
+        return jitted_moments(self[i], training_data(self.dataset, self.config.block_size).examples)
+
+    def sample(self, n: int = 20, seed: int = 0, temperature: float = 1.0) -> list[str]:
+        """Words (of a running text, sentences) drawn from the model of the lowest dev loss."""
+        i = int(np.nanargmin(self.dev_loss))
+        return sample_from(self[i], self.moments(i), self.dataset, n, seed, temperature)
+
+
+def part_examples(dataset: Dataset, block_size: int, part: str) -> Examples:
+    """One part alone as examples of exact losses."""
+    if dataset.is_running_text:
+        windows = dataset.windows(part, block_size)
+        return EvaluationWindows.of(windows, np.ones((1, len(windows)), np.float32))
+    return EvaluationSet.of(dataset.counted(block_size, (part,)))
+
+
+def exact_part_loss(params: Params, examples: Examples, moments: Any) -> float:
+    """The loss of `part_examples`, in nats per token."""
+    return float(_jitted_losses(params, examples, moments)[0])
+
+
+_jitted_losses = jax.jit(exact_losses)
+
+
+def train(config: RunConfig, dataset: Dataset, seeds: int | Sequence[int] = 1) -> Trained:
+    """Train one configuration for several seeds.
+
+    A seed's numbers are those that a sweep gets for it, whatever else is trained.
+
+    Args:
+        config: what to train; its own seed plays no part.
+        dataset: what to train on (see `mlp_lm.load_dataset`).
+        seeds: how many seeds, from 0 on, or which ones.
+
+    Raises:
+        ValueError: no seed, or a configuration that this dataset does not allow.
+    """
+    chosen = tuple(range(seeds)) if isinstance(seeds, int) else tuple(seeds)
+    if not chosen:
+        raise ValueError("seeds must be at least 1, got none")
+    dataset.check(config)
+    configs = [replace(config, seed=seed, data_hash=dataset.sha256) for seed in chosen]
+    vocab_size = len(dataset.vocabulary)
+    size = run_batch_size(config, vocab_size, CPU_RUNS)
+    params: list[Params] = []
+    histories: list[History] = []
+    for first in range(0, len(configs), size):
+        batch = RunBatch.start(configs[first : first + size], dataset, size)
+        for step in config.evaluation_steps:
+            batch.advance(step)
+            batch.evaluate()
+        architecture = config.architecture(vocab_size)
+        params += [unpad_params(wide, architecture) for wide in batch.trained_params()]
+        histories += batch.histories
+    return Trained(config, dataset, chosen, jax.tree.map(jnp.asarray, stack_runs(params)), tuple(histories))

@@ -4,11 +4,11 @@ from pathlib import Path
 import jax
 import pytest
 
-from mlp_lm.corpus import load_corpus, split_words
-from mlp_lm.dataset import count_contexts, slide_windows
+from mlp_lm.data.word_lists import load_corpus, split_words
+from mlp_lm.data.dataset import count_contexts, slide_windows
 from mlp_lm.evaluation import EvaluationSet
 from mlp_lm.training import TrainingData
-from mlp_lm.vocabulary import Vocabulary
+from mlp_lm.data.vocabulary import Vocabulary
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from experiments.findings.yardsticks import Yardsticks
-from experiments.record import DIVERGED, DONE, SCHEMA
-from experiments.request import FILE_NAME, Request, encode_request
-from experiments.spec import RunSpec
+from experiments.analysis.baselines import Yardsticks
+from experiments.runner.rows import DIVERGED, DONE, SCHEMA
+from experiments.sweeps.request import FILE_NAME, Request, encode_request
+from experiments.sweeps.grids import RunSpec
 from experiments.store import Store
 from experiments.store.atomic import replace_file
-from mlp_lm.yardstick import YardstickRow
+from mlp_lm.ngram.baselines import YardstickRow
 
 N_EVALUATIONS = 4
 STORE_COLUMNS = ("cohort_id", "weights_index", "weights_sha256")

@@ -20,16 +20,16 @@ from experiments.bengio2003.measure import (
     perplexity,
 )
 from experiments.bengio2003.models import MODELS, PAPER_RATE, RECIPES, TABLE, make_grid, model_of
-from experiments.ensemble import main as ensemble
+from experiments.analysis.ensembles import main as ensemble
 from experiments.export import main as export
-from experiments.material import DataSize, load_data, text_source
+from mlp_lm.data.material import DataSize, load_data, text_source
 from experiments.report.__main__ import main as report
 from experiments.sample import main as sample
 from experiments.store import Store
 from mlp_lm.evaluation import each_loss
 from mlp_lm.model import Architecture
-from mlp_lm.ngram import held_out_loss, maximum_likelihood
-from mlp_lm.ngram_counts import count_ngrams
+from mlp_lm.ngram.models import held_out_loss, maximum_likelihood
+from mlp_lm.ngram.counts import count_ngrams
 from mlp_lm.weights import from_tensors
 from tests.cli import assert_one_line, sweep
 

@@ -7,7 +7,7 @@ CHILD = """
 import sys
 from pathlib import Path
 import jax, jax.numpy as jnp
-from experiments.running.compilation_cache import use_compilation_cache
+from experiments.runner.compilation_cache import use_compilation_cache
 
 use_compilation_cache(Path(sys.argv[1]))
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

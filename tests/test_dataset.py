@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlp_lm.corpus import DEFAULT_DATA, load_corpus, parse_words, split_words
-from mlp_lm.dataset import count_contexts, slide_windows
-from mlp_lm.vocabulary import Vocabulary
+from mlp_lm.data.word_lists import DEFAULT_DATA, load_corpus, parse_words, split_words
+from mlp_lm.data.dataset import count_contexts, slide_windows
+from mlp_lm.data.vocabulary import Vocabulary
 from tests.conftest import needs_lecture_list
 
 words_lists = st.lists(st.text("abc", min_size=1, max_size=6), min_size=1, max_size=12)

@@ -14,9 +14,9 @@ CHILD = """
 import json
 from dataclasses import replace
 import jax
-from experiments.running.cohort import train_cohort
-from experiments.running.plan import Cohort
-from experiments.spec import RunSpec
+from experiments.runner.trainer import train_cohort
+from experiments.runner.plan import Cohort
+from experiments.sweeps.grids import RunSpec
 from experiments.store import Store
 from pathlib import Path
 import sys
@@ -65,6 +65,6 @@ def test_without_an_accelerator_the_processor_trains(monkeypatch):
 def test_an_accelerator_that_is_not_here_is_one_clear_line(monkeypatch, capsys):
     from experiments.sweep import main
 
-    monkeypatch.setattr("experiments.running.devices.best_device", lambda: "cpu")
+    monkeypatch.setattr("experiments.runner.devices.best_device", lambda: "cpu")
     assert main(["smoke", "--device", "gpu"]) == 2
     assert capsys.readouterr().err.count("\n") == 1

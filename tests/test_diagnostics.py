@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.record import LAYER_STATISTICS, MATRIX_STATISTICS
-from experiments.running.cohort import train_cohort
-from experiments.running.plan import Cohort
-from experiments.spec import RunSpec
+from experiments.runner.rows import LAYER_STATISTICS, MATRIX_STATISTICS
+from experiments.runner.trainer import train_cohort
+from experiments.runner.plan import Cohort
+from experiments.sweeps.grids import RunSpec
 from experiments.store import Store
 from mlp_lm.diagnostics import (
     LayerStatistics,

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from experiments.findings.finished import open_finished
-from experiments.record import run_of, tracks_embedding
+from experiments.analysis.finished import open_finished
+from experiments.runner.rows import run_of, tracks_embedding
 from experiments.report.build import page_data, read_report
-from experiments.spec import RunSpec
+from experiments.sweeps.grids import RunSpec
 from experiments.sweep import main as sweep
 from mlp_lm.initializers import SCHEMES
 from mlp_lm.model import Architecture

@@ -7,13 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.ensemble import FAMILIES, Blend, measure
-from experiments.ensemble import main as ensemble
-from experiments.findings.finished import material_of, open_finished
-from experiments.findings.trained import load_model
-from experiments.findings.yardsticks import load_yardsticks
+from experiments.analysis.ensembles import FAMILIES, Blend, measure
+from experiments.analysis.ensembles import main as ensemble
+from experiments.analysis.finished import material_of, open_finished
+from experiments.analysis.trained import load_model
+from experiments.analysis.baselines import load_yardsticks
 from experiments.sweep import main as sweep
-from mlp_lm.ensembles import average, distribution, mean_loss, mix, mixture_weight
+from mlp_lm.mixtures import average, distribution, mean_loss, mix, mixture_weight
 from mlp_lm.initializers import SCHEMES
 from mlp_lm.loss import cross_entropy
 from mlp_lm.model import Architecture, forward

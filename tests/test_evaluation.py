@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlp_lm.corpus import split_words
-from mlp_lm.dataset import slide_windows
+from mlp_lm.data.word_lists import split_words
+from mlp_lm.data.dataset import slide_windows
 from mlp_lm.evaluation import exact_losses, population_moments
-from mlp_lm.gradients import full_batch_loss_and_grad
+from mlp_lm.cpu_gradients import full_batch_loss_and_grad
 from mlp_lm.initializers import SCHEMES, init_params
 from mlp_lm.loss import cross_entropy, minibatch_loss
 from mlp_lm.model import Architecture, forward
-from mlp_lm.vocabulary import Vocabulary
+from mlp_lm.data.vocabulary import Vocabulary
 
 PLAIN = Architecture(27, 3, 4, 20, n_layers=2)
 NORMED = replace(PLAIN, batch_norm=True)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from experiments.running.execute import available_cores, execute
-from experiments.running.ledger import MAX_ATTEMPTS, CannotContinue, Ledger, Progress, Task
-from experiments.running.plan import Cohort
-from experiments.running.worker import DONE, FAILED, STEPS, Failure, Fault, Job, failure_of
+from experiments.runner.local_executor import available_cores, execute
+from experiments.runner.ledger import MAX_ATTEMPTS, CannotContinue, Ledger, Progress, Task
+from experiments.runner.plan import Cohort
+from experiments.runner.worker import DONE, FAILED, STEPS, Failure, Fault, Job, failure_of
 from experiments.store import Store
 from tests import toy
 

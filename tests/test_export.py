@@ -13,10 +13,10 @@ import pytest
 
 from experiments.export import export_rows, export_tensorboard
 from experiments.export import main as export
-from experiments.findings.finished import open_finished
-from experiments.findings.trained import load_model
+from experiments.analysis.finished import open_finished
+from experiments.analysis.trained import load_model
 from experiments.sweep import main as sweep
-from experiments.torch_names import state_dict
+from mlp_lm.torch_names import state_dict
 from mlp_lm.initializers import SCHEMES
 from mlp_lm.model import Architecture, Moments, Params, forward
 from mlp_lm.training import draw_weights
@@ -93,7 +93,7 @@ def test_a_trained_run_is_exported_whole(folder, tmp_path):
     row = finished.best
     path = tmp_path / "model.safetensors"
     assert export([row["run_id"][:10], "--dir", str(folder), "--out", str(path)]) == 0
-    from experiments.findings.finished import material_of
+    from experiments.analysis.finished import material_of
 
     params, moments = load_model(finished.store, row, material_of(finished.request))
     contexts = np.random.default_rng(1).integers(0, 27, (64, row["block_size"])).astype(np.int32)

@@ -8,11 +8,11 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from experiments.findings.analysis import Study, describe, make_study
-from experiments.findings.figures import draw_embedding, draw_study, file_stems
-from experiments.findings.palette import STYLE
-from experiments.spec import AXES, RunSpec
-from mlp_lm.vocabulary import Vocabulary
+from experiments.analysis.studies import Study, describe, make_study
+from experiments.analysis.figures import draw_embedding, draw_study, file_stems
+from experiments.analysis.style import STYLE
+from experiments.sweeps.grids import AXES, RunSpec
+from mlp_lm.data.vocabulary import Vocabulary
 from tests.synthetic import synthetic_rows
 
 SIZES = {"hidden_size": (50, 100, 200), "embedding_dim": (2, 10), "block_size": (3, 8), "batch_size": (32, 128)}

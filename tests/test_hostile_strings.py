@@ -11,11 +11,11 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 
-from experiments.catalog import SWEEPS
-from experiments.findings.summary import write_summary
-from experiments.findings.tables import code, csv_text, inert, markdown_table, printable
-from experiments.material import load_material
-from experiments.request import Request, make_request, read_request
+from experiments.sweeps.catalog import SWEEPS
+from experiments.analysis.summary import write_summary
+from experiments.analysis.tables import code, csv_text, inert, markdown_table, printable
+from mlp_lm.data.material import load_material
+from experiments.sweeps.request import Request, make_request, read_request
 from experiments.store import Store
 from tests.cli import sweep
 from tests.synthetic import write_request

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.findings.analysis import make_study
-from experiments.findings.effects import (
+from experiments.analysis.studies import make_study
+from experiments.analysis.effects import (
     effect_rows,
     imbalance,
     interaction_rows,
@@ -16,7 +16,7 @@ from experiments.findings.effects import (
     main_effects,
     rise_from_lowest,
 )
-from experiments.findings.importance import HIGHER, SEEDS, Importance, decompose, importance
+from experiments.analysis.importance import HIGHER, SEEDS, Importance, decompose, importance
 from tests.synthetic import synthetic_rows
 
 AXES = {"hidden_size": (50, 100, 200), "embedding_dim": (2, 10), "block_size": (3, 4, 5, 8)}

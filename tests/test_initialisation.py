@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from experiments.catalog import SWEEPS
-from experiments.findings.analysis import make_study
-from experiments.findings.finished import open_finished
-from experiments.findings.limits import far_off, far_off_side_by_side
-from experiments.findings.picture import save_figure
-from experiments.findings.yardsticks import Yardsticks
+from experiments.sweeps.catalog import SWEEPS
+from experiments.analysis.studies import make_study
+from experiments.analysis.finished import open_finished
+from experiments.analysis.limits import far_off, far_off_side_by_side
+from experiments.analysis.picture import save_figure
+from experiments.analysis.baselines import Yardsticks
 from experiments.initialisation.__main__ import main
 from experiments.initialisation.measure import snapshots, trace
 from experiments.initialisation.overview import draw_overview
@@ -30,10 +30,10 @@ from experiments.initialisation.tables import (
     scheme_table,
 )
 from experiments.initialisation.width import coordinate_check, slopes
-from experiments.record import DIVERGED, DONE
-from experiments.spec import INIT_NAMES, RunSpec
+from experiments.runner.rows import DIVERGED, DONE
+from experiments.sweeps.grids import INIT_NAMES, RunSpec
 from experiments.sweep import main as sweep
-from mlp_lm.yardstick import YardstickRow
+from mlp_lm.ngram.baselines import YardstickRow
 from tests.synthetic import synthetic_folder, synthetic_rows
 
 RESULTS = Path(__file__).parents[1] / "results" / "initialisation" / "tables"

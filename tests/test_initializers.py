@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.spec import INIT_NAMES
+from experiments.sweeps.grids import INIT_NAMES
 from mlp_lm.initializers import SCHEMES, standard_draws, standard_normal, standard_uniform, with_gain
 from mlp_lm.loss import minibatch_loss
 from mlp_lm.model import Architecture, Params

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from experiments.running.interrupt import Interrupted, Interruption
+from experiments.runner.interrupt import Interrupted, Interruption
 from experiments.store import Store
 from tests import processes
 

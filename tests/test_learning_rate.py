@@ -8,10 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.learning_rate import Finding, main, rising_rates, smooth
-from experiments.rate_range import rate_range_losses
-from experiments.running.cohort import training_data
-from experiments.spec import INIT_NAMES, RunSpec
+from experiments.learning_rate.__main__ import Finding, main, rising_rates, smooth
+from mlp_lm.rate_finder import rate_range_losses
+from experiments.runner.trainer import training_data
+from experiments.sweeps.grids import INIT_NAMES, RunSpec
 from mlp_lm.initializers import SCHEMES
 from mlp_lm.loss import minibatch_loss
 from mlp_lm.minibatches import draw_minibatches
@@ -139,7 +139,7 @@ def test_a_mistake_is_one_line(arguments, told, capsys, tmp_path):
 
 
 def test_every_scheme_has_a_colour_and_a_marker_of_its_own():
-    from experiments.findings.palette import SCHEME_COLOURS, SCHEME_MARKERS
+    from experiments.analysis.style import SCHEME_COLOURS, SCHEME_MARKERS
 
     for told in (SCHEME_COLOURS, SCHEME_MARKERS):
         assert set(told) == set(INIT_NAMES)

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nltk.lm import MLE, AbsoluteDiscountingInterpolated, KneserNeyInterpolated, Laplace
 
-from mlp_lm.deleted_interpolation import deleted_interpolation, mixture_weights
-from mlp_lm.ngram import (
+from mlp_lm.ngram.deleted_interpolation import deleted_interpolation, mixture_weights
+from mlp_lm.ngram.models import (
     FALLBACK_DISCOUNTS,
     absolute_discount,
     add_k,
@@ -25,8 +25,8 @@ from mlp_lm.ngram import (
     modified_discounts,
     modified_kneser_ney,
 )
-from mlp_lm.ngram_counts import continuation_counts, count_ngrams
-from mlp_lm.yardstick import yardstick
+from mlp_lm.ngram.counts import continuation_counts, count_ngrams
+from mlp_lm.ngram.baselines import yardstick
 
 
 def word_windows(words, block):

@@ -20,8 +20,8 @@ if importlib.util.find_spec("ray") is None:
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own.
 
-from experiments.running.ray_executor import from_anywhere, on_ray  # noqa: E402
-from experiments.running.worker import Job  # noqa: E402
+from experiments.runner.ray_executor import from_anywhere, on_ray  # noqa: E402
+from experiments.runner.worker import Job  # noqa: E402
 from experiments.store import Store  # noqa: E402
 
 

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlp_lm.corpus import split_words
-from mlp_lm.dataset import slide_windows
-from mlp_lm.gradients import minibatch_loss_and_grad
+from mlp_lm.data.word_lists import split_words
+from mlp_lm.data.dataset import slide_windows
+from mlp_lm.cpu_gradients import minibatch_loss_and_grad
 from mlp_lm.model import Dense, Params
-from mlp_lm.vocabulary import Vocabulary
+from mlp_lm.data.vocabulary import Vocabulary
 from tests.conftest import needs_lecture_list
 
 FIVE_NAMES = ("emma", "olivia", "ava", "isabella", "sophia")

@@ -13,7 +13,7 @@ import pytest
 from experiments import fetch
 from experiments.report.__main__ import main as report_main
 from experiments.running import cohort as training
-from experiments.running.failures import write_failures
+from experiments.runner.failures import write_failures
 from experiments.store import Store, mirror, object_folder
 from tests import processes
 from tests.cli import assert_one_line, sweep

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.record import DIVERGED, DONE
+from experiments.runner.rows import DIVERGED, DONE
 from experiments.running import cohort as training
-from experiments.running.hooks import Hooks, Stopped
-from experiments.running.plan import Cohort
-from experiments.spec import RunSpec
+from experiments.runner.hooks import Hooks, Stopped
+from experiments.runner.plan import Cohort
+from experiments.sweeps.grids import RunSpec
 from experiments.store import Store
 from experiments.sweep import main
 from mlp_lm.initializers import SCHEMES

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.findings.analysis import make_study
-from experiments.findings.samples import Samples, write_samples
-from experiments.findings.winner import HeldOut
+from experiments.analysis.studies import make_study
+from experiments.analysis.trained_models import Samples, write_samples
+from experiments.analysis.winner import HeldOut
 from experiments.report.__main__ import main as report
 from experiments.report.build import embedded_json, page_data, read_report, render, write_report
 from experiments.report.planes import plane_of
-from experiments.report.run_data import MAX_CURVE_POINTS, thinned
+from experiments.report.page_data import MAX_CURVE_POINTS, thinned
 from experiments.report.study_data import BEST, CLOSE, OVER, UNDER, fit_of
-from experiments.spec import RunSpec
+from experiments.sweeps.grids import RunSpec
 from tests.synthetic import synthetic_folder, synthetic_row, synthetic_rows
 
 SIZES = {"hidden_size": (50, 100, 200), "embedding_dim": (2, 10), "block_size": (3, 8)}

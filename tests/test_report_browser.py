@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.findings.samples import Samples, write_samples
+from experiments.analysis.trained_models import Samples, write_samples
 from experiments.report.build import write_report
-from experiments.spec import RunSpec
+from experiments.sweeps.grids import RunSpec
 from tests.synthetic import synthetic_folder, synthetic_row, synthetic_rows
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (the extra [dev])")

@@ -7,15 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.findings.finished import open_finished
-from experiments.findings.samples import Samples, read_samples
+from experiments.analysis.finished import open_finished
+from experiments.analysis.trained_models import Samples, read_samples
 from experiments.sample import main as sample
 from experiments.sweep import main as sweep
 from mlp_lm.initializers import SCHEMES
 from mlp_lm.model import Architecture, Dense, Moments, Params, forward
 from mlp_lm.sampling import MAX_LENGTH, MAX_WORDS, check_draw, sample_ids, sample_words
 from mlp_lm.training import draw_weights
-from mlp_lm.vocabulary import Vocabulary
+from mlp_lm.data.vocabulary import Vocabulary
 
 VOCABULARY = Vocabulary.of(["ab"])
 

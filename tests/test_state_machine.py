@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
-from experiments.material import DataSize
-from experiments.record import run_of
-from experiments.running.ledger import MAX_ATTEMPTS, Ledger
-from experiments.running.plan import Cohort, block_width, plan, signature
-from experiments.running.worker import DONE, FAILED, RESUMED, STEPS, Failure, Fault
-from experiments.spec import INIT_NAMES, SCHEDULE_NAMES, Grid, RunSpec, SweepSpec, sweep_from_dict
+from mlp_lm.data.material import DataSize
+from experiments.runner.rows import run_of
+from experiments.runner.ledger import MAX_ATTEMPTS, Ledger
+from experiments.runner.plan import Cohort, block_width, plan, signature
+from experiments.runner.worker import DONE, FAILED, RESUMED, STEPS, Failure, Fault
+from experiments.sweeps.grids import INIT_NAMES, SCHEDULE_NAMES, Grid, RunSpec, SweepSpec, sweep_from_dict
 from experiments.store import Store
 
 EXAMPLES = 500

@@ -10,17 +10,17 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.catalog import SWEEPS
-from experiments.findings.winner import read_winner
-from experiments.material import load_material
-from experiments.record import run_of
-from experiments.running.cohort import architecture_of, load_params
-from experiments.running.devices import CPU_WIDTH
-from experiments.running.plan import MERGED_STEPS, padded_widths
-from experiments.spec import ADAM_EPSILON, INIT_NAMES, SCHEDULE_NAMES, RunSpec
+from experiments.sweeps.catalog import SWEEPS
+from experiments.analysis.winner import read_winner
+from mlp_lm.data.material import load_material
+from experiments.runner.rows import run_of
+from experiments.runner.trainer import architecture_of, load_params
+from experiments.runner.devices import CPU_WIDTH
+from experiments.runner.plan import MERGED_STEPS, padded_widths
+from experiments.sweeps.grids import ADAM_EPSILON, INIT_NAMES, SCHEDULE_NAMES, RunSpec
 from experiments.store import Store
 from mlp_lm import training
-from mlp_lm.dataset import slide_windows
+from mlp_lm.data.dataset import slide_windows
 from mlp_lm.initializers import SCHEMES
 from mlp_lm.loss import cross_entropy
 from mlp_lm.model import forward

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from experiments.material import SAMPLED_TRAINING, load_data, text_source
-from mlp_lm.ngram import choose_discount, held_out_loss, kneser_ney
-from mlp_lm.ngram_counts import continuation_counts, count_ngrams
-from mlp_lm.small_text import small_text
-from mlp_lm.text import RARE_TOKEN, Text, divide, load_text, tokenize
-from mlp_lm.vocabulary import BOUNDARY, BOUNDARY_ID
+from mlp_lm.data.material import SAMPLED_TRAINING, load_data, text_source
+from mlp_lm.ngram.models import choose_discount, held_out_loss, kneser_ney
+from mlp_lm.ngram.counts import continuation_counts, count_ngrams
+from mlp_lm.data.small_text import small_text
+from mlp_lm.data.texts import RARE_TOKEN, Text, divide, load_text, tokenize
+from mlp_lm.data.vocabulary import BOUNDARY, BOUNDARY_ID
 from tests.conftest import SHARED
 
 needs_brown = pytest.mark.skipif(

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from mlp_lm.gradients import arrange, arranged_loss_and_grad, minibatch_loss_and_grad
+from mlp_lm.cpu_gradients import arrange, arranged_loss_and_grad, minibatch_loss_and_grad
 from mlp_lm.initializers import SCHEMES
 from mlp_lm.loss import minibatch_loss
 from mlp_lm.minibatches import draw_block, draw_minibatches, permute

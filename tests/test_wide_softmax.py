@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlp_lm.dataset import Windows
+from mlp_lm.data.dataset import Windows
 from mlp_lm.evaluation import EvaluationWindows, each_loss, exact_losses
-from mlp_lm.gradients import minibatch_loss_and_grad, wide_loss_and_grad
+from mlp_lm.cpu_gradients import minibatch_loss_and_grad, wide_loss_and_grad
 from mlp_lm.initializers import SCHEMES, init_params
 from mlp_lm.loss import cross_entropy, minibatch_loss
 from mlp_lm.model import Architecture, Dropout, forward
-from mlp_lm.wide_softmax import BFLOAT16, BLOCK, FLOAT32
+from mlp_lm.large_vocabulary import BFLOAT16, BLOCK, FLOAT32
 
 # Vocabularies of less than a block, of whole blocks, and of one token more.
 MODELS = {

@@ -13,12 +13,12 @@ import time
 
 import numpy as np
 
-from experiments.running.execute import execute
-from experiments.running.hooks import Hooks, Stopped
-from experiments.running.interrupt import Interruption
-from experiments.running.plan import Cohort
-from experiments.running.worker import Job, Rows, Train
-from experiments.spec import RunSpec
+from experiments.runner.local_executor import execute
+from experiments.runner.hooks import Hooks, Stopped
+from experiments.runner.interrupt import Interruption
+from experiments.runner.plan import Cohort
+from experiments.runner.worker import Job, Rows, Train
+from experiments.sweeps.grids import RunSpec
 from experiments.store import Store, parse_location
 
 N_STEPS = 8
@@ -199,7 +199,7 @@ def main(folder: str, n_workers: str = "2", executor: str = "local") -> int:
     cores = (sorted(os.sched_getaffinity(0)) * int(n_workers))[: int(n_workers)]
     store, run = Store(parse_location(folder)), execute
     if executor == "ray":
-        from experiments.running.ray_executor import on_ray
+        from experiments.runner.ray_executor import on_ray
 
         run = on_ray()
     with Interruption() as interruption, store.lock():

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from experiments.analysis.tables import markdown_table
 from experiments.benchmark.row import Row
-from experiments.command import command_parser, one_line_errors
-from experiments.findings.tables import markdown_table
-from experiments.record import processor, provenance
-from experiments.running.devices import choose_device
-from experiments.running.execute import SINGLE_THREADED, available_cores
+from experiments.cli.command import command_parser, one_line_errors
+from experiments.runner.devices import choose_device
+from experiments.runner.local_executor import SINGLE_THREADED, available_cores
+from experiments.runner.rows import processor, provenance
 from experiments.store.atomic import make_folder, replace_file
 
 HEADER = ("what", "measured", "target", "met", "detail")

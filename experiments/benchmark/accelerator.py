@@ -9,8 +9,8 @@ import jax
 from experiments.benchmark.device import DATA, REFERENCE
 from experiments.benchmark.rounds import ROUNDS, seconds
 from experiments.benchmark.row import Row
-from experiments.running.cohort import start_block, training_data
-from experiments.running.devices import use_device
+from experiments.runner.devices import use_device
+from experiments.runner.trainer import start_block, training_data
 from mlp_lm.training import advance_block
 
 WIDTHS = (128, 512, 1024, 2048)

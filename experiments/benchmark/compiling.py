@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import jax
 
-from experiments.running.cohort import start_block, train_block
-from experiments.spec import RunSpec
+from experiments.runner.trainer import start_block, train_block
+from experiments.sweeps.grids import RunSpec
 
 WARM, NEW = (RunSpec(hidden_size=h, n_steps=5_001, n_evaluations=1) for h in (7, 200))
 

@@ -6,17 +6,17 @@ from dataclasses import replace
 from functools import partial
 
 import jax
+from mlp_lm.data.material import load_material
 
 from experiments.benchmark import peers
 from experiments.benchmark.rounds import alternate, seconds
 from experiments.benchmark.row import Row, missing
-from experiments.material import load_material
-from experiments.running.cohort import start_block, training_data
-from experiments.running.devices import CPU_WIDTH
-from experiments.running.plan import block_width
-from experiments.spec import RunSpec
+from experiments.runner.devices import CPU_WIDTH
+from experiments.runner.plan import block_width
+from experiments.runner.trainer import start_block, training_data
+from experiments.sweeps.grids import RunSpec
+from mlp_lm.cpu_gradients import full_batch_loss_and_grad, minibatch_loss_and_grad
 from mlp_lm.evaluation import EvaluationSet, exact_losses
-from mlp_lm.gradients import full_batch_loss_and_grad, minibatch_loss_and_grad
 from mlp_lm.loss import minibatch_loss
 from mlp_lm.minibatches import DRAWN_STEPS
 from mlp_lm.model import Params

@@ -7,10 +7,10 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from experiments.running.cohort import train_cohort
-from experiments.running.plan import Cohort
-from experiments.spec import RunSpec
+from experiments.runner.plan import Cohort
+from experiments.runner.trainer import train_cohort
 from experiments.store import Store
+from experiments.sweeps.grids import RunSpec
 
 RUN = RunSpec(n_steps=100, n_evaluations=1)
 

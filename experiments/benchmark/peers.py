@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from experiments.spec import RunSpec
-from mlp_lm.dataset import Windows
+from experiments.sweeps.grids import RunSpec
+from mlp_lm.data.dataset import Windows
 
 RATE = 0.1
 

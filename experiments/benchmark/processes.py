@@ -10,13 +10,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from mlp_lm.data.material import load_material
+
 from experiments.benchmark.rounds import alternate
 from experiments.benchmark.row import Row, missing
-from experiments.material import load_material
-from experiments.running.devices import CPU_WIDTH
-from experiments.running.execute import SINGLE_THREADED, Job, execute
-from experiments.running.plan import plan
-from experiments.spec import RunSpec
+from experiments.runner.devices import CPU_WIDTH
+from experiments.runner.local_executor import SINGLE_THREADED, Job, execute
+from experiments.runner.plan import plan
+from experiments.sweeps.grids import RunSpec
 
 DATA = "ssa2018"
 SCALING_RUN = RunSpec(n_steps=60_000, n_evaluations=1)  # Long beside the start of a process.

@@ -9,10 +9,10 @@ import numpy as np
 from experiments.benchmark.peers import has_torch
 from experiments.benchmark.rounds import alternate, seconds
 from experiments.benchmark.row import Row, missing
-from mlp_lm.gradients import minibatch_loss_and_grad, wide_loss_and_grad
+from mlp_lm.cpu_gradients import minibatch_loss_and_grad, wide_loss_and_grad
 from mlp_lm.initializers import SCHEMES, init_params
+from mlp_lm.large_vocabulary import BFLOAT16
 from mlp_lm.model import Architecture
-from mlp_lm.wide_softmax import BFLOAT16
 
 # The paper's MLP9 on the Brown corpus: 100 hidden units, and a training vocabulary of 14,114.
 MLP9 = Architecture(vocab_size=14_114, block_size=4, embedding_dim=30, hidden_size=100)

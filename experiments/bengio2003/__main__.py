@@ -9,16 +9,17 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from mlp_lm.data.material import TextMaterial, load_data, text_source
+from mlp_lm.data.small_text import SMALL_TEXT
+
 from experiments.bengio2003.models import MODELS, MODERN, RECIPES, TABLE, make_grid
-from experiments.command import Parser, command_parser
-from experiments.material import TextMaterial, load_data, text_source
-from experiments.options import add_runner_flags, check_runner_flags
-from experiments.runner import Command, guard, run_sweep
-from experiments.running.interrupt import Interruption
-from experiments.spec import SweepSpec, near_match
+from experiments.cli.command import Parser, command_parser
+from experiments.cli.flags import add_runner_flags, check_runner_flags
+from experiments.runner.interrupt import Interruption
+from experiments.runner.run import Command, guard, run_sweep
 from experiments.store import Store
-from mlp_lm.small_text import SMALL_TEXT
-from mlp_lm.text import BROWN, CLOSED_VOCABULARY, TRAINING_VOCABULARY, VOCABULARIES
+from experiments.sweeps.grids import SweepSpec, near_match
+from mlp_lm.data.texts import BROWN, CLOSED_VOCABULARY, TRAINING_VOCABULARY, VOCABULARIES
 
 NAME = "bengio2003"
 TITLE = "Bengio et al. 2003 on words: the models of Table 1"

@@ -13,9 +13,9 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.transforms import Bbox
 
-from experiments.findings.palette import COLOURS, STYLE
-from experiments.findings.picture import save_figure
-from mlp_lm.vocabulary import Vocabulary
+from experiments.analysis.picture import save_figure
+from experiments.analysis.style import COLOURS, STYLE
+from mlp_lm.data.vocabulary import Vocabulary
 
 # Words of several kinds: days, numbers, people, verbs, qualities, places.
 QUERIES = ("Monday", "three", "he", "could", "said", "city", "John", "red", "France", "dog", "night", "kitchen")

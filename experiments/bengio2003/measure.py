@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+from mlp_lm.data.material import TextMaterial
+from mlp_lm.ngram.deleted_interpolation import deleted_interpolation
 from scipy.optimize import minimize_scalar
 
+from experiments.analysis.studies import Row
 from experiments.bengio2003.models import MIXED_WEIGHT
-from experiments.findings.analysis import Row
-from experiments.material import TextMaterial
 from experiments.store import Store
-from mlp_lm.dataset import Windows
-from mlp_lm.deleted_interpolation import deleted_interpolation
+from mlp_lm.data.dataset import Windows
 from mlp_lm.evaluation import each_loss
-from mlp_lm.ngram import CountModel, choose_discount, kneser_ney, modified_kneser_ney
-from mlp_lm.ngram_counts import continuation_counts, count_ngrams
+from mlp_lm.ngram.counts import continuation_counts, count_ngrams
+from mlp_lm.ngram.models import CountModel, choose_discount, kneser_ney, modified_kneser_ney
 from mlp_lm.weights import from_tensors
 
 PARTS = ("dev", "test")

@@ -3,8 +3,9 @@
 import math
 from dataclasses import dataclass
 
-from experiments.material import DataSize
-from experiments.spec import Grid, RunSpec
+from mlp_lm.data.material import DataSize
+
+from experiments.sweeps.grids import Grid, RunSpec
 
 MODERN, PAPER = "modern", "paper"
 RECIPES = (MODERN, PAPER)

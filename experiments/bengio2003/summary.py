@@ -8,7 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mlp_lm.data.material import TextMaterial
 
+from experiments.analysis.finished import select_finished
+from experiments.analysis.studies import Cell, Study, estimate
+from experiments.analysis.tables import csv_text, inert, markdown_table
+from experiments.analysis.trained_models import draw_sentences
 from experiments.bengio2003.looks import draw_map, neighbours
 from experiments.bengio2003.measure import (
     Counted,
@@ -23,15 +28,10 @@ from experiments.bengio2003.measure import (
 )
 from experiments.bengio2003.models import MODELS, PUBLISHED_COUNTS, TableModel, model_of
 from experiments.bengio2003.page import render
-from experiments.findings.analysis import Cell, Study, estimate
-from experiments.findings.finished import select_finished
-from experiments.findings.samples import draw_sentences
-from experiments.findings.tables import csv_text, inert, markdown_table
-from experiments.material import TextMaterial
-from experiments.request import read_request
 from experiments.store import Store
 from experiments.store.atomic import make_folder, replace_file
-from mlp_lm.text import RARE, RARE_TOKEN
+from experiments.sweeps.request import read_request
+from mlp_lm.data.texts import RARE, RARE_TOKEN
 from mlp_lm.weights import from_tensors
 
 MEASURED = "measured.json"  # Perplexities of networks, kept: they cost as much as an evaluation of the whole text.

@@ -9,12 +9,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from experiments.command import command_parser, one_line_errors
-from experiments.findings.finished import Finished, material_of, open_finished
+from mlp_lm.data.material import load_material
+
+from experiments.analysis.finished import Finished, material_of, open_finished
+from experiments.cli.command import command_parser, one_line_errors
 from experiments.initialisation.study import read_study, write_sweep_part
-from experiments.material import load_material
-from experiments.request import FILE_NAME
 from experiments.store.atomic import make_folder
+from experiments.sweeps.request import FILE_NAME
 
 PARTS = ("sweeps", "snapshots", "width")
 

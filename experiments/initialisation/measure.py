@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from experiments.running.cohort import Block, diagnose_runs, start_block, training_data
-from experiments.spec import RunSpec
+from experiments.runner.trainer import Block, diagnose_runs, start_block, training_data
+from experiments.sweeps.grids import RunSpec
 from mlp_lm.diagnostics import activation_gradients, draw_probe
 from mlp_lm.model import Params, forward
 from mlp_lm.training import advance_block

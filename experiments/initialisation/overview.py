@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from experiments.findings.analysis import Estimate, Study
-from experiments.findings.limits import far_off
-from experiments.findings.palette import scheme_style
-from experiments.findings.yardsticks import Yardsticks
+from experiments.analysis.baselines import Yardsticks
+from experiments.analysis.limits import far_off
+from experiments.analysis.studies import Estimate, Study
+from experiments.analysis.style import scheme_style
 from experiments.initialisation.tables import by_scheme
-from mlp_lm.yardstick import YardstickRow
+from mlp_lm.ngram.baselines import YardstickRow
 
 APART = {False: 0.16, True: -0.16}  # Of the two markers in a row, which stand on either side of its middle.
 FAMILY = "modified Kneser-Ney"

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.findings.palette import scheme_style
+from experiments.analysis.style import scheme_style
 from experiments.initialisation.measure import Snapshot
 from mlp_lm.diagnostics import SATURATED
 

@@ -12,13 +12,12 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
-from experiments.catalog import LECTURE
-from experiments.findings.analysis import Study, make_study
-from experiments.findings.finished import Finished, open_finished
-from experiments.findings.palette import STYLE, scheme_label
-from experiments.findings.picture import save_figure
-from experiments.findings.tables import csv_text
-from experiments.findings.yardsticks import Yardsticks, load_yardsticks
+from experiments.analysis.baselines import Yardsticks, load_yardsticks
+from experiments.analysis.finished import Finished, open_finished
+from experiments.analysis.picture import save_figure
+from experiments.analysis.studies import Study, make_study
+from experiments.analysis.style import STYLE, scheme_label
+from experiments.analysis.tables import csv_text
 from experiments.initialisation import sweep_figures as figures
 from experiments.initialisation.overview import draw_overview
 from experiments.initialisation.tables import (
@@ -33,9 +32,10 @@ from experiments.initialisation.tables import (
     rate_table,
     scheme_table,
 )
-from experiments.request import FILE_NAME
 from experiments.store.atomic import replace_file
-from mlp_lm.corpus import MAKEMORE_SHA256
+from experiments.sweeps.catalog import LECTURE
+from experiments.sweeps.request import FILE_NAME
+from mlp_lm.data.word_lists import MAKEMORE_SHA256
 
 SCHEME_COLUMNS = {
     "scheme": "scheme",

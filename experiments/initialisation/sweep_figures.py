@@ -8,10 +8,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.findings.analysis import Cell, Estimate, Study, estimate, paired_difference
-from experiments.findings.figures import at_edge
-from experiments.findings.limits import far_off
-from experiments.findings.palette import COLOURS, scheme_label, scheme_style
+from experiments.analysis.figures import at_edge
+from experiments.analysis.limits import far_off
+from experiments.analysis.studies import Cell, Estimate, Study, estimate, paired_difference
+from experiments.analysis.style import COLOURS, scheme_label, scheme_style
 from experiments.initialisation.tables import REFERENCE, Table, by_scheme
 
 NORMS = {False: "without batch norm", True: "with batch norm"}

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.findings.analysis import Cell, Estimate, Study, estimate, paired_difference
-from experiments.findings.palette import scheme_label
-from experiments.findings.tables import markdown_table
-from experiments.record import DIVERGED
+from experiments.analysis.studies import Cell, Estimate, Study, estimate, paired_difference
+from experiments.analysis.style import scheme_label
+from experiments.analysis.tables import markdown_table
+from experiments.runner.rows import DIVERGED
 
 REFERENCE = ("kaiming_tanh", False)  # What every scheme is compared with.
 

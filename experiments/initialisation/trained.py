@@ -10,16 +10,16 @@ matplotlib.use("agg")
 
 import matplotlib.pyplot as plt
 
-from experiments.catalog import LECTURE, TANH_GAIN
-from experiments.findings.palette import STYLE
-from experiments.findings.picture import save_figure
-from experiments.findings.tables import csv_text, markdown_table
+from experiments.analysis.picture import save_figure
+from experiments.analysis.style import STYLE
+from experiments.analysis.tables import csv_text, markdown_table
 from experiments.initialisation import snapshot_figures as figures
 from experiments.initialisation.measure import Snapshot, snapshots, trace
 from experiments.initialisation.tables import Table
 from experiments.initialisation.width import STEPS, WIDTHS, coordinate_check, slopes
-from experiments.spec import INIT_NAMES, RunSpec
 from experiments.store.atomic import replace_file
+from experiments.sweeps.catalog import LECTURE, TANH_GAIN
+from experiments.sweeps.grids import INIT_NAMES, RunSpec
 
 DEEP = RunSpec(init="fan_in", hidden_size=100, n_layers=5)  # The lecture's deep network, part 3.
 DEEP_STEPS = (0, 1000)

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from experiments.findings.analysis import Estimate, estimate
+from experiments.analysis.studies import Estimate, estimate
 from experiments.initialisation.measure import trace
-from experiments.record import LAYER_STATISTICS, MATRIX_STATISTICS
-from experiments.spec import INIT_NAMES, RunSpec
+from experiments.runner.rows import LAYER_STATISTICS, MATRIX_STATISTICS
+from experiments.sweeps.grids import INIT_NAMES, RunSpec
 
 WIDTHS = {1: (32, 64, 128, 256, 512, 1024, 2048), 2: (32, 64, 128, 256, 512)}  # By number of hidden layers.
 STEPS = (0, 1, 10, 100)

@@ -1,27 +1,21 @@
 """`python -m experiments.report [DIR]`: the page of a sweep's folder, built anew from its shards."""
 
-import argparse
 import sys
-from collections.abc import Sequence
 
-from experiments.command import command_parser, one_line_errors
+from experiments.cli.command import command, command_parser
 from experiments.report.build import write_report
+from experiments.runner.interrupt import Interruption
 
 
-@one_line_errors("report")
-def main(arguments: Sequence[str] | None = None) -> int:
+@command("report")
+def main(arguments: list[str] | None, interruption: Interruption) -> int:
     """The command; returns its exit code."""
-    path = write_report(parse(arguments).folder)
+    parser = command_parser("report", "Write report.html of a sweep's folder: one page that opens offline.")
+    parser.add_folder()
+    path = write_report(parser.parse_args(arguments).folder)
     print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB, opens offline)")
     return 0
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line."""
-    parser = command_parser("report", "Write report.html of a sweep's folder: one page that opens offline.")
-    parser.add_folder()
-    return parser.parse_args(arguments)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -1,36 +1,38 @@
 """The page of a sweep's folder, from its shards and the small files beside them. No JAX, and seconds only."""
 
+import base64
 import csv
+import hashlib
 import json
 import math
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
-from experiments.findings.analysis import Estimate, Study, best_study, estimate, paired_difference
-from experiments.findings.effects import best_run
-from experiments.findings.finished import Finished, open_finished
-from experiments.findings.importance import FEWEST_SEEDS, Importance, importance
-from experiments.findings.palette import SCHEME_COLOURS
-from experiments.findings.samples import Samples, read_samples
-from experiments.findings.winner import FILE_NAME as TEST_FILE
-from experiments.findings.winner import HeldOut, read_winner
-from experiments.findings.yardsticks import Yardsticks, load_yardsticks
-from experiments.report.run_data import (
+from experiments.analysis.baselines import load_baselines
+from experiments.analysis.effects import FEWEST_SEEDS, Importance, best_run, importance
+from experiments.analysis.results import SweepResults, open_sweep
+from experiments.analysis.studies import Estimate, Study, best_study, estimate
+from experiments.analysis.style import scheme_colour
+from experiments.analysis.trained_models import HeldOut, Samples, read_held_out, read_samples
+from experiments.report.page_data import (
+    EXPLANATION,
     ordered_runs,
     run_columns,
     run_curves,
     run_diagnostics,
     run_embeddings,
     run_samples,
+    study_data,
 )
-from experiments.report.scripts import asset, own_script, security_policy
-from experiments.report.study_data import EXPLANATION, study_data
 from experiments.report.words import answer, facts
 from experiments.store.atomic import replace_file
+from mlp_lm.ngram.baselines import Baselines
 
 FILE_NAME = "report.html"
 
@@ -39,9 +41,8 @@ FILE_NAME = "report.html"
 class Report:
     """All that a page is made of."""
 
-    finished: Finished
-    studies: tuple[Study, ...]
-    yardsticks: Yardsticks
+    results: SweepResults
+    baselines: Baselines
     samples: dict[str, Samples]
     held_out: HeldOut | None
     ensembles: list[dict[str, str]]
@@ -64,16 +65,15 @@ def read_report(folder: Path) -> Report:
     Raises:
         ValueError: not a sweep's folder, or one without a run.
     """
-    finished = open_finished(folder)
-    if not finished.rows:
+    results = open_sweep(folder)
+    if not results.rows:
         raise ValueError(f"{folder} has no finished run yet: run its sweep first")
     return Report(
-        finished,
-        finished.studies,
-        load_yardsticks(folder, finished.request),
+        results,
+        load_baselines(folder, results.request),
         read_samples(folder),
-        read_winner(folder / TEST_FILE),
-        _read_ensembles(folder / "tables" / "ensembles.csv", finished),
+        read_held_out(folder),
+        _read_ensembles(folder / "tables" / "ensembles.csv", results),
     )
 
 
@@ -85,11 +85,11 @@ def render(report: Report) -> str:
     )
     environment.filters |= {"loss": loss, "interval": interval, "percent": percent, "words": axis_words}
     return environment.from_string(asset("report.html")).render(
-        request=report.finished.request,
-        answer=answer(report.studies, report.yardsticks, report.held_out),
-        facts=facts(report.finished),
-        studies=[_study_view(study) for study in report.studies],
-        counts=report.yardsticks,
+        request=report.results.request,
+        answer=answer(report.results.studies, report.baselines, report.held_out),
+        facts=facts(report.results),
+        studies=[_study_view(study) for study in report.results.studies],
+        counts=report.baselines,
         ensembles=report.ensembles,
         samples=_sample_view(report),
         explanation=EXPLANATION,
@@ -102,22 +102,22 @@ def render(report: Report) -> str:
 
 def page_data(report: Report) -> dict[str, Any]:
     """What the page's script draws from."""
-    rows = ordered_runs(report.studies)
+    rows = ordered_runs(report.results.studies)
     places = {row["run_id"]: place for place, row in enumerate(rows)}
-    tokens = report.yardsticks.tokens
-    best = best_study(report.studies)
+    tokens = report.baselines.tokens
+    best = best_study(report.results.studies)
     row = best_run(best.best) if best else None
     return {
         "tokens": list(tokens),
         "runs": run_columns(rows),
         "curves": run_curves(rows),
         "diagnostics": run_diagnostics(rows),
-        "embeddings": run_embeddings(report.finished.store, rows, len(tokens)),
+        "embeddings": run_embeddings(report.results.store, rows, len(tokens)),
         "samples": run_samples(rows, report.samples),
-        "studies": [study_data(study, places) for study in report.studies],
-        "yardsticks": _ranked_yardsticks(report),
+        "studies": [study_data(study, places) for study in report.results.studies],
+        "baselines": _ranked_baselines(report),
         "best": places[row["run_id"]] if row else 0,
-        "n_runs": len(report.finished.rows),
+        "n_runs": len(report.results.rows),
     }
 
 
@@ -131,15 +131,11 @@ def embedded_json(value: Any) -> Markup:
     return Markup(text.encode("utf-8", "backslashreplace").decode())
 
 
-def _ranked_yardsticks(report: Report) -> list[dict[str, Any]]:
-    counts = report.yardsticks
+def _ranked_baselines(report: Report) -> list[dict[str, Any]]:
+    counts = report.baselines
     best = [min(rows, key=lambda row: row.dev_loss) for rows in counts.families.values()]
-    told = [
-        {"name": f"{row.context_length + 1}-gram, {row.family}", "dev": row.dev_loss, "train": None}
-        for row in best
-        if math.isfinite(row.dev_loss)
-    ]
-    lengths = sorted({row["block_size"] for row in report.finished.rows} & counts.floors.keys())
+    told = [{"name": row.name, "dev": row.dev_loss, "train": None} for row in best if math.isfinite(row.dev_loss)]
+    lengths = sorted({row["block_size"] for row in report.results.rows} & counts.floors.keys())
     told += [
         {
             "name": f"floor at {k} context tokens: no model has a lower train loss",
@@ -169,11 +165,11 @@ def _scheme_view(study: Study) -> list[dict[str, Any]]:
     return [
         {
             "label": study.label(cell),
-            "colour": SCHEME_COLOURS[cell.settings["init"]],
+            "colour": scheme_colour(cell.settings["init"]),
             "initial": cell.estimate("initial_loss"),
             "early": estimate(row["history_dev_loss"][1] for row in cell.finished if row["history_dev_loss"][1]),
             "final": cell.estimate("dev_loss"),
-            "to_best": None if cell is study.best else paired_difference(cell, study.best),
+            "to_best": None if cell is study.best else study.to_best(cell),
             "saturated": _saturated(cell.finished),
             "n_diverged": cell.n_diverged,
         }
@@ -191,9 +187,9 @@ def _saturated(rows) -> tuple[float, float] | None:
 
 
 def _sample_view(report: Report) -> list[dict[str, Any]]:
-    rows = {row["run_id"]: row for row in report.finished.rows}
+    rows = {row["run_id"]: row for row in report.results.rows}
     told = []
-    for study in report.studies:
+    for study in report.results.studies:
         row = best_run(study.best)
         if row is not None and row["run_id"] in report.samples and row["run_id"] in rows:
             told.append({"study": study.name, "label": study.label(study.best), "one": report.samples[row["run_id"]]})
@@ -220,12 +216,33 @@ def axis_words(axes) -> str:
     return " × ".join(axes)
 
 
-def _read_ensembles(path: Path, finished: Finished) -> list[dict[str, str]]:
-    """The table of `experiments.ensemble`, unless it is of runs that are no longer asked for."""
+def _read_ensembles(path: Path, results: SweepResults) -> list[dict[str, str]]:
+    """The table of `experiments.analysis.ensembles`, unless it is of runs that are no longer asked for."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows = list(csv.DictReader(file))
         members = {run_id for row in rows for run_id in (row["run_ids"] or "").split()}
     except (OSError, ValueError, KeyError):
         return []
-    return rows if members and members <= {row["run_id"] for row in finished.rows} else []
+    return rows if members and members <= {row["run_id"] for row in results.rows} else []
+
+
+SCRIPTS = ("dom", "theme", "plot", "table", "parallel", "charts", "embedding", "detail", "main")
+
+
+def asset(name: str) -> str:
+    """The text of a file of the page."""
+    return resources.files("experiments.report").joinpath("page", name).read_text("utf-8")
+
+
+@cache
+def own_script() -> Markup:
+    """The page's own script."""
+    return Markup('\n(() => {\n"use strict";\n' + "\n".join(asset(f"{name}.js") for name in SCRIPTS) + "\n})();\n")
+
+
+@cache
+def security_policy() -> Markup:
+    """Nothing may be fetched, and only the page's own script, known by its hash, may run."""
+    digest = base64.b64encode(hashlib.sha256(own_script().encode()).digest()).decode()
+    return Markup(f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data: blob:")

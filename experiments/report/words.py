@@ -2,21 +2,22 @@
 
 from collections.abc import Iterator, Sequence
 
-from experiments.findings.analysis import Cell, Estimate, Study, best_study, estimate, paired_difference
-from experiments.findings.finished import Finished
-from experiments.findings.winner import HeldOut
-from experiments.findings.yardsticks import Yardsticks
-from experiments.record import DIVERGED
-from experiments.running.failures import describe_failures, read_failures
-from experiments.running.progress import format_seconds
+from experiments.analysis.results import SweepResults
+from experiments.analysis.studies import Cell, Estimate, Study, best_study, estimate
+from experiments.analysis.trained_models import HeldOut
+from experiments.runner.failures import describe_failures, read_failures
+from experiments.runner.rows import DIVERGED
+from experiments.runner.run import format_seconds
+from experiments.sweeps.text import count
+from mlp_lm.ngram.baselines import Baselines
 
 
-def answer(studies: Sequence[Study], yardsticks: Yardsticks, held_out: HeldOut | None) -> str:
+def answer(studies: Sequence[Study], baselines: Baselines, held_out: HeldOut | None) -> str:
     """One sentence: what is best, by how much, and how it stands against counting."""
     study = best_study(studies)
     if study is None:
         return "No run has finished without diverging, so there is no answer yet."
-    parts = [_best(study), *_lead(study), _against_counting(study.best, yardsticks), *_tested(study.best, held_out)]
+    parts = [_best(study), *_lead(study), _against_counting(study.best, baselines), *_tested(study.best, held_out)]
     return "; ".join(parts) + "."
 
 
@@ -34,22 +35,22 @@ def _lead(study: Study) -> Iterator[str]:
     others = [cell for cell in study.cells[1:] if cell.finished]
     if not others:
         return
-    close = [cell for cell in others if not paired_difference(cell, study.best).low > 0]
-    lead = paired_difference(others[0], study.best)
+    close = [cell for cell in others if not study.to_best(cell).low > 0]
+    lead = study.to_best(others[0])
     if close and lead.n > 1:
-        yield f"{_count(len(close), 'other')} cannot be told from it (intervals of paired differences hold zero)"
+        yield f"{count(len(close), 'other')} cannot be told from it (intervals of paired differences hold zero)"
     elif lead.n > 1:
         yield f"its lead over the next, paired by seed, is {lead.mean:.4f} ({span(lead)})"
     elif lead.n == 1:
         yield f"its lead over the next is {lead.mean:.4f} with one seed, which tells little"
 
 
-def _against_counting(cell: Cell, yardsticks: Yardsticks) -> str:
-    count = yardsticks.best
-    difference = cell.estimate("dev_loss").mean - count.dev_loss
+def _against_counting(cell: Cell, baselines: Baselines) -> str:
+    best = baselines.best
+    difference = cell.estimate("dev_loss").mean - best.dev_loss
     word = "worse" if difference > 0 else "better"
-    name = f"{count.context_length + 1}-gram {count.family}"
-    return f"it is {abs(difference):.4f} {word} than the best count model ({name}, {count.dev_loss:.4f})"
+    name = f"{best.context_length + 1}-gram {best.family}"
+    return f"it is {abs(difference):.4f} {word} than the best count model ({name}, {best.dev_loss:.4f})"
 
 
 def _tested(cell: Cell, held_out: HeldOut | None) -> Iterator[str]:
@@ -63,13 +64,13 @@ def span(value: Estimate) -> str:
     return f"{value.low:.4f} to {value.high:.4f}"
 
 
-def facts(finished: Finished) -> list[tuple[str, str]]:
+def facts(results: SweepResults) -> list[tuple[str, str]]:
     """What was run, on what, when it can be had again."""
-    rows, request = finished.rows, finished.request
+    rows, request = results.rows, results.request
     n_diverged = sum(row["status"] == DIVERGED for row in rows)
     model_steps = sum(row["n_steps"] for row in rows)
     missing = request.run_ids - {row["run_id"] for row in rows}
-    failed = describe_failures(read_failures(finished.store.root, missing), len(request.run_ids))
+    failed = describe_failures(read_failures(results.folder, missing), len(request.run_ids))
     seconds = sum(row["wall_seconds"] for row in rows)
     return [
         ("Runs", f"{len(rows):,} of {len(request.run_ids):,} done, {n_diverged:,} of them diverged"),
@@ -84,7 +85,3 @@ def facts(finished: Finished) -> list[tuple[str, str]]:
 
 def _commit(row: dict) -> str:
     return f"{(row['commit'] or 'unknown')[:12]}{', changed since' if row['dirty'] else ''}"
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"

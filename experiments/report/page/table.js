@@ -5,7 +5,7 @@ function rankedTable(section, study, kept) {
   const place = section.querySelector(".ranked");
   const search = section.querySelector(".search");
   const columns = tableColumns(study);
-  const entries = [...study.cells.map((cell, i) => cellEntry(study, cell, i)), ...DATA.yardsticks.map(yardstickEntry)];
+  const entries = [...study.cells.map((cell, i) => cellEntry(study, cell, i)), ...DATA.baselines.map(baselineEntry)];
   const state = { column: "dev", descending: false, shown: PAGE };
   const heads = columns.map((column) => headCell(column, state, update));
   const body = element("tbody");
@@ -57,8 +57,8 @@ function cellEntry(study, cell, i) {
   return { cell, values, text: `${describe(study.axes, cell.values)} ${study.axes.join(" ")} ${cell.fit} ${ids}`.toLowerCase() };
 }
 
-function yardstickEntry(yardstick) {
-  return { yardstick, values: { dev: yardstick.dev, train: yardstick.train }, text: yardstick.name.toLowerCase() };
+function baselineEntry(baseline) {
+  return { baseline, values: { dev: baseline.dev, train: baseline.train }, text: baseline.name.toLowerCase() };
 }
 
 function headCell(column, state, update) {
@@ -86,7 +86,7 @@ function keepUnknownLast(found, key) {
 }
 
 function entryRow(study, columns, entry) {
-  return entry.yardstick ? yardstickRow(study, columns, entry.yardstick) : cellRow(columns, entry);
+  return entry.baseline ? baselineRow(study, columns, entry.baseline) : cellRow(columns, entry);
 }
 
 function cellRow(columns, entry) {
@@ -108,20 +108,20 @@ function runLinks(cell) {
   });
 }
 
-function yardstickRow(study, columns, yardstick) {
+function baselineRow(study, columns, baseline) {
   const named = columns.filter((column) => column.key.startsWith("axis"));
   const cells = columns.filter((column) => !named.includes(column) || column === named[0]).map((column, i) => {
-    if (column === named[0]) return element("td", { class: "name", colspan: named.length }, yardstick.name);
-    const known = { rank: "–", dev: loss(yardstick.dev), train: loss(yardstick.train) };
+    if (column === named[0]) return element("td", { class: "name", colspan: named.length }, baseline.name);
+    const known = { rank: "–", dev: loss(baseline.dev), train: loss(baseline.train) };
     return element(i ? "td" : "th", i ? {} : { scope: "row" }, known[column.key] || "");
   });
-  return element("tr", { class: "yardstick" }, ...cells);
+  return element("tr", { class: "baseline" }, ...cells);
 }
 
 function tell(section, found, entries, state, update) {
   const cells = found.filter((entry) => entry.cell).length;
   const all = entries.filter((entry) => entry.cell).length;
-  section.querySelector(".count").textContent = `${cells} of ${all} configurations, ${found.length - cells} yardsticks`;
+  section.querySelector(".count").textContent = `${cells} of ${all} configurations, ${found.length - cells} baselines`;
   const rest = found.length - state.shown;
   const show = (n) => () => { state.shown += n; update(); };
   section.querySelector(".more").replaceChildren(...(rest <= 0 ? [] : [

@@ -1,0 +1,198 @@
+"""A sweep's folder, opened to read what it has: the runs that were asked for, their data and their weights."""
+
+import sys
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from experiments.analysis.studies import Cell, Study, make_study
+from experiments.analysis.tables import html_table
+from experiments.runner.rows import DIVERGED, Row, config_of
+from experiments.store import Contents, Store
+from experiments.sweeps.request import Request, read_request
+from experiments.sweeps.text import count, printable
+from mlp_lm.config import near_match
+from mlp_lm.data.dataset import Dataset
+
+if TYPE_CHECKING:
+    import pandas
+
+    from mlp_lm.model import Moments, Params
+
+SHOWN_CELLS = 40  # In a notebook.
+
+
+@dataclass(frozen=True)
+class SweepResults:
+    """The finished runs of a sweep's folder, among those that were last asked for.
+
+    Attributes:
+        store: the folder's shards and weights.
+        request: what was asked for.
+        rows: one dictionary a run, with the columns of the result table.
+    """
+
+    store: Store
+    request: Request
+    rows: list[Row] = field(repr=False)
+
+    def __repr__(self) -> str:
+        return f"<{self.request.name}: {len(self.rows)} of {count(len(self.request.run_ids), 'run')} in {self.folder}>"
+
+    def _repr_html_(self) -> str:
+        """The ranked tables of all studies, for a notebook."""
+        return "".join(f"<p>{study.name}</p>" + html_table(*ranked_table(study, SHOWN_CELLS)) for study in self.studies)
+
+    @property
+    def folder(self) -> Path:
+        """The sweep's folder."""
+        return self.store.root
+
+    @cached_property
+    def studies(self) -> tuple[Study, ...]:
+        """The studies of the request, of the runs that are done; those without one are left out."""
+        by_id = {row["run_id"]: row for row in self.rows}
+        listed = {name: [by_id[i] for i in ids if i in by_id] for name, ids in self.request.studies.items()}
+        return tuple(make_study(name, rows) for name, rows in listed.items() if rows)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """What the sweep was trained on.
+
+        Raises:
+            ValueError: it cannot be had, or is no longer the same.
+        """
+        return self.request.load_dataset()
+
+    @property
+    def best(self) -> Row:
+        """The run of the lowest dev loss.
+
+        Raises:
+            ValueError: no run has finished with its weights kept.
+        """
+        return self.ranked()[0]
+
+    def ranked(self) -> list[Row]:
+        """The rows that did not diverge and whose weights are there, best on dev first.
+
+        Raises:
+            ValueError: there are none.
+        """
+        usable = [row for row in self.rows if row["status"] != DIVERGED and self.store.has_weights(row)]
+        if not usable:
+            raise ValueError(f"{self.folder} has no finished run with weights: run its sweep first")
+        return sorted(usable, key=lambda row: (row["dev_loss"], row["run_id"]))
+
+    def run(self, name: str) -> Row:
+        """The run with this id, of which the first characters suffice where they fit only one.
+
+        Raises:
+            ValueError: no run, or several, are named so.
+        """
+        matches = [row for row in self.rows if row["run_id"].startswith(name)]
+        if len(matches) == 1:
+            return matches[0]
+        if matches:
+            raise ValueError(f"{count(len(matches), 'run')} in {self.folder} start with {name!r}: give more of the id")
+        ids = [row["run_id"] for row in self.rows]
+        raise ValueError(f"{self.folder} has no run {name!r}; {near_match(name, ids[:10])}")
+
+    def params(self, run_id: str) -> "Params":
+        """The trained weights of a run, which `mlp_lm.forward` takes.
+
+        Raises:
+            ValueError: no such run, or its weights were not kept.
+        """
+        return self.load_model(self.run(run_id))[0]
+
+    def load_model(self, row: Row) -> "tuple[Params, tuple[Moments, ...]]":
+        """A run's weights, and its batch-norm moments over the training part; () without batch norm.
+
+        Raises:
+            ValueError: its weights, its data or its ideas file cannot be had.
+        """
+        # JAX only where it is needed: reading rows starts without it.
+        import jax
+        import jax.numpy as jnp
+
+        from mlp_lm.evaluation import jitted_moments
+        from mlp_lm.padding import unpad_params
+        from mlp_lm.training import training_data
+        from mlp_lm.weights import from_tensors
+
+        if row.get("ideas_hash"):
+            self.request.load_ideas()
+        config = config_of(row)
+        tensors = from_tensors(self.store.weights(row), config.activation)
+        params = unpad_params(tensors, config.architecture(tensors.embedding.shape[0]))
+        params = jax.tree.map(jnp.asarray, params)
+        if not params.norms:
+            return params, ()
+        return params, jitted_moments(params, training_data(self.dataset, config.block_size).examples)
+
+    def to_arrow(self) -> pa.Table:
+        """One row a run, all columns."""
+        return pa.Table.from_pylist(self.rows)
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """One row a run, all columns; needs the extra `pandas`.
+
+        Raises:
+            ValueError: pandas is not installed.
+        """
+        try:
+            return self.to_arrow().to_pandas()
+        except ImportError:
+            raise ValueError("pandas is not installed; pip install 'mlp-lm[pandas]', or use to_arrow()") from None
+
+
+def open_sweep(folder: str | Path) -> SweepResults:
+    """The runs of a sweep's folder that were asked for and are done.
+
+    Raises:
+        ValueError: not a sweep's folder.
+    """
+    request, store = read_request(Path(folder)), Store(Path(folder))
+    contents = store.rows(set_aside=False)
+    for message in contents.damaged:
+        print(printable(message), file=sys.stderr)
+    return select_results(store, request, contents)
+
+
+def select_results(store: Store, request: Request, contents: Contents) -> SweepResults:
+    """Of a store's rows, those of the runs that were asked for."""
+    by_id = {row["run_id"]: row for row in contents.table.to_pylist()}
+    return SweepResults(store, request, [by_id[run_id] for run_id in sorted(request.run_ids & by_id.keys())])
+
+
+def ranked_table(study: Study, most: int) -> tuple[list[str], list[list[Any]]]:
+    """The header and the rows of a study's best cells, ranked by mean dev loss."""
+    header = [
+        "rank",
+        *(study.axes or ("configuration",)),
+        "seeds",
+        "dev",
+        "to best",
+        "dev, unseen",
+        "train",
+        "parameters",
+    ]
+    return header, [_ranked_row(rank, study, cell) for rank, cell in enumerate(study.cells[:most], start=1)]
+
+
+def _ranked_row(rank: int, study: Study, cell: Cell) -> list[Any]:
+    n_seeds = f"{len(cell.finished)}" + (f" ({cell.n_diverged} diverged)" if cell.n_diverged else "")
+    return [
+        rank,
+        *([cell.settings[axis] for axis in study.axes] or ["the one"]),
+        n_seeds,
+        cell.estimate("dev_loss"),
+        "best" if cell is study.best else study.to_best(cell).signed(),
+        cell.estimate("dev_unseen_loss"),
+        cell.estimate("train_loss"),
+        f"{cell.rows[0]['n_params']:,}",
+    ]

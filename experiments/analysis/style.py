@@ -1,0 +1,118 @@
+"""The look of every figure: colours that colour-blind readers tell apart, titles that fit, axes that few values do not
+stretch, and small PNG files.
+"""
+
+import io
+import textwrap
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from experiments.store.atomic import replace_file
+from experiments.sweeps.text import printable
+from mlp_lm.schemes import SCHEMES
+
+# Okabe and Ito's colours; black last.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+LINE_COLOURS = tuple(colour for colour in COLOURS if colour != "#F0E442")  # Yellow is too weak for a line on white.
+
+# Tol's muted scheme with black and grey (Tol 2021, Colour schemes, SRON/EPS/TN/09-002), in the order of
+# the schemes' table. Markers tell schemes apart, too.
+_SCHEME_STYLES = (
+    ("#000000", "o"), ("#888888", "s"), ("#44AA99", ">"), ("#CC6677", "^"), ("#332288", "D"), ("#117733", "v"),
+    ("#999933", "<"), ("#88CCEE", "P"), ("#AA4499", "X"), ("#882255", "p"), ("#DDAA33", "*"),
+)  # fmt: skip
+
+
+PALETTE = 256  # Colours, which make a file a third as large as true colour does and look the same.
+LETTERS_AN_INCH = 12  # Of a title.
+
+MOST = 0.8  # Of the values, which decide how far an axis reaches...
+REACH = 2.0  # ...beyond the best value, as a multiple of how far they reach.
+
+STYLE: Any = {
+    "figure.dpi": 150,
+    "figure.constrained_layout.use": True,
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.alpha": 0.3,
+    "legend.frameon": False,
+    "text.parse_math": False,  # A token may hold dollar signs.
+}
+
+
+def scheme_style(init: str, batch_norm: bool = False) -> dict[str, Any]:
+    """Keywords for `Axes.plot`: a scheme's colour and marker; dashed lines and open markers mean batch norm."""
+    colour, marker = _style_of(init)
+    return {
+        "color": colour,
+        "marker": marker,
+        "linestyle": "--" if batch_norm else "-",
+        "markerfacecolor": "white" if batch_norm else colour,
+    }
+
+
+def scheme_colour(init: str) -> str:
+    """A scheme's colour."""
+    return _style_of(init)[0]
+
+
+def _style_of(init: str) -> tuple[str, str]:
+    # Schemes of an ideas file follow the built-in ones; one whose file is not loaded is placed by its name.
+    names = list(SCHEMES)
+    place = names.index(init) if init in names else sum(init.encode())
+    return _SCHEME_STYLES[place % len(_SCHEME_STYLES)]
+
+
+def scheme_label(init: str, batch_norm: bool = False) -> str:
+    """A scheme in words, for legends."""
+    return f"{init} + batch norm" if batch_norm else init
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as a PNG file and close it."""
+    drawn, file = io.BytesIO(), io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # A box stands for it.
+        figure.savefig(drawn, format="png")
+    plt.close(figure)
+    with Image.open(drawn) as picture:
+        colours = picture.convert("RGB")
+    # k-means keeps grey lines grey.
+    reduced = colours.quantize(PALETTE, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
+    reduced.save(file, format="PNG", optimize=True)
+    replace_file(path, file.getvalue())
+
+
+def set_title(figure: Figure, title: str, subtitle: str) -> None:
+    """A figure's title in two parts, each wrapped at its width."""
+    width = int(LETTERS_AN_INCH * figure.get_size_inches()[0])
+    # matplotlib's own wrapping reads dollar signs as mathematics.
+    lines = [line for text in (title, subtitle) for line in textwrap.wrap(printable(text), width)]
+    figure.suptitle("\n".join(lines), fontsize=9.5)
+
+
+def far_off(values: Sequence[float]) -> float:
+    """The largest value to draw at its place, lower values being better; infinite where none is far off."""
+    low, high = min(values), float(np.quantile(values, MOST))
+    limit = low + REACH * (high - low)
+    return limit if max(values) > limit > low else np.inf
+
+
+def far_off_side_by_side(groups: Sequence[Sequence[float]]) -> float:
+    """The same for groups that share an axis: far off within its own group, and beyond what the others need."""
+    limit = max(min(far_off(values), max(values)) for values in groups)
+    return limit if max(map(max, groups)) > limit else np.inf

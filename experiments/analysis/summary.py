@@ -1,0 +1,151 @@
+"""A sweep's tables: ranked configurations, differences paired by seed, baselines, and the winner's test loss."""
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from experiments.analysis.baselines import load_baselines
+from experiments.analysis.effects import best_run, effect_rows, importance_rows, interaction_rows, rise_from_lowest
+from experiments.analysis.figures import write_figures
+from experiments.analysis.results import SweepResults, ranked_table, select_results
+from experiments.analysis.studies import Cell, Study, best_study, estimate
+from experiments.analysis.tables import csv_text, markdown_table
+from experiments.analysis.trained_models import HeldOut, held_out_losses, keep_samples
+from experiments.runner.failures import describe_failures, read_failures
+from experiments.runner.rows import DIVERGED
+from experiments.store import Store
+from experiments.store.atomic import make_folder, replace_file
+from experiments.sweeps.request import read_request
+from experiments.sweeps.text import code, count, inert
+from mlp_lm.data.dataset import Dataset
+from mlp_lm.ngram.baselines import Baselines
+
+BASELINE_NOTE = (
+    "Count models of the same training part; discounts, and the weights of deleted interpolation, are chosen on dev."
+)
+SHOWN_CELLS = 40  # In Markdown; the CSV has all.
+
+
+@dataclass(frozen=True)
+class Summary:
+    """All that a sweep's tables and figures show."""
+
+    results: SweepResults
+    baselines: Baselines
+    winner: tuple[Study, HeldOut] | None
+    failures: dict[str, list[str]]
+
+
+def write_summary(store: Store, dataset: Dataset) -> str:
+    """Write `tables/` and `figures/` of a sweep's folder from its shards; returns the table as Markdown."""
+    results = select_results(store, read_request(store.root), store.rows())
+    winning = best_study(results.studies)
+    held_out = held_out_losses(results, winning.best) if winning else None
+    summary = Summary(
+        results,
+        load_baselines(store.root, results.request, dataset),
+        (winning, held_out) if winning and held_out else None,
+        read_failures(store.root, results.request.run_ids - {row["run_id"] for row in results.rows}),
+    )
+    text = as_markdown(summary)
+    tables = store.root / "tables"
+    make_folder(tables)
+    replace_file(tables / "summary.csv", csv_text(list(_csv_rows(summary))).encode())
+    replace_file(tables / "summary.md", text.encode())
+    for name, rows in (("importance", importance_rows), ("effects", effect_rows), ("interactions", interaction_rows)):
+        replace_file(tables / f"{name}.csv", csv_text(list(rows(results.studies))).encode())
+    write_figures(store, results.studies, dataset.vocabulary)
+    best = [best_run(study.best) for study in results.studies]
+    keep_samples(results, [row for row in best if row is not None])
+    return text
+
+
+def as_markdown(summary: Summary) -> str:
+    """The tables in words and Markdown."""
+    sections = [_head(summary), *map(_study_section, summary.results.studies), _baseline_section(summary.baselines)]
+    if summary.winner:
+        study, held_out = summary.winner
+        sections.append(
+            f"## Test\n\nThe configuration of the lowest dev loss ({inert(study.name)}: {study.label(study.best)}) "
+            f"has a test loss of {estimate(held_out.losses)} over {count(len(held_out.losses), 'seed')}."
+        )
+    return "\n\n".join(sections) + "\n"
+
+
+def _head(summary: Summary) -> str:
+    request, rows = summary.results.request, summary.results.rows
+    n_asked, n_diverged = len(request.run_ids), sum(row["status"] == DIVERGED for row in rows)
+    made = sorted(
+        {f"{row['device']}, commit {(row['commit'] or 'unknown')[:9]}{'+' if row['dirty'] else ''}" for row in rows}
+    )
+    failed = describe_failures(summary.failures, n_asked)
+    lines = [
+        f"# {inert(request.name)}: {inert(request.title)}",
+        "",
+        f"{len(rows)} of {count(n_asked, 'run')} done, {n_diverged} of them diverged; "
+        f"{sum(row['n_steps'] for row in rows) / 1e6:,.1f} million steps. Losses are in nats per token, exact over "
+        "whole splits; intervals are 95 % over seeds.",
+        *([f"**{inert(failed)}**"] if failed else []),
+        "",
+        f"Command: {code(request.command)}",
+        f"Data: {inert(request.data)}, sha256 {request.data_hash[:12]}. Made on: {'; '.join(made)}.",
+    ]
+    return "\n".join(lines)
+
+
+def _study_section(study: Study) -> str:
+    header, rows = ranked_table(study, SHOWN_CELLS)
+    more = len(study.cells) - len(rows)
+    note = f"\n\n{count(more, 'more configuration')} {'is' if more == 1 else 'are'} in summary.csv." if more > 0 else ""
+    return f"## {inert(study.name)}\n\n{markdown_table(header, rows)}{note}"
+
+
+def _baseline_section(baselines: Baselines) -> str:
+    rows = [[f"{family}, dev", *(_loss(row.dev_loss) for row in rows)] for family, rows in baselines.families.items()]
+    floors = ["floor: no model has a lower train loss", *map(_loss, baselines.floors.values())]
+    uniform = ["uniform: log of the vocabulary", *[_loss(baselines.uniform)] * len(baselines.lengths)]
+    table = markdown_table(["context tokens", *map(str, baselines.lengths)], [*rows, floors, uniform])
+    return f"## Baselines\n\n{BASELINE_NOTE}\n\n{table}"
+
+
+def _csv_rows(summary: Summary) -> Iterator[dict[str, Any]]:
+    for study in summary.results.studies:
+        for rank, cell in enumerate(study.cells, start=1):
+            yield {"kind": "cell", "study": study.name, "rank": rank, **cell.settings} | _cell_numbers(study, cell)
+    for row in summary.baselines.rows:
+        yield {
+            "kind": "baseline",
+            "study": row.family,
+            "block_size": row.context_length,
+            "dev_loss": row.dev_loss,
+            "discount": row.discount,
+            "floor": row.floor,
+            "distinct_contexts": row.distinct_contexts,
+        }
+    yield {"kind": "baseline", "study": "uniform", "dev_loss": summary.baselines.uniform}
+    if summary.winner:
+        study, held_out = summary.winner
+        yield {
+            "kind": "test",
+            "study": study.name,
+            **study.best.settings,
+            **estimate(held_out.losses).columns("test_loss"),
+        }
+
+
+def _cell_numbers(study: Study, cell: Cell) -> dict[str, Any]:
+    return {
+        "n_seeds": len(cell.finished),
+        "n_diverged": cell.n_diverged,
+        "n_params": cell.rows[0]["n_params"],
+        **cell.estimate("dev_loss").columns("dev_loss"),
+        **study.to_best(cell).columns("difference_to_best"),
+        **cell.estimate("dev_unseen_loss").columns("dev_unseen_loss"),
+        **cell.estimate("train_loss").columns("train_loss"),
+        **rise_from_lowest(cell).columns("rise_from_lowest"),
+    }
+
+
+def _loss(value: float) -> str:
+    return f"{value:.4f}" if math.isfinite(value) else "infinite"

@@ -1,0 +1,124 @@
+"""What all commands share: the parser, one line for whatever is wrong, and interrupts."""
+
+import argparse
+import functools
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from experiments.runner.interrupt import Interrupted, Interruption
+from experiments.runner.protocol import CannotContinue, first_line
+from experiments.sweeps.text import printable
+from mlp_lm.config import near_match
+from mlp_lm.ideas import Ideas, load_ideas
+
+SAVED = "everything so far is saved; the same command goes on from here"
+
+
+def complain(name: str, message: str) -> None:
+    """A message of the command NAME on stderr, if there is one."""
+    if message:
+        print(f"{name}: {printable(message)}", file=sys.stderr)
+
+
+def command(name: str, saves: bool = False) -> Callable[[Callable[..., int]], Callable[..., int]]:
+    """Wrap the main function of `python -m experiments.NAME`.
+
+    Whatever is wrong becomes one line on stderr and exit code 2; Ctrl-C and SIGTERM end with 130 and 143, a closed pipe
+    with 141. With `saves`, an interrupted command says that it goes on from where it was. The function is called with
+    the arguments and the Interruption.
+    """
+
+    def wrap(main: Callable[..., int]) -> Callable[..., int]:
+        @functools.wraps(main)
+        def run(arguments: list[str] | None = None) -> int:
+            with Interruption() as interruption:
+                try:
+                    code = main(arguments, interruption)
+                    sys.stdout.flush()
+                    return code
+                except Interrupted:
+                    complain(name, f"interrupted, {SAVED}" if saves else "interrupted")
+                    return interruption.exit_code
+                except BrokenPipeError:  # Of `| head`.
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+                    return 128 + signal.SIGPIPE
+                except (ValueError, OSError, CannotContinue) as error:
+                    complain(name, first_line(error))
+                    return 2
+
+        return run
+
+    return wrap
+
+
+def command_parser(name: str, description: str, epilog: str | None = None) -> "Parser":
+    """The parser of `python -m experiments.NAME`; the epilog keeps its lines."""
+    form = argparse.RawDescriptionHelpFormatter
+    return Parser(
+        f"python -m experiments.{name}",
+        description=description,
+        epilog=epilog,
+        formatter_class=form,
+        allow_abbrev=False,
+    )
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that raises ValueError, naming the flag that was probably meant."""
+
+    def add_folder(self, name: str = "folder", default: str = "results/default") -> None:
+        """The sweep's folder that the command reads; `name` may be a flag."""
+        nargs = None if name.startswith("-") else "?"
+        text = f"the sweep's folder ({default})"
+        self.add_argument(name, nargs=nargs, type=folder_path, default=Path(default), metavar="DIR", help=text)
+
+    def add_ideas(self) -> None:
+        """A file of the user's own schemes, schedules, optimisers and activations, loaded where it is parsed."""
+        text = "a Python file that adds schemes, schedules, optimisers or activations"
+        self.add_argument("--ideas", type=_ideas, metavar="FILE", help=text)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise instead of printing usage.
+
+        Raises:
+            ValueError: always.
+        """
+        unknown = message.removeprefix("unrecognized arguments: ").split()[0]
+        if message.startswith("unrecognized") and unknown.startswith("-"):
+            flags = [flag for action in self._actions for flag in action.option_strings]
+            message = f"unknown flag {unknown!r}; {near_match(unknown.partition('=')[0], flags)}"
+        raise ValueError(f"{message} (--help shows all flags)")
+
+
+def _ideas(path: str) -> Ideas:
+    try:
+        return load_ideas(path)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def folder_path(text: str) -> Path:
+    """A folder's path.
+
+    Raises:
+        ArgumentTypeError: it is empty.
+    """
+    if not text:
+        raise argparse.ArgumentTypeError("an empty path; give a folder")
+    return Path(text)
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1, as a flag's type.
+
+    Raises:
+        ArgumentTypeError: it is none.
+    """
+    if not re.fullmatch(r"\d{1,18}", text) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, got {text[:40]!r}")
+    return int(text)

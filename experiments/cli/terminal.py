@@ -1,0 +1,103 @@
+"""What a command shows: lines of text, and while it trains a bar (a plain line now and then elsewhere)."""
+
+import sys
+import time
+from contextlib import AbstractContextManager
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as Bar
+
+from experiments.cli.command import complain
+from experiments.runner.plan import Plan
+from experiments.runner.protocol import Progress
+from experiments.runner.run import format_seconds
+from experiments.sweeps.text import count, printable
+
+LINE_SECONDS = 30.0
+TRUSTED_SHARE = 0.1  # Of the work: from then on the pace so far tells the time left, not the plan.
+
+
+class CommandLine:
+    """Text on stdout, messages on stderr in the name of a command."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def say(self, text: str) -> None:
+        """A line on stdout."""
+        print(printable(text), flush=True)
+
+    def complain(self, message: str) -> None:
+        """A line on stderr, if there is a message."""
+        complain(self.name, message)
+
+    def display(self, plan: Plan, n_done: int, seconds: float) -> AbstractContextManager["Display"]:
+        """The display of a plan beside which `n_done` runs are done already."""
+        return Display(plan, n_done, seconds)
+
+
+class Display(AbstractContextManager["Display"]):
+    """Counts what is done. Time left comes from the plan's costs, corrected by how they have held so far."""
+
+    def __init__(self, plan: Plan, n_done_before: int, seconds: float) -> None:
+        """`seconds` is the plan's own guess at the time to come."""
+        self.estimate = seconds
+        self.n_runs = n_done_before + plan.n_runs
+        self.n_done, self.best = n_done_before, float("inf")
+        self.n_steps = self.n_resumed = 0
+        self.total_cost = plan.core_seconds
+        self.cost_done = 0.0
+        self.started = self.printed = time.monotonic()
+        self.console = Console(file=sys.stderr)
+        self.bar = Bar(BarColumn(), TextColumn("{task.description}"), console=self.console)
+        total_steps = sum(run.n_steps for cohort in plan.cohorts for run in cohort.runs)
+        self.task = self.bar.add_task("", total=max(total_steps, 1))
+
+    def __enter__(self) -> "Display":
+        if self.console.is_terminal:
+            self.bar.start()
+            self._refresh()
+        return self
+
+    def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        if self.console.is_terminal:
+            self.bar.stop()
+
+    def show(self, event: Progress) -> None:
+        """Count the steps of an event, and the runs that it finishes or gives up."""
+        runs = event.cohort.runs
+        self.n_steps += event.model_steps
+        self.n_resumed += event.model_steps if event.resumed else 0  # Which tell nothing of the pace.
+        self.cost_done += event.model_steps * event.cohort.seconds / sum(run.n_steps for run in runs)
+        losses = [row["dev_loss"] for row in event.rows]
+        self.n_done += len(losses)
+        self.best = min([self.best, *(loss for loss in losses if loss is not None)])
+        if event.failure:
+            text = f"gave up {count(len(runs), 'run')}: {printable(event.failure)}"
+            self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self._refresh()
+
+    @property
+    def seconds_left(self) -> float:
+        """A guess."""
+        elapsed = time.monotonic() - self.started
+        share = self.cost_done / max(self.total_cost, 1e-9)
+        by_plan = self.estimate * (1 - share)
+        by_pace = elapsed * (1 - share) / max(share, 1e-9)
+        trust = min(share / TRUSTED_SHARE, 1.0)
+        return (1 - trust) * by_plan + trust * by_pace
+
+    def line(self) -> str:
+        """The state in one line."""
+        pace = max(self.n_steps - self.n_resumed, 0) / max(time.monotonic() - self.started, 1e-9)
+        best = f", best dev {self.best:.4f}" if self.best < float("inf") else ""
+        return f"{self.n_done}/{self.n_runs} runs, {pace:,.0f} steps/s{best}, {format_seconds(self.seconds_left)} left"
+
+    def _refresh(self) -> None:
+        if self.console.is_terminal:
+            self.bar.update(self.task, completed=self.n_steps, description=self.line())
+        elif time.monotonic() - self.printed > LINE_SECONDS:
+            self.printed = time.monotonic()
+            self.console.print(self.line(), highlight=False)

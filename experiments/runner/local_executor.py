@@ -1,0 +1,184 @@
+"""Run a plan's cohorts in worker processes, one a core, and survive what happens to them."""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Generator, Iterator, Sequence
+from multiprocessing.connection import wait
+from pathlib import Path
+
+from experiments.runner.plan import Cohort
+from experiments.runner.protocol import FAILED, RESUMED, STEPS, Failure, Fault, Ledger, Message, Progress, Task
+from experiments.runner.worker import Job
+from experiments.store import Store
+from mlp_lm.config import RunConfig
+
+PROGRAMS_PER_WORKER = 200  # XLA keeps some 7 MB a program for good: then a fresh process goes on.
+SINGLE_THREADED = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+LOOK_SECONDS = 0.2  # Between two looks at whether to stop.
+
+
+Execute = Callable[[Sequence[Cohort], Job, Sequence[int | None], Callable[[], bool]], Generator[Progress]]
+
+
+def execute(
+    cohorts: Sequence[Cohort], job: Job, slots: Sequence[int | None], stopping: Callable[[], bool] = lambda: False
+) -> Generator[Progress]:
+    """Train cohorts, longest first, one pinned process a slot; yields what happens, and often enough to look around.
+
+    Once `stopping()` is true workers finish their stretch, save a checkpoint and end. A worker that dies takes no
+    cohort with it: `Ledger` decides what is tried again.
+
+    Raises:
+        CannotContinue: workers can't start, or nothing can be stored.
+    """
+    ledger = make_ledger(cohorts, job)
+    workers = [_Slot(core, job) for core in slots]
+    try:
+        while ledger.pending or any(worker.task for worker in workers):
+            ending = stopping() or bool(ledger.hopeless)
+            if ending and not any(worker.task for worker in workers):
+                break
+            for worker in workers:
+                if ending:
+                    worker.ask_to_stop()
+                elif ledger.pending and not worker.task:
+                    worker.give(ledger.pending.popleft())
+            busy = {worker.process.connection: worker for worker in workers if worker.task and worker.process}
+            ready = wait(list(busy), timeout=LOOK_SECONDS)
+            for worker in [worker for connection, worker in busy.items() if connection in ready]:
+                yield from worker.receive(ledger)
+    finally:
+        for worker in workers:
+            worker.end()
+    ledger.check()
+
+
+def make_ledger(cohorts: Sequence[Cohort], job: Job) -> Ledger:
+    """A ledger that looks into the job's store."""
+    store = Store(job.root)
+    return Ledger(
+        cohorts,
+        lambda cohort: store.cohort_rows(cohort.cohort_id),
+        lambda cohort: store.drop_checkpoint(cohort.cohort_id),
+    )
+
+
+class _Process:
+    """A worker process on one core, and the driver's end of the pipe to it.
+
+    It is started as a module of its own, so that neither a notebook nor a script without a `__main__` guard is run
+    again in it, and it ends with this process, whose end of the pipe `alive` it watches.
+    """
+
+    def __init__(self, core: int | None, job: Job) -> None:
+        self.connection, theirs = multiprocessing.Pipe()
+        watched, self._alive = multiprocessing.Pipe(duplex=False)
+        self.programs: set[RunConfig] = set()
+        environment = os.environ | {
+            "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {SINGLE_THREADED}".strip(),
+            "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
+            "MLP_LM_PIPE": str(theirs.fileno()),
+            "MLP_LM_ALIVE": str(watched.fileno()),
+        }
+        with _blocked_signals():
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", "from experiments.runner.worker import main; main()"],
+                env=environment,
+                pass_fds=(theirs.fileno(), watched.fileno()),
+                stdin=subprocess.DEVNULL,
+            )
+        theirs.close()
+        watched.close()
+        for message in (core, job):
+            self._send(message)
+
+    def serves(self, program: RunConfig) -> bool:
+        """Whether it is alive and has room for one more program."""
+        return self.process.poll() is None and len(self.programs | {program}) <= PROGRAMS_PER_WORKER
+
+    def train(self, cohort: Cohort) -> None:
+        """Give it a cohort."""
+        self.programs.add(cohort.program)
+        self._send(cohort)
+
+    def stop(self) -> None:
+        """Ask it to save and end."""
+        self._send(None)
+
+    def receive(self) -> Message:
+        """Its next message, or that it died."""
+        try:
+            return self.connection.recv()
+        except (EOFError, OSError):
+            code = self.process.wait()
+            reason = f"exit code {code}"
+            if code < 0:
+                reason = signal.Signals(-code).name + (
+                    ", perhaps for want of memory" if -code == signal.SIGKILL else ""
+                )
+            return FAILED, Failure(Fault.DEATH, f"its process died ({reason})")
+
+    def end(self) -> None:
+        """End it at once."""
+        self.process.kill()
+        self.process.wait()
+        self.connection.close()
+        self._alive.close()
+
+    def _send(self, message: object) -> None:
+        with contextlib.suppress(OSError):  # Dead already: reading from it will say so.
+            self.connection.send(message)
+
+
+class _Slot:
+    """One core, held by one process after another."""
+
+    def __init__(self, core: int | None, job: Job) -> None:
+        self.core, self.job = core, job
+        self.task: Task | None = None
+        self.process: _Process | None = None
+        self.stopping = False
+
+    def give(self, task: Task) -> None:
+        """Start on a task, in a fresh process where need be."""
+        if self.process is None or not self.process.serves(task.cohort.program):
+            self.end()
+            self.process = _Process(self.core, self.job)
+        self.task = task
+        self.process.train(task.cohort)
+
+    def ask_to_stop(self) -> None:
+        """Ask once for a checkpoint and an end."""
+        if self.process and not self.stopping:
+            self.stopping = True
+            self.process.stop()
+
+    def receive(self, ledger: Ledger) -> Iterator[Progress]:
+        """Pass the process's next message, or its death, to the ledger."""
+        assert self.process and self.task
+        task, message = self.task, self.process.receive()
+        if message[0] not in (STEPS, RESUMED):
+            self.task = None
+        if message[0] == FAILED and message[1].fault is not Fault.ERROR:
+            self.end()
+        yield from ledger.note(task, message)
+
+    def end(self) -> None:
+        """End the process, if there is one."""
+        if self.process:
+            self.process.end()
+            self.process = None
+
+
+@contextlib.contextmanager
+def _blocked_signals() -> Iterator[None]:
+    """A process started meanwhile ignores Ctrl-C and SIGTERM until it says otherwise; the driver's own wait."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

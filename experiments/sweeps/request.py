@@ -1,0 +1,124 @@
+"""What a sweep's folder was last asked for, beside its shards: analysis needs nothing else."""
+
+import json
+import shlex
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from experiments.sweeps.grids import SweepSpec
+from mlp_lm.config import RunConfig
+from mlp_lm.data.dataset import Dataset, load_dataset
+from mlp_lm.ideas import load_ideas, loaded_ideas
+
+FILE_NAME = "request.json"
+
+
+@dataclass(frozen=True)
+class Request:
+    """A sweep as asked: its studies as lists of run ids, its data, and the command that asks for it again.
+
+    `ideas` is the path of the ideas file of some of its runs, and `ideas_hash` the sha256 of that file; both may be
+    empty.
+    """
+
+    name: str
+    title: str
+    data: str
+    data_hash: str
+    command: str
+    studies: Mapping[str, list[str]]
+    ideas: str = ""
+    ideas_hash: str = ""
+
+    @property
+    def run_ids(self) -> set[str]:
+        """All runs asked for."""
+        return {run_id for runs in self.studies.values() for run_id in runs}
+
+    def load_dataset(self) -> Dataset:
+        """The dataset that the sweep was run on.
+
+        Raises:
+            ValueError: it cannot be had, or is no longer the same.
+        """
+        dataset = load_dataset(self.data)
+        if dataset.sha256 != self.data_hash:
+            raise ValueError(
+                f"{self.data} has changed since the sweep (sha256 {dataset.sha256[:12]}, "
+                f"then {self.data_hash[:12]}): bring the old one back or run the sweep again"
+            )
+        return dataset
+
+    def load_ideas(self) -> None:
+        """Have the entries of the sweep's ideas file in the tables, where its runs use one.
+
+        Raises:
+            ValueError: the file cannot be had, or is no longer the same.
+        """
+        if not self.ideas:
+            return
+        if load_ideas(self.ideas).sha256 != self.ideas_hash:
+            raise ValueError(f"{self.ideas} has changed since the sweep: bring the old one back or run the sweep again")
+
+
+def make_request(
+    sweep: SweepSpec,
+    studies: Mapping[str, Mapping[str, RunConfig]],
+    dataset: Dataset,
+    program: str = "experiments.sweep",
+    arguments: list[str] | None = None,
+) -> Request:
+    """The request of a sweep, which this process's command line asks for unless `arguments` says otherwise."""
+    command = shlex.join(["python", "-m", program, *(sys.argv[1:] if arguments is None else arguments)])
+    listed = {study: list(runs) for study, runs in studies.items()}
+    ideas = loaded_ideas() if any(run.ideas_hash for runs in studies.values() for run in runs.values()) else None
+    return Request(
+        _encodable(sweep.name),
+        sweep.title,
+        sweep.data,
+        dataset.sha256,
+        _encodable(command),
+        listed,
+        _encodable(str(ideas.path)) if ideas else "",
+        ideas.sha256 if ideas else "",
+    )
+
+
+def _encodable(text: str) -> str:
+    """Text in which bytes of a file name that are no UTF-8 are spelled out: no file could hold them otherwise."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def encode_request(request: Request) -> bytes:
+    """The content of the file FILE_NAME."""
+    return json.dumps(asdict(request), indent=1).encode()
+
+
+def read_request(folder: Path) -> Request:
+    """The request of a sweep's folder.
+
+    Raises:
+        ValueError: there is none, or it cannot be read.
+    """
+    path = folder / FILE_NAME
+    try:
+        return _checked(json.loads(path.read_bytes()))
+    except (OSError, TypeError, ValueError, RecursionError):
+        raise ValueError(
+            f"{path} is missing or damaged: {folder} is no sweep's folder, or run its sweep again"
+        ) from None
+
+
+def _checked(content: Any) -> Request:
+    request = Request(**content)
+    texts = [value for name, value in asdict(request).items() if name != "studies"]
+    studies = request.studies
+    sound = isinstance(studies, dict) and all(
+        isinstance(runs, list) and all(isinstance(run_id, str) for run_id in runs) for runs in studies.values()
+    )
+    if not sound or not all(isinstance(text, str) for text in texts):
+        raise ValueError("wrong types")
+    return request

@@ -1,0 +1,158 @@
+"""Skip at first reading: the cross-entropy of a large vocabulary, block by block.
+
+A block's logits stay in a processor's cache. The numbers are those of `mlp_lm.loss`, to rounding.
+
+A processor with matrix units multiplies bfloat16 several times faster than float32. Products here may take bfloat16
+factors; they always add up in float32, and weights, loss and gradients are float32.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from mlp_lm.config import FLOAT32
+from mlp_lm.model import Dropout, Moments, Params, forward
+
+BLOCK = 512  # Tokens whose logits exist at once; 256 to 512 measured best at 256 to 512 windows a step.
+NEVER = -1e30  # Bias of the tokens that fill the last block: their probability is zero.
+
+_Gradients = tuple[Float[Array, "batch features"], Float[Array, "features vocab"], Float[Array, " vocab"]]
+
+
+def blockwise_minibatch_loss(
+    params: Params,
+    contexts: Int[Array, "batch block"],
+    targets: Int[Array, " batch"],
+    dropout: Dropout | None = None,
+    precision: str = FLOAT32,
+) -> Float[Array, ""]:
+    """`mlp_lm.loss.minibatch_loss`."""
+    return blockwise_cross_entropy(*output_product(params, contexts, dropout), targets, precision)
+
+
+blockwise_loss_and_grad = jax.value_and_grad(blockwise_minibatch_loss)
+
+
+def blockwise_window_losses(
+    params: Params,
+    contexts: Int[Array, "batch block"],
+    targets: Int[Array, " batch"],
+    moments: tuple[Moments, ...] | None = None,
+) -> Float[Array, " batch"]:
+    """`mlp_lm.loss.window_losses`, with products in float32."""
+    features, weight, bias = output_product(params, contexts, moments=moments)
+    totals = _totals(features, _blocks(weight, bias, FLOAT32))
+    return jnp.log(totals) - _target_logits(features, weight, bias, targets)
+
+
+def output_product(
+    params: Params,
+    contexts: Int[Array, "batch block"],
+    dropout: Dropout | None = None,
+    moments: tuple[Moments, ...] | None = None,
+) -> tuple[Float[Array, "batch inputs"], Float[Array, "inputs vocab"], Float[Array, " vocab"]]:
+    """The `x`, `weight` and `bias` of which a model's logits are `x @ weight + bias`, direct connections included."""
+    # The logits of the forward pass are not used, so they are not computed.
+    activations = forward(params, contexts, moments, dropout=dropout)
+    inputs = activations.hidden[-1]
+    weights = params.output.weight
+    if params.direct is not None:
+        inputs = jnp.concatenate([inputs, activations.features], axis=1)
+        weights = jnp.concatenate([weights, params.direct], axis=0)
+    assert params.output.bias is not None
+    return inputs, weights, params.output.bias
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(4,))
+def blockwise_cross_entropy(
+    features: Float[Array, "batch features"],
+    weight: Float[Array, "features vocab"],
+    bias: Float[Array, " vocab"],
+    targets: Int[Array, " batch"],
+    precision: str = FLOAT32,
+) -> Float[Array, ""]:
+    """Mean cross-entropy in nats of the logits `features @ weight + bias`, which never exist all at once.
+
+    Logits must stay below 88, where exp overflows in float32: those of a language model do. `precision` is that of
+    the factors of the products.
+    """
+    return _loss_and_grad(features, weight, bias, targets, precision)[0]
+
+
+def _forward(features, weight, bias, targets, precision):
+    return _loss_and_grad(features, weight, bias, targets, precision)
+
+
+def _backward(precision, gradients: _Gradients, upstream: Float[Array, ""]):
+    return *(gradient * upstream for gradient in gradients), None
+
+
+blockwise_cross_entropy.defvjp(_forward, _backward)
+
+
+def _loss_and_grad(
+    features: Float[Array, "batch features"],
+    weight: Float[Array, "features vocab"],
+    bias: Float[Array, " vocab"],
+    targets: Int[Array, " batch"],
+    precision: str,
+) -> tuple[Float[Array, ""], _Gradients]:
+    batch, width = features.shape
+    x = features.astype(precision)
+    # A row of ones makes the bias's gradient a part of the weight's.
+    x_and_one = jax.lax.optimization_barrier(jnp.concatenate([x, jnp.ones((batch, 1), x.dtype)], axis=1).T)
+    weights, biases = blocks = _blocks(weight, bias, precision)
+    totals = _totals(x, blocks)
+    log_totals = jnp.log(totals * batch)
+    firsts = jnp.arange(len(biases)) * BLOCK
+    rows = _transposed_blocks(weight, precision)
+
+    def add_block(d_features, block):
+        weight, rows, bias, first = block
+        softmax = jnp.exp(_product(x, weight) + (bias[None, :] - log_totals[:, None]))
+        is_target = first + jnp.arange(BLOCK)[None, :] == targets[:, None]
+        d_logits = jax.lax.optimization_barrier((softmax - is_target / batch).astype(precision))
+        return d_features + _product(d_logits, rows), _product(x_and_one, d_logits)
+
+    d_features, d_blocks = jax.lax.scan(add_block, jnp.zeros((batch, width)), (weights, rows, biases, firsts))
+    d_both = d_blocks.transpose(1, 0, 2).reshape(width + 1, -1)[:, : len(bias)]
+    loss = (jnp.log(totals) - _target_logits(features, weight, bias, targets)).mean()
+    return loss, (d_features, d_both[:-1], d_both[-1])
+
+
+def _blocks(weight, bias, precision: str) -> tuple[Float[Array, "block features size"], Float[Array, "block size"]]:
+    filling = -len(bias) % BLOCK
+    weights = jnp.pad(weight, ((0, 0), (0, filling))).astype(precision).reshape(len(weight), -1, BLOCK)
+    biases = jnp.pad(bias, (0, filling), constant_values=NEVER).reshape(-1, BLOCK)
+    return jax.lax.optimization_barrier(weights.transpose(1, 0, 2)), biases
+
+
+def _transposed_blocks(weight, precision: str) -> Float[Array, "block size features"]:
+    """The blocks of the transposed weight: XLA's matrix units want the second factor's rows to be the ones summed.
+
+    Turned while it is float32, which XLA does faster than turning bfloat16.
+    """
+    turned = jax.lax.optimization_barrier(weight.T)
+    filled = jnp.pad(turned, ((0, -len(turned) % BLOCK), (0, 0))).astype(precision)
+    return jax.lax.optimization_barrier(filled.reshape(-1, BLOCK, weight.shape[0]))
+
+
+def _totals(x, blocks) -> Float[Array, " batch"]:
+    """The sum of exp(logit) over the vocabulary."""
+
+    def add_block(total, block):
+        weight, bias = block
+        return total + jnp.exp(_product(x, weight) + bias[None, :]).sum(axis=1), None
+
+    return jax.lax.scan(add_block, jnp.zeros(len(x)), blocks)[0]
+
+
+def _target_logits(features, weight, bias, targets) -> Float[Array, " batch"]:
+    return jnp.einsum("bf,fb->b", features, weight[:, targets]) + bias[targets]
+
+
+def _product(a: Any, b: Any) -> Any:
+    return jnp.matmul(a, b, preferred_element_type=jnp.float32)
