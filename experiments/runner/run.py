@@ -83,7 +83,7 @@ class Terminal(Protocol):
         """The display of a plan beside which `n_done` runs are done already."""
 
 
-Analyse = Callable[[Store, Dataset], None]
+Analyse = Callable[[Store, Dataset], object]
 
 
 def run_sweep(
@@ -94,11 +94,12 @@ def run_sweep(
     interruption: Interruption,
     analyse: Analyse,
     program: str = "experiments.sweep",
-    arguments: list[str] | None = None,
+    code: str | None = None,
 ) -> int:
     """Train what is missing of a sweep, and have its folder analysed, where it has a run.
 
-    Returns 0, 1 where runs failed, 130 or 143 where it was interrupted.
+    Its page names the command of this process, `python -m PROGRAM`, or the Python `code` that asked for it. Returns 0,
+    1 where runs failed, 130 or 143 where it was interrupted.
 
     Raises:
         ValueError: a sweep that cannot be trained here, or a folder that holds another one.
@@ -129,7 +130,7 @@ def run_sweep(
             f"{count(len(plan.cohorts), 'cohort')}, {count(plan.n_programs, 'program')} to compile, {where}"
         )
         return 0
-    request = make_request(sweep, studies, dataset, program, arguments)
+    request = make_request(sweep, studies, dataset, program, code)
     with store.lock(shared=options.shard is not None), _copy(store, options, sweep) as copy, explained(copy.location):
         _check_folder(store, copy, request, terminal)
         done = store.run_ids() if options.shard else _sound_runs(store, terminal)

@@ -69,10 +69,10 @@ def make_request(
     studies: Mapping[str, Mapping[str, RunConfig]],
     dataset: Dataset,
     program: str = "experiments.sweep",
-    arguments: list[str] | None = None,
+    code: str | None = None,
 ) -> Request:
-    """The request of a sweep, which this process's command line asks for unless `arguments` says otherwise."""
-    command = shlex.join(["python", "-m", program, *(sys.argv[1:] if arguments is None else arguments)])
+    """The request of a sweep, which this process's command line asks for, or Python code given as `code`."""
+    command = code or shlex.join(["python", "-m", program, *sys.argv[1:]])
     listed = {study: list(runs) for study, runs in studies.items()}
     ideas = loaded_ideas() if any(run.ideas_hash for runs in studies.values() for run in runs.values()) else None
     return Request(
