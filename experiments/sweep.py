@@ -9,9 +9,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from experiments.analysis.results import SweepResults, open_sweep
-from experiments.analysis.summary import write_summary
 from experiments.cli.command import Parser, command, command_parser
 from experiments.cli.flags import (
     add_axes,
@@ -23,7 +22,6 @@ from experiments.cli.flags import (
     runner_options,
 )
 from experiments.cli.terminal import CommandLine, Quiet
-from experiments.report.build import write_report
 from experiments.runner import run as runner
 from experiments.runner.interrupt import Interruption
 from experiments.store import Store
@@ -32,6 +30,9 @@ from experiments.sweeps.grids import Grid, SweepSpec
 from mlp_lm.config import DEFAULTS
 from mlp_lm.data.dataset import Dataset, load_dataset
 from mlp_lm.ideas import load_ideas
+
+if TYPE_CHECKING:
+    from experiments.analysis.results import SweepResults
 
 EPILOG = """examples:
   python -m experiments.sweep                                  the default sweep, in a few minutes
@@ -72,7 +73,7 @@ def run_sweep(
     title: str = "A sweep from Python",
     workers: int | None = None,
     device: str = "auto",
-) -> SweepResults:
+) -> "SweepResults":
     """Train every run of some grids that is missing in a folder, and open the results.
 
         study = run_sweep(Grid(hidden_size=[100, 200], init=["normal", "kaiming_tanh"]), seeds=5,
@@ -112,6 +113,8 @@ def run_sweep(
         raise KeyboardInterrupt
     if exit_code:
         raise RuntimeError(terminal.messages[-1])
+    from experiments.analysis.results import open_sweep
+
     return open_sweep(options.out or runner.RESULTS / name)
 
 
@@ -126,6 +129,10 @@ def _as_code(grids: Sequence[Grid]) -> str:
 
 def write_analysis(store: Store, dataset: Dataset) -> tuple[str, Path]:
     """Write a folder's tables, figures and report; returns the tables and the report's path."""
+    # SciPy and matplotlib only where there is something to analyse: training starts without them.
+    from experiments.analysis.summary import write_summary
+    from experiments.report.build import write_report
+
     return write_summary(store, dataset), write_report(store.root)
 
 
