@@ -30,6 +30,7 @@ from experiments.sweeps.grids import Grid, SweepSpec
 from mlp_lm.config import DEFAULTS
 from mlp_lm.data.dataset import Dataset, load_dataset
 from mlp_lm.ideas import load_ideas
+from mlp_lm.settings import pinned_settings
 
 if TYPE_CHECKING:
     from experiments.analysis.results import SweepResults
@@ -133,7 +134,8 @@ def write_analysis(store: Store, dataset: Dataset) -> tuple[str, Path]:
     from experiments.analysis.summary import write_summary
     from experiments.report.build import write_report
 
-    return write_summary(store, dataset), write_report(store.root)
+    with pinned_settings():
+        return write_summary(store, dataset), write_report(store.root)
 
 
 def print_analysis(store: Store, dataset: Dataset) -> None:

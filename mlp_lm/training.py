@@ -44,6 +44,7 @@ from mlp_lm.random_keys import DROPOUT, WEIGHTS, purpose_key
 from mlp_lm.sampling import sample_from
 from mlp_lm.schedules import PLATEAU, learning_rates, plateau
 from mlp_lm.schemes import SCHEMES, with_gain
+from mlp_lm.settings import pinned_settings
 
 DIVERGED_LOSS = 1000.0  # Nats per token: no initialisation starts near it, and no run comes back from it.
 NOT_DIVERGED = -1
@@ -386,8 +387,9 @@ class Trained:
 
     def test_loss(self) -> Float[np.ndarray, " seed"]:
         """Exact losses of the test part, in nats per token: look once, when all is decided."""
-        test = part_examples(self.dataset, self.config.block_size, "test")
-        return np.array([exact_part_loss(params, test, self.moments(i)) for i, params in enumerate(self)])
+        with pinned_settings():
+            test = part_examples(self.dataset, self.config.block_size, "test")
+            return np.array([exact_part_loss(params, test, self.moments(i)) for i, params in enumerate(self)])
 
     def __iter__(self) -> Iterator[Params]:
         return (self[i] for i in range(len(self)))
@@ -399,7 +401,8 @@ class Trained:
     def sample(self, n: int = 20, seed: int = 0, temperature: float = 1.0) -> list[str]:
         """Words (of a running text, sentences) drawn from the model of the lowest dev loss."""
         i = int(np.nanargmin(self.dev_loss))
-        return sample_from(self[i], self.moments(i), self.dataset, n, seed, temperature)
+        with pinned_settings():
+            return sample_from(self[i], self.moments(i), self.dataset, n, seed, temperature)
 
 
 def part_examples(dataset: Dataset, block_size: int, part: str) -> Examples:
@@ -435,6 +438,11 @@ def train(config: RunConfig, dataset: Dataset, seeds: int | Sequence[int] = 1) -
     if not chosen:
         raise ValueError("seeds must be at least 1, got none")
     dataset.check(config)
+    with pinned_settings():
+        return _train(config, dataset, chosen)
+
+
+def _train(config: RunConfig, dataset: Dataset, chosen: tuple[int, ...]) -> Trained:
     configs = [replace(config, seed=seed, data_hash=dataset.sha256) for seed in chosen]
     vocab_size = len(dataset.vocabulary)
     size = run_batch_size(config, vocab_size, CPU_RUNS)
