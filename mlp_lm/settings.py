@@ -45,7 +45,7 @@ def clean_own_environment() -> None:
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """An environment without what would change the numbers of a JAX process that is started in it.
 
-    JAX's own variables go (`JAX_ENABLE_X64`, `JAX_DEFAULT_PRNG_IMPL`, `JAX_PLATFORMS` and their like: devices are chosen by
-    `--device`), and so do XLA's flags; the memory settings of accelerators stay.
+    JAX's own variables go (`JAX_ENABLE_X64`, `JAX_DEFAULT_PRNG_IMPL`, `JAX_PLATFORMS` and their like: devices are
+    chosen by `--device`), and so do XLA's flags; the memory settings of accelerators stay.
     """
     return {name: value for name, value in environment.items() if not name.startswith("JAX_") and name != "XLA_FLAGS"}
