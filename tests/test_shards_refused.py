@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.store.folder_lock import folder_lock
+from experiments.store.folder import folder_lock
 from experiments.store.shards import Store
 from tests.test_shards import COHORT, OTHER, losses, one_line, store, write_example
 

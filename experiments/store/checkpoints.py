@@ -11,8 +11,7 @@ from numpy.typing import ArrayLike
 
 from experiments.store.atomic import Explained
 from experiments.store.folder import Folder
-from experiments.store.manifest import SCHEMA_VERSION, canonical_json
-from experiments.store.names import cohort_ids, each, file_name
+from experiments.store.manifest import SCHEMA_VERSION, canonical_json, cohort_ids, each, file_name
 from experiments.store.tensor_file import as_arrays, encode_tensors, read_metadata, read_tensors, tensors_digest
 
 KIND = "checkpoints"

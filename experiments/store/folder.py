@@ -3,8 +3,12 @@
 A folder of this machine, or of a file system that machines share, is here; object stores are in `object_folder`.
 """
 
+import errno
+import fcntl
 import itertools
 import os
+import re
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -20,7 +24,9 @@ from experiments.store.atomic import (
     replace_file,
     sync_folder,
 )
-from experiments.store.folder_lock import folder_lock
+
+# What file systems without locks answer.
+NO_FLOCK = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 
 
 class Folder(Protocol):
@@ -140,3 +146,55 @@ class LocalFolder:
 def fresh_name(label: str, taken: Callable[[str], bool]) -> str:
     """`damaged/LABEL.N` with the first N that is not taken."""
     return next(name for n in itertools.count(1) if not taken(name := f"damaged/{label}.{n}"))
+
+
+@contextmanager
+def folder_lock(path: Path, shared: bool = False) -> Iterator[None]:
+    """Hold the lock file `path`; raises ValueError at once where somebody else holds it.
+
+    Any number may hold it `shared` (slices of one sweep on one folder), nobody beside an exclusive holder.
+    Where the file system has no locks, the process id recorded in the file decides: good for one machine.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        _acquire(descriptor, path, shared)
+        _record(descriptor, f"process {os.getpid()} on {socket.gethostname()}")
+        try:
+            yield
+        finally:
+            _record(descriptor, "")
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(descriptor: int, path: Path, shared: bool) -> None:
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.pread(descriptor, 300, 0).decode(errors="replace").strip()
+        if error.errno in NO_FLOCK and (shared or not _alive_here(holder)):
+            return
+        if error.errno not in NO_FLOCK and not isinstance(error, BlockingIOError):
+            raise
+        raise ValueError(
+            f"{path.parent} is in use by another sweep ({holder or 'process unknown'}): "
+            "wait until it ends, or choose another folder"
+        ) from None
+
+
+def _record(descriptor: int, holder: str) -> None:
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, holder.encode(), 0)
+
+
+def _alive_here(holder: str) -> bool:
+    match = re.fullmatch(r"process (\d+) on (.*)", holder)
+    if match is None or match[2] != socket.gethostname():
+        return False
+    try:
+        os.kill(int(match[1]), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # it lives, and belongs to another user
+    return True

@@ -1,4 +1,4 @@
-"""What a finished cohort promises about its files, and how a broken promise is told from a newer program's.
+"""The names of a cohort's files, and the manifest, which promises their content.
 
 A manifest is one line of JSON with sorted keys and the sha256 of itself without that field. Every future
 schema version must keep that much: it is how a flipped bit in `schema_version` is known for damage.
@@ -7,19 +7,58 @@ schema version must keep that much: it is how a flipped bit in `schema_version` 
 import errno
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from experiments.store.atomic import Explained, Fingerprint
+from experiments.store.folder import Folder
 
 SCHEMA_VERSION = 1
+
+COHORT_ID = re.compile(r"[0-9a-f]{8,64}")
+SUFFIXES = {
+    "manifests": ".json",
+    "shards": ".parquet",
+    "weights": ".safetensors",
+    "checkpoints": ".safetensors",
+}
+
+Result = TypeVar("Result")
 
 
 class Damaged(Exception):
     """A file of a finished cohort is not what was written; the text names it."""
+
+
+def file_name(kind: str, cohort_id: str) -> str:
+    """The name of a cohort's file, such as `shards/0123abcd.parquet`.
+
+    Raises:
+        ValueError: no cohort id, so that no name leads elsewhere.
+    """
+    if not COHORT_ID.fullmatch(cohort_id):
+        raise ValueError(f"a cohort id is 8 to 64 hexadecimal digits in lower case, got {cohort_id[:80]!r}")
+    return f"{kind}/{cohort_id}{SUFFIXES[kind]}"
+
+
+def cohort_ids(folder: Folder, kind: str) -> list[str]:
+    """The cohorts that have a file of this kind, sorted; foreign files are left out."""
+    suffix = SUFFIXES[kind]
+    stems = (name.removesuffix(suffix) for name in folder.names(kind) if name.endswith(suffix))
+    return sorted(stem for stem in stems if COHORT_ID.fullmatch(stem))
+
+
+def each(folder: Folder, call: Callable[[str], Result], ids: Sequence[str]) -> list[Result]:
+    """Each result, in order; several calls at a time where they wait for a network."""
+    if folder.concurrency == 1:
+        return [call(cohort_id) for cohort_id in ids]
+    with ThreadPoolExecutor(folder.concurrency) as pool:
+        return list(pool.map(call, ids))
 
 
 def canonical_json(value: Mapping[str, Any]) -> bytes:

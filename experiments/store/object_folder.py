@@ -25,7 +25,9 @@ import pyarrow as pa
 from pyarrow import fs
 
 from experiments.store.atomic import Explained, Fingerprint, fingerprint
-from experiments.store.folder import fresh_name
+from experiments.store.folder import Folder, LocalFolder, fresh_name
+
+Location = Path | str  # A folder, or the address of a place in an object store.
 
 SCHEMES = ("s3", "gs")
 QUERY = {"s3": {"region", "endpoint_override", "scheme"}, "gs": {"endpoint_override", "scheme", "anonymous"}}
@@ -45,6 +47,23 @@ REMEDIES = {
     DENIED: "access is denied; set credentials as the cloud's own tools take them, or choose another place",
 }
 LONGEST_REASON = 200
+
+
+def parse_location(text: str) -> Location:
+    """A path, or a checked address `s3://...` or `gs://...`, which stays text.
+
+    Raises:
+        ValueError: an address of another kind, or one that can't be.
+    """
+    if not re.match(r"[A-Za-z0-9+.-]+:/", text):
+        return Path(text)
+    check_address(text)
+    return text
+
+
+def open_folder(location: Location) -> Folder:
+    """The place itself; raises ValueError or OSError where there can be none."""
+    return LocalFolder(location) if isinstance(location, Path) else open_address(location)
 
 
 def check_address(address: str) -> None:

@@ -11,6 +11,7 @@ What has no manifest does not exist. A weights file may be deleted (they are lar
 other change of a finished file is damage.
 """
 
+import errno
 import functools
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,22 +23,27 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike
 
-from experiments.store.atomic import Explained, explained, fingerprint
+from experiments.store.atomic import Explained, Fingerprint, explained, fingerprint
 from experiments.store.checkpoints import Checkpoint, load_checkpoint, load_metadata, save_checkpoint
-from experiments.store.committed import (
-    commit,
-    is_committed,
-    move_damaged,
-    read_promises,
-    read_verified,
-    shard_or_damage,
-)
 from experiments.store.folder import Folder
-from experiments.store.location import Location, open_folder
-from experiments.store.manifest import SCHEMA_VERSION, Damaged
-from experiments.store.names import SUFFIXES, cohort_ids, each, file_name
-from experiments.store.row_table import Rows, cohort_table, encode_table, unite
+from experiments.store.manifest import (
+    SCHEMA_VERSION,
+    SUFFIXES,
+    Damaged,
+    cohort_ids,
+    damage_of,
+    decode_manifest,
+    each,
+    encode_manifest,
+    file_name,
+)
+from experiments.store.object_folder import Location, open_folder
+from experiments.store.row_table import Rows, cohort_table, decode_table, encode_table, unite
 from experiments.store.tensor_file import as_arrays, encode_tensors, read_run, tensors_digest
+
+COMMIT_ATTEMPTS = 3
+
+Promises = Mapping[str, Fingerprint]
 
 
 class Contents(NamedTuple):
@@ -250,3 +256,72 @@ def _run_digests(arrays: Mapping[str, np.ndarray], run_count: int) -> list[str |
             raise ValueError(f"tensor {name!r} of shape {array.shape} needs a leading axis of {run_count} runs")
     runs = ({name: np.asarray(array[index]) for name, array in arrays.items()} for index in range(run_count))
     return [tensors_digest(run) if arrays else None for run in runs]
+
+
+def commit(folder: Folder, cohort_id: str, contents: Mapping[str, bytes], promises: Promises) -> None:
+    """Write a cohort's files, by kind; they exist once their manifest does.
+
+    Another writer of the same cohort may come between where there is no lock. Its rows differ in their wall times, so
+    that one's manifest might stand beside the other's shard: who commits last looks again.
+    """
+    manifest = file_name("manifests", cohort_id)
+    for _ in range(COMMIT_ATTEMPTS):
+        folder.remove(manifest)  # a damaged cohort ends here; the new one begins with its new manifest
+        for kind, data in contents.items():
+            folder.put(file_name(kind, cohort_id), data)
+        folder.put(manifest, encode_manifest(cohort_id, promises))
+        if is_committed(folder, cohort_id):
+            return
+    raise OSError(errno.EBUSY, f"the files of cohort {cohort_id} change while they are written")
+
+
+def is_committed(folder: Folder, cohort_id: str) -> bool:
+    """Whether a cohort is finished, and sound."""
+    return not isinstance(shard_or_damage(folder, cohort_id, ()), Damaged)
+
+
+def shard_or_damage(folder: Folder, cohort_id: str, columns: Sequence[str] | None) -> pa.Table | Damaged:
+    """A cohort's rows, all files verified, or what is wrong with one; weights may be missing."""
+    try:
+        promises, weights = read_promises(folder, cohort_id), file_name("weights", cohort_id)
+        with damage_of(folder.describe(weights)):
+            if "weights" in promises and folder.exists(weights) and folder.fingerprint(weights) != promises["weights"]:
+                return _mismatch(folder, weights)
+        data = read_verified(folder, "shards", cohort_id, promises)
+        with damage_of(folder.describe(file_name("shards", cohort_id))):
+            return decode_table(data, columns)
+    except Damaged as damage:
+        return damage
+
+
+def read_promises(folder: Folder, cohort_id: str) -> Promises:
+    """What a cohort's manifest promises of each kind of file; raises Damaged, and ValueError for a newer version."""
+    name = file_name("manifests", cohort_id)
+    with damage_of(folder.describe(name)):
+        data = folder.read(name)
+    return decode_manifest(data, cohort_id, folder.describe(name))
+
+
+def read_verified(folder: Folder, kind: str, cohort_id: str, promises: Promises) -> bytes:
+    """A file's content; raises Damaged where it is not what was promised."""
+    name = file_name(kind, cohort_id)
+    with damage_of(folder.describe(name)):
+        data = folder.read(name)
+    if fingerprint(data) != promises[kind]:
+        raise _mismatch(folder, name)
+    return data
+
+
+def move_damaged(folder: Folder, cohort_id: str, reason: str) -> str:
+    """Move a damaged cohort out of the way; returns the message about it."""
+    # The manifest first: without it the rest is nothing.
+    names = [file_name(kind, cohort_id) for kind in ("manifests", "shards", "weights")]
+    try:
+        place = folder.set_aside(names, cohort_id)
+    except OSError as error:
+        return f"{reason}: its runs count as not done (it could not be set aside: {error.strerror})"
+    return f"{reason}: set aside in {place}, the next sweep computes its runs again"
+
+
+def _mismatch(folder: Folder, name: str) -> Damaged:
+    return Damaged(f"{folder.describe(name)} does not match its checksum")
