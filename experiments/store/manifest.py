@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 
-from experiments.store.atomic import Explained, Fingerprint
+from experiments.store.atomic import Damaged, Explained, Fingerprint
 from experiments.store.folder import Folder
 
 SCHEMA_VERSION = 1
@@ -29,10 +29,6 @@ SUFFIXES = {
 }
 
 Result = TypeVar("Result")
-
-
-class Damaged(Exception):
-    """A file of a finished cohort is not what was written; the text names it."""
 
 
 def file_name(kind: str, cohort_id: str) -> str:

@@ -23,13 +23,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike
 
-from experiments.store.atomic import Explained, Fingerprint, explained, fingerprint
+from experiments.store.atomic import Damaged, Explained, Fingerprint, explained, fingerprint
 from experiments.store.checkpoints import Checkpoint, load_checkpoint, load_metadata, save_checkpoint
 from experiments.store.folder import Folder
 from experiments.store.manifest import (
     SCHEMA_VERSION,
     SUFFIXES,
-    Damaged,
     cohort_ids,
     damage_of,
     decode_manifest,
