@@ -15,8 +15,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from experiments.store import Store
+from experiments.store import Store, mirror
 from experiments.store.atomic import Explained
+from experiments.store.small_files import seal
 from tests import processes
 from tests.objects import address
 from tests.test_shards import COHORT, OTHER, example_cohort, losses, one_line, weights_of, write_example
@@ -240,6 +241,30 @@ def test_a_writer_killed_between_puts_leaves_all_or_nothing(store, number, momen
     write_example(store, COHORT, 1)
     assert len(losses(store)) == 6
     assert store.begun() == {}
+
+
+def test_fetch_copies_what_a_sweep_writes_and_nothing_else(store, tmp_path):
+    write_example(store, COHORT, 1)
+    own = {
+        "report.html": b"<p>", "tables/summary.csv": b"a,b", "tables/width_1.md": b"|", "figures/map.png": b"png",
+        "request.json": seal({"name": "x"}), "samples.json": b"[1]",
+    }  # fmt: skip
+    foreign = ("README.md", "notes.json", "a.svg", "tables/x.html", "figures/x.svg", f"tables/{'n' * 300}.csv", ".x.md")
+    for name, data in {**own, **dict.fromkeys(foreign, b"not ours")}.items():
+        store.folder.put(name, data)
+    edited = seal({"loss": 2.125}).replace(b"2.125", b"2.025")
+    store.folder.put("test.json", edited)
+    (tmp_path / "README.md").write_text("mine")
+    target = Store(tmp_path)
+    (message,) = mirror.fetch(store, target)
+    assert message.startswith(f"{store.location}/test.json is damaged (it does not match its checksum)")
+    assert "\n" not in message
+    assert losses(target) == losses(store)
+    stores = {"shards", "weights", "manifests"}
+    copied = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.*") if path.parent.name not in stores}
+    assert copied == {*own, "README.md"}
+    assert all((tmp_path / name).read_bytes() == data for name, data in own.items())
+    assert (tmp_path / "README.md").read_text() == "mine"
 
 
 def main(location: str, number: str, moment: str) -> None:

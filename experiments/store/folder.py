@@ -9,6 +9,7 @@ import itertools
 import os
 import re
 import socket
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -150,13 +151,21 @@ def fresh_name(label: str, taken: Callable[[str], bool]) -> str:
 
 @contextmanager
 def folder_lock(path: Path, shared: bool = False) -> Iterator[None]:
-    """Hold the lock file `path`; raises ValueError at once where somebody else holds it.
+    """Hold the lock file `path`; raises ValueError at once where somebody else holds it, or where it is a link.
 
-    Any number may hold it `shared` (slices of one sweep on one folder), nobody beside an exclusive holder.
-    Where the file system has no locks, the process id recorded in the file decides: good for one machine.
+    Any number may hold it `shared` (slices of one sweep on one folder), nobody beside an exclusive holder. The kernel
+    releases it when its holder dies. Where the file system has no locks, the process id recorded in the file decides:
+    good for one machine. The file is emptied only once it is held, and what a link leads to never is.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ValueError(f"{path} is a link, and no lock is kept behind one: remove it") from None
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError(f"{path} is not a file: move it away")
         _acquire(descriptor, path, shared)
         _record(descriptor, f"process {os.getpid()} on {socket.gethostname()}")
         try:
