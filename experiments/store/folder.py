@@ -34,6 +34,7 @@ class Folder(Protocol):
     """What a store asks of the place that it writes to. A missing file raises FileNotFoundError."""
 
     concurrency: int  # Reads at a time: many where each one waits for a network.
+    hashed_names: bool  # Whether the names of shards hold their hashes, since no lock keeps other writers away.
 
     def describe(self, name: str) -> str:
         """A file as messages call it."""
@@ -56,6 +57,9 @@ class Folder(Protocol):
     def put(self, name: str, data: bytes) -> None:
         """Write a file: all of it or nothing, and reread."""
 
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a file where another writer has none; whether this is now what lies there."""
+
     def remove(self, name: str) -> None:
         """Remove a file; a missing one is no error."""
 
@@ -76,6 +80,7 @@ class LocalFolder:
 
     root: Path
     concurrency = 1
+    hashed_names = False
 
     def __post_init__(self) -> None:
         """Refuse what can never be a folder."""
@@ -117,6 +122,11 @@ class LocalFolder:
     def put(self, name: str, data: bytes) -> None:
         """Write a file durably."""
         replace_file(self.root / name, data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a file durably: the lock keeps other writers away."""
+        self.put(name, data)
+        return True
 
     def remove(self, name: str) -> None:
         """Remove a file durably."""

@@ -42,6 +42,25 @@ def file_name(kind: str, cohort_id: str) -> str:
     return f"{kind}/{cohort_id}{SUFFIXES[kind]}"
 
 
+def data_name(folder: Folder, kind: str, cohort_id: str, promise: Fingerprint) -> str:
+    """The name to write a promised file to, such as `shards/0123abcd/HASH.parquet` where writers may meet."""
+    name = file_name(kind, cohort_id)
+    return f"{kind}/{cohort_id}/{promise.sha256[:16]}{SUFFIXES[kind]}" if folder.hashed_names else name
+
+
+def locate(folder: Folder, kind: str, cohort_id: str, promise: Fingerprint) -> str | None:
+    """The name under which a promised file lies, without a hash where an older version wrote it; None if it is gone."""
+    names = (data_name(folder, kind, cohort_id, promise), file_name(kind, cohort_id))
+    return next(filter(folder.exists, dict.fromkeys(names)), None)
+
+
+def data_names(folder: Folder, kind: str, cohort_id: str) -> list[str]:
+    """All files of a kind that lie there for a cohort, those of killed writers included."""
+    plain = file_name(kind, cohort_id)
+    hashed = [f"{kind}/{cohort_id}/{name}" for name in folder.names(f"{kind}/{cohort_id}")]
+    return [*filter(folder.exists, [plain]), *hashed]
+
+
 def cohort_ids(folder: Folder, kind: str) -> list[str]:
     """The cohorts that have a file of this kind, sorted; foreign files are left out."""
     suffix = SUFFIXES[kind]

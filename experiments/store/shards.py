@@ -31,10 +31,13 @@ from experiments.store.manifest import (
     SUFFIXES,
     cohort_ids,
     damage_of,
+    data_name,
+    data_names,
     decode_manifest,
     each,
     encode_manifest,
     file_name,
+    locate,
 )
 from experiments.store.object_folder import Location, open_folder
 from experiments.store.row_table import Rows, cohort_table, decode_table, encode_table, unite
@@ -64,6 +67,10 @@ class Store:
     def __post_init__(self) -> None:
         """Refuse a place that can never hold results."""
         _ = self.folder
+
+    def __reduce__(self) -> tuple[type["Store"], tuple[Location]]:
+        """To another process goes the address alone: that one opens it, with its own credentials."""
+        return Store, (self.location,)
 
     @functools.cached_property
     def folder(self) -> Folder:
@@ -112,10 +119,9 @@ class Store:
         if arrays:
             run_ids = table["run_id"].to_pylist()
             contents["weights"] = encode_tensors(arrays, {"run_ids": run_ids, "schema_version": SCHEMA_VERSION})
-        if not is_committed(self.folder, cohort_id):
-            promises = {kind: fingerprint(data) for kind, data in contents.items()}
-            with explained(self.location):
-                commit(self.folder, cohort_id, contents, promises)
+        promises = {kind: fingerprint(data) for kind, data in contents.items()}
+        with explained(self.location):
+            commit(self.folder, cohort_id, contents, promises)
         self.drop_checkpoint(cohort_id)
 
     def rows(self, columns: Sequence[str] | None = None, set_aside: bool = True) -> Contents:
@@ -157,25 +163,32 @@ class Store:
 
     def has_weights(self, row: Mapping[str, Any]) -> bool:
         """Whether the weights of the run with this row were kept, and are still there."""
-        return row["weights_sha256"] is not None and self.folder.exists(file_name("weights", row["cohort_id"]))
+        return row["weights_sha256"] is not None and bool(data_names(self.folder, "weights", row["cohort_id"]))
 
     def weights(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Verified weights of the run that has this row.
 
         Raises ValueError where they are missing, or damaged: then their cohort is set aside.
         """
-        name = file_name("weights", row["cohort_id"])
+        cohort_id = row["cohort_id"]
+        expected = file_name("weights", cohort_id)
         if row["weights_sha256"] is None:
             raise ValueError(f"{self.location} has no weights of run {row['run_id']!r}: run it again, keeping them")
-        if not self.folder.exists(name):
-            manifest = self.folder.describe(file_name("manifests", row["cohort_id"]))
+        names = data_names(self.folder, "weights", cohort_id)
+        for name in names:
+            arrays = self._run_or_none(name, row["weights_index"])
+            if arrays is not None and tensors_digest(arrays) == row["weights_sha256"]:
+                return arrays
+        if not names:
+            manifest = self.folder.describe(file_name("manifests", cohort_id))
             raise ValueError(
-                f"{self.folder.describe(name)} is missing: bring it back, or delete {manifest} and run the sweep again"
+                f"{self.folder.describe(expected)} is missing: bring it back, or delete {manifest} and run the sweep "
+                "again"
             )
-        arrays = self._run_or_none(name, row["weights_index"])
-        if arrays is None or tensors_digest(arrays) != row["weights_sha256"]:
-            raise ValueError(self._explain_mismatch(row["cohort_id"]))
-        return arrays
+        damage = shard_or_damage(self.folder, cohort_id, ())
+        if isinstance(damage, Damaged):
+            raise ValueError(move_damaged(self.folder, cohort_id, str(damage)))
+        raise ValueError(f"{self.folder.describe(names[0])} is sound but this row is not its own: read the rows again")
 
     def adopt(self, other: "Store") -> tuple[str, ...]:
         """Commit what is finished in another store and not here; returns a message for each cohort damaged there.
@@ -215,8 +228,8 @@ class Store:
             return None
         try:
             promises = read_promises(other, cohort_id)
-            kinds = [kind for kind in promises if kind != "weights" or other.exists(file_name(kind, cohort_id))]
-            contents = {kind: read_verified(other, kind, cohort_id, promises) for kind in kinds}
+            kinds = [kind for kind in promises if kind != "weights" or locate(other, kind, cohort_id, promises[kind])]
+            contents = {kind: read_verified(other, kind, cohort_id, promises[kind]) for kind in kinds}
         except Damaged as error:
             return move_damaged(other, cohort_id, str(error))
         with explained(self.location):
@@ -241,13 +254,6 @@ class Store:
         except Exception:  # a damaged header can provoke anything
             return None
 
-    def _explain_mismatch(self, cohort_id: str) -> str:
-        damage = shard_or_damage(self.folder, cohort_id, ())
-        if isinstance(damage, Damaged):
-            return move_damaged(self.folder, cohort_id, str(damage))
-        weights = self.folder.describe(file_name("weights", cohort_id))
-        return f"{weights} is sound but this row is not its own: read the rows again"
-
 
 def _run_digests(arrays: Mapping[str, np.ndarray], run_count: int) -> list[str | None]:
     for name, array in arrays.items():
@@ -258,20 +264,33 @@ def _run_digests(arrays: Mapping[str, np.ndarray], run_count: int) -> list[str |
 
 
 def commit(folder: Folder, cohort_id: str, contents: Mapping[str, bytes], promises: Promises) -> None:
-    """Write a cohort's files, by kind; they exist once their manifest does.
+    """Write a cohort's files, by kind; they exist once their manifest does. A sound one that is there already stays.
 
-    Another writer of the same cohort may come between where there is no lock. Its rows differ in their wall times, so
-    that one's manifest might stand beside the other's shard: who commits last looks again.
+    Another writer may train the same cohort where there is no lock, or where two slices overlap. Its rows differ in
+    their wall times, so that one's manifest might come to stand beside the other's shard. In an object store it cannot:
+    the names of shards hold their hashes, and a manifest is put only where none lies. In a folder, who commits last
+    looks again.
     """
     manifest = file_name("manifests", cohort_id)
     for _ in range(COMMIT_ATTEMPTS):
-        folder.remove(manifest)  # a damaged cohort ends here; the new one begins with its new manifest
-        for kind, data in contents.items():
-            folder.put(file_name(kind, cohort_id), data)
-        folder.put(manifest, encode_manifest(cohort_id, promises))
+        has_manifest = folder.exists(manifest)
         if is_committed(folder, cohort_id):
-            return
-    raise OSError(errno.EBUSY, f"the files of cohort {cohort_id} change while they are written")
+            break
+        if has_manifest:
+            folder.remove(manifest)  # A damaged cohort ends here; the new one begins with its new manifest.
+        for kind, data in contents.items():
+            folder.put(data_name(folder, kind, cohort_id, promises[kind]), data)
+        folder.create(manifest, encode_manifest(cohort_id, promises))
+    else:
+        if not is_committed(folder, cohort_id):
+            raise OSError(errno.EBUSY, f"the files of cohort {cohort_id} change while they are written")
+    if folder.hashed_names:
+        promises = read_promises(folder, cohort_id)
+        for kind in contents:  # Of killed writers, and of those who came second: nothing will promise these any more.
+            kept = kind in promises and locate(folder, kind, cohort_id, promises[kind])
+            for name in data_names(folder, kind, cohort_id):
+                if kept and name != kept:
+                    folder.remove(name)
 
 
 def is_committed(folder: Folder, cohort_id: str) -> bool:
@@ -282,11 +301,13 @@ def is_committed(folder: Folder, cohort_id: str) -> bool:
 def shard_or_damage(folder: Folder, cohort_id: str, columns: Sequence[str] | None) -> pa.Table | Damaged:
     """A cohort's rows, all files verified, or what is wrong with one; weights may be missing."""
     try:
-        promises, weights = read_promises(folder, cohort_id), file_name("weights", cohort_id)
-        with damage_of(folder.describe(weights)):
-            if "weights" in promises and folder.exists(weights) and folder.fingerprint(weights) != promises["weights"]:
-                return _mismatch(folder, weights)
-        data = read_verified(folder, "shards", cohort_id, promises)
+        promises = read_promises(folder, cohort_id)
+        weights = locate(folder, "weights", cohort_id, promises["weights"]) if "weights" in promises else None
+        if weights is not None:
+            with damage_of(folder.describe(weights)):
+                if folder.fingerprint(weights) != promises["weights"]:
+                    return _mismatch(folder, weights)
+        data = read_verified(folder, "shards", cohort_id, promises["shards"])
         with damage_of(folder.describe(file_name("shards", cohort_id))):
             return decode_table(data, columns)
     except Damaged as damage:
@@ -301,12 +322,12 @@ def read_promises(folder: Folder, cohort_id: str) -> Promises:
     return decode_manifest(data, cohort_id, folder.describe(name))
 
 
-def read_verified(folder: Folder, kind: str, cohort_id: str, promises: Promises) -> bytes:
+def read_verified(folder: Folder, kind: str, cohort_id: str, promise: Fingerprint) -> bytes:
     """A file's content; raises Damaged where it is not what was promised."""
-    name = file_name(kind, cohort_id)
+    name = locate(folder, kind, cohort_id, promise) or file_name(kind, cohort_id)
     with damage_of(folder.describe(name)):
         data = folder.read(name)
-    if fingerprint(data) != promises[kind]:
+    if fingerprint(data) != promise:
         raise _mismatch(folder, name)
     return data
 
@@ -314,8 +335,9 @@ def read_verified(folder: Folder, kind: str, cohort_id: str, promises: Promises)
 def move_damaged(folder: Folder, cohort_id: str, reason: str) -> str:
     """Move a damaged cohort out of the way; returns the message about it."""
     # The manifest first: without it the rest is nothing.
-    names = [file_name(kind, cohort_id) for kind in ("manifests", "shards", "weights")]
+    names = [file_name("manifests", cohort_id)]
     try:
+        names += [name for kind in ("shards", "weights") for name in data_names(folder, kind, cohort_id)]
         place = folder.set_aside(names, cohort_id)
     except OSError as error:
         return f"{reason}: its runs count as not done (it could not be set aside: {error.strerror})"
