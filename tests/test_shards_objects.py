@@ -5,13 +5,17 @@
 
 # ruff: noqa: F401, F811  (a fixture of another test module)
 
+import http.server
 import itertools
 import os
 import pickle
 import signal
+import socket
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from datetime import timedelta
 
 import boto3
 import numpy as np
@@ -19,7 +23,7 @@ import pytest
 from obstore.exceptions import GenericError
 from obstore.store import LocalStore, MemoryStore
 
-from experiments.store import Store, mirror
+from experiments.store import Store, mirror, object_folder
 from experiments.store.atomic import Explained
 from experiments.store.manifest import data_names
 from experiments.store.object_folder import ObjectFolder
@@ -321,6 +325,55 @@ def test_a_prefix_is_the_name_that_was_given(address, prefix):
     assert client.get_object(Bucket="bucket", Key=key)["Body"].read() == b"1"
     assert folder.names("tables") == ["x.csv"]
     folder.remove("tables/x.csv")
+
+
+ANSWERS = {  # What clouds answer where something is wrong, and what is said then.
+    "no bucket": (404, "<Error><Code>NoSuchBucket</Code></Error>", "there is no such bucket; create it"),
+    "no container": (404, "<Error><Code>ContainerNotFound</Code></Error>", "there is no such bucket; create it"),
+    "no right": (403, "<Error><Code>AccessDenied</Code></Error>", "access is denied; set credentials"),
+    "wrong key": (401, "", "access is denied; set credentials"),
+    "another region": (301, "<Error><Code>PermanentRedirect</Code></Error>", "in another region; set AWS_REGION"),
+    "nonsense": (400, "<Error>\x1b[31m</Error>", "out of reach ("),
+}
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+def test_what_a_server_refuses_is_one_line_with_the_remedy(address, answer):
+    address()
+    status, body, remedy = ANSWERS[answer]
+
+    class Answering(http.server.BaseHTTPRequestHandler):
+        def answer(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body.encode() if self.command != "HEAD" else b"")
+
+        do_GET = do_HEAD = do_PUT = answer
+
+        def log_message(self, *_) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        store = Store(f"s3://bucket/x?scheme=http&endpoint_override=127.0.0.1:{server.server_address[1]}")
+        for call in (store.run_ids, lambda: write_example(store, COHORT, 1)):
+            with pytest.raises(Explained) as error:
+                call()
+            assert one_line(error).startswith(f"[Errno {error.value.errno}] s3://bucket/x: ")
+            assert remedy in str(error.value)
+            assert str(error.value).isprintable()
+        server.shutdown()
+
+
+def test_a_silent_server_is_given_up(address, monkeypatch):
+    address()
+    monkeypatch.setitem(object_folder.CLIENT, "read_timeout", timedelta(seconds=0.1))
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        store = Store(f"s3://bucket/x?scheme=http&endpoint_override=127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(Explained, match=r"out of reach .*after 2 retries"):
+            store.run_ids()
 
 
 def test_fetch_copies_what_a_sweep_writes_and_nothing_else(store, tmp_path):

@@ -21,6 +21,7 @@ from experiments.store.folder import Folder
 SCHEMA_VERSION = 1
 
 COHORT_ID = re.compile(r"[0-9a-f]{8,64}")
+SHA256 = re.compile(r"[0-9a-f]{64}")
 SUFFIXES = {
     "manifests": ".json",
     "shards": ".parquet",
@@ -90,14 +91,22 @@ def encode_manifest(cohort_id: str, files: Mapping[str, Fingerprint]) -> bytes:
 def decode_manifest(data: bytes, cohort_id: str, name: str) -> dict[str, Fingerprint]:
     """The promised fingerprints; raises Damaged, or ValueError where a newer program wrote it. Texts say `name`."""
     body = _unsealed(data)
-    if body is None or body["cohort_id"] != cohort_id:
+    if body is None or body.get("cohort_id") != cohort_id:
         raise Damaged(f"{name} does not match its checksum")
-    if body["schema_version"] > SCHEMA_VERSION:
+    if isinstance(version := body.get("schema_version"), int) and version > SCHEMA_VERSION:
         raise ValueError(
-            f"{name} has schema version {body['schema_version']}, this program knows up to {SCHEMA_VERSION}: "
+            f"{name} has schema version {version}, this program knows up to {SCHEMA_VERSION}: "
             "update the program or choose another folder"
         )
-    return {kind: Fingerprint(**promise) for kind, promise in body["files"].items()}
+    try:
+        promises = {kind: Fingerprint(**promise) for kind, promise in body["files"].items()}
+        if {"shards"} <= promises.keys() <= {"shards", "weights"} and all(
+            SHA256.fullmatch(promise.sha256) for promise in promises.values()
+        ):
+            return promises
+    except (AttributeError, KeyError, TypeError):
+        pass
+    raise Damaged(f"{name} is no manifest")  # Its checksum is right: whoever wrote it meant it.
 
 
 @contextmanager

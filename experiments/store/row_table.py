@@ -26,7 +26,12 @@ Rows = Sequence[Mapping[str, Any]]
 
 def cohort_table(cohort_id: str, rows: Rows, digests: Sequence[str | None], schema: pa.Schema | None) -> pa.Table:
     """One row a run, with its place in the store. Types are those that `schema` declares, or inferred."""
-    _check_run_ids([row.get("run_id") for row in rows])
+    run_ids = [row.get("run_id") for row in rows]
+    if not run_ids:
+        raise ValueError("a cohort needs at least one row")
+    if not all(map(_is_run_id, run_ids)) or len(set(run_ids)) < len(run_ids):
+        shown = ", ".join(repr(run_id)[:80] for run_id in run_ids[:5])
+        raise ValueError(f"every row needs a run_id of its own, at most 64 letters, digits, - and _, got {shown}")
     declared = {field.name: field.type for field in schema or ()} | {"run_id": RUN_ID.type}
     names = dict.fromkeys([*declared, *(name for row in rows for name in row)])
     if taken := names.keys() & {field.name for field in PLACE_FIELDS}:
@@ -72,14 +77,6 @@ def unite(tables: Sequence[pa.Table]) -> pa.Table:
 
 def _is_run_id(value: Any) -> bool:
     return isinstance(value, str) and RUN_ID_TEXT.fullmatch(value) is not None
-
-
-def _check_run_ids(run_ids: Sequence[Any]) -> None:
-    if not run_ids:
-        raise ValueError("a cohort needs at least one row")
-    if not all(map(_is_run_id, run_ids)) or len(set(run_ids)) < len(run_ids):
-        shown = ", ".join(repr(run_id)[:80] for run_id in run_ids[:5])
-        raise ValueError(f"every row needs a run_id of its own, at most 64 letters, digits, - and _, got {shown}")
 
 
 def _column(name: str, rows: Rows, declared: pa.DataType | None) -> pa.Array:

@@ -7,6 +7,7 @@
     DIR/damaged/<cohort_id>.<n>/             what failed its checksum, set aside
     DIR/.lock                                held by the sweep that writes
 
+In an object store, where there is no lock, shards and weights are named <cohort_id>/<hash>.parquet and .safetensors.
 What has no manifest does not exist. A weights file may be deleted (they are large): the rows stay good. Any
 other change of a finished file is damage.
 """
@@ -14,7 +15,7 @@ other change of a finished file is damage.
 import errno
 import functools
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -49,7 +50,7 @@ Promises = Mapping[str, Fingerprint]
 
 
 class Contents(NamedTuple):
-    """The sound rows of a store, and one message for each cohort that was found damaged and set aside."""
+    """The sound rows of a store, and one message for each cohort that was damaged, and so set aside."""
 
     table: pa.Table
     damaged: tuple[str, ...]
@@ -171,24 +172,20 @@ class Store:
         Raises ValueError where they are missing, or damaged: then their cohort is set aside.
         """
         cohort_id = row["cohort_id"]
-        expected = file_name("weights", cohort_id)
         if row["weights_sha256"] is None:
             raise ValueError(f"{self.location} has no weights of run {row['run_id']!r}: run it again, keeping them")
+        weights, manifest = (self.folder.describe(file_name(kind, cohort_id)) for kind in ("weights", "manifests"))
         names = data_names(self.folder, "weights", cohort_id)
         for name in names:
             arrays = self._run_or_none(name, row["weights_index"])
             if arrays is not None and tensors_digest(arrays) == row["weights_sha256"]:
                 return arrays
         if not names:
-            manifest = self.folder.describe(file_name("manifests", cohort_id))
-            raise ValueError(
-                f"{self.folder.describe(expected)} is missing: bring it back, or delete {manifest} and run the sweep "
-                "again"
-            )
+            raise ValueError(f"{weights} is missing: bring it back, or delete {manifest} and run the sweep again")
         damage = shard_or_damage(self.folder, cohort_id, ())
         if isinstance(damage, Damaged):
             raise ValueError(move_damaged(self.folder, cohort_id, str(damage)))
-        raise ValueError(f"{self.folder.describe(names[0])} is sound but this row is not its own: read the rows again")
+        raise ValueError(f"{weights} is sound but this row is not its own: read the rows again")
 
     def adopt(self, other: "Store") -> tuple[str, ...]:
         """Commit what is finished in another store and not here; returns a message for each cohort damaged there.
@@ -239,9 +236,15 @@ class Store:
     def _survey(self, columns: Sequence[str] | None) -> tuple[list[pa.Table], dict[str, str]]:
         """The tables of the sound cohorts, and by cohort id what is wrong with the others."""
         ids = cohort_ids(self.folder, "manifests")
-        found = each(self.folder, lambda cohort_id: shard_or_damage(self.folder, cohort_id, columns), ids)
-        damage = {i: str(found_) for i, found_ in zip(ids, found, strict=True) if isinstance(found_, Damaged)}
-        return [table for table in found if not isinstance(table, Damaged)], damage
+        tables, damage = [], {}
+        for cohort_id, shard in zip(
+            ids, each(self.folder, lambda cohort_id: shard_or_damage(self.folder, cohort_id, columns), ids), strict=True
+        ):
+            if isinstance(shard, Damaged):
+                damage[cohort_id] = str(shard)
+            else:
+                tables.append(shard)
+        return tables, damage
 
     def _run_or_none(self, name: str, index: int) -> dict[str, np.ndarray] | None:
         try:
@@ -285,12 +288,7 @@ def commit(folder: Folder, cohort_id: str, contents: Mapping[str, bytes], promis
         if not is_committed(folder, cohort_id):
             raise OSError(errno.EBUSY, f"the files of cohort {cohort_id} change while they are written")
     if folder.hashed_names:
-        promises = read_promises(folder, cohort_id)
-        for kind in contents:  # Of killed writers, and of those who came second: nothing will promise these any more.
-            kept = kind in promises and locate(folder, kind, cohort_id, promises[kind])
-            for name in data_names(folder, kind, cohort_id):
-                if kept and name != kept:
-                    folder.remove(name)
+        _remove_unpromised(folder, cohort_id)
 
 
 def is_committed(folder: Folder, cohort_id: str) -> bool:
@@ -346,3 +344,13 @@ def move_damaged(folder: Folder, cohort_id: str, reason: str) -> str:
 
 def _mismatch(folder: Folder, name: str) -> Damaged:
     return Damaged(f"{folder.describe(name)} does not match its checksum")
+
+
+def _remove_unpromised(folder: Folder, cohort_id: str) -> None:
+    """Remove what killed writers of a committed cohort left, and who came second: no manifest can name it now."""
+    with suppress(Damaged):  # Set aside meanwhile, and then somebody writes it anew.
+        for kind, promise in read_promises(folder, cohort_id).items():
+            promised = locate(folder, kind, cohort_id, promise)
+            for name in data_names(folder, kind, cohort_id):
+                if promised is not None and name != promised:
+                    folder.remove(name)
