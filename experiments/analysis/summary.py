@@ -12,10 +12,10 @@ from experiments.analysis.results import SweepResults, ranked_table, select_resu
 from experiments.analysis.studies import Cell, Study, best_study, estimate
 from experiments.analysis.tables import csv_text, markdown_table
 from experiments.analysis.trained_models import HeldOut, held_out_losses, keep_samples
-from experiments.runner.failures import describe_failures, read_failures
 from experiments.runner.rows import DIVERGED
 from experiments.store import Store
 from experiments.store.atomic import make_folder, replace_file
+from experiments.store.small_files import describe_failures, read_failures
 from experiments.sweeps.request import read_request
 from experiments.sweeps.text import code, count, inert
 from mlp_lm.data.dataset import Dataset

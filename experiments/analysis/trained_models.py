@@ -1,14 +1,15 @@
 """What trained models give beside their losses: sampled words, and the winner's test losses; kept in small files."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from experiments.analysis.results import SweepResults
 from experiments.analysis.studies import Cell
 from experiments.runner.rows import Row
-from experiments.store.atomic import replace_file
+from experiments.store.atomic import Damaged
+from experiments.store.small_files import read_small, write_small
 
 SAMPLES_FILE, TEST_FILE = "samples.json", "test.json"
 
@@ -54,17 +55,16 @@ def keep_samples(results: SweepResults, rows: Sequence[Row]) -> None:
 
 def write_samples(folder: Path, samples: Sequence[Samples]) -> None:
     """Save samples, in place of the last ones."""
-    content = [asdict(one) for one in samples]
-    replace_file(folder / SAMPLES_FILE, json.dumps(content, indent=1, ensure_ascii=False).encode())
+    write_small(folder, SAMPLES_FILE, [asdict(one) for one in samples])
 
 
 def read_samples(folder: Path) -> dict[str, Samples]:
     """Run id to stored samples; none where the file is missing or damaged."""
     try:
-        samples = [Samples(**entry) for entry in json.loads((folder / SAMPLES_FILE).read_bytes())]
-    except (OSError, TypeError, ValueError):
+        samples = [Samples(**entry) for entry in read_small(folder, SAMPLES_FILE) or []]
+        return {one.run_id: one for one in samples}
+    except (OSError, Damaged, TypeError):
         return {}
-    return {one.run_id: one for one in samples}
 
 
 @dataclass(frozen=True)
@@ -91,13 +91,14 @@ def held_out_losses(results: SweepResults, cell: Cell) -> HeldOut | None:
     examples = part_examples(results.dataset, cell.settings["block_size"], "test")
     models = (results.load_model(row) for row in cell.finished)
     measured = HeldOut(run_ids, [exact_part_loss(params, examples, moments) for params, moments in models])
-    replace_file(results.folder / TEST_FILE, json.dumps(asdict(measured), indent=1).encode())
+    write_small(results.folder, TEST_FILE, asdict(measured))
     return measured
 
 
 def read_held_out(folder: Path) -> HeldOut | None:
-    """The stored test losses, or None."""
+    """The stored test losses; None where they are missing or damaged."""
     try:
-        return HeldOut(**json.loads((folder / TEST_FILE).read_bytes()))
-    except (OSError, ValueError, TypeError):
+        content: Any = read_small(folder, TEST_FILE)
+        return HeldOut(**content) if content else None
+    except (OSError, Damaged, TypeError):
         return None

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 from experiments.analysis.results import SweepResults
 from experiments.analysis.studies import Cell, Estimate, Study, best_study, estimate
 from experiments.analysis.trained_models import HeldOut
-from experiments.runner.failures import describe_failures, read_failures
 from experiments.runner.rows import DIVERGED
 from experiments.runner.run import format_seconds
+from experiments.store.small_files import describe_failures, read_failures
 from experiments.sweeps.text import count
 from mlp_lm.ngram.baselines import Baselines
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Protocol
 
 from experiments.runner.devices import DEVICES, choose_device, widest_batch, worker_slots
-from experiments.runner.failures import by_reason, describe_failures, read_failures, write_failures
 from experiments.runner.interrupt import Interruption
 from experiments.runner.local_executor import Execute, execute
 from experiments.runner.plan import Plan, check_feasible, make_plan
@@ -17,6 +16,7 @@ from experiments.runner.worker import Job
 from experiments.store import Location, Store
 from experiments.store.atomic import explained
 from experiments.store.mirror import copy_analysis, fetch
+from experiments.store.small_files import by_reason, describe_failures, read_failures, write_failures
 from experiments.sweeps.grids import SweepSpec
 from experiments.sweeps.request import FILE_NAME, Request, encode_request, make_request, read_request
 from experiments.sweeps.text import count
