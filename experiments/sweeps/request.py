@@ -106,7 +106,7 @@ def read_request(folder: Path) -> Request:
     """
     path = folder / FILE_NAME
     try:
-        return _checked(read_small(folder, FILE_NAME))
+        return _checked(read_small(folder, FILE_NAME, unsealed=True))
     except (OSError, Damaged, TypeError, ValueError):
         raise ValueError(
             f"{path} is missing or damaged: {folder} is no sweep's folder, or run its sweep again"
