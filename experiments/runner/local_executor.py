@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -166,6 +167,8 @@ class _Slot:
             self.task = None
         if message[0] == FAILED and message[1].fault is not Fault.ERROR:
             self.end()
+            if message[1].fault is Fault.DEATH:  # Perhaps of a cached program: the next process does without.
+                self.job = replace(self.job, cache=False)
         yield from ledger.note(task, message)
 
     def end(self) -> None:
