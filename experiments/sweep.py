@@ -8,6 +8,7 @@ if __name__ == "__main__":  # Until `main` listens, Ctrl-C ends this process wit
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ from mlp_lm.settings import pinned_settings
 
 if TYPE_CHECKING:
     from experiments.analysis.results import SweepResults
+    from experiments.analysis.summary import Summary
 
 EPILOG = """examples:
   python -m experiments.sweep                                  the default sweep, in a few minutes
@@ -59,8 +61,8 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
         parser.error(f"give either a sweep's name or --config, got {options.name!r} and {str(options.config)!r}")
     how = runner_options(parser, options)
     sweep = requested_sweep(options)
-    terminal = CommandLine("sweep")
-    return runner.run_sweep(sweep, load_dataset(sweep.data), how, terminal, interruption, print_analysis)
+    analyse = partial(print_analysis, test=options.test)
+    return runner.run_sweep(sweep, load_dataset(sweep.data), how, CommandLine("sweep"), interruption, analyse)
 
 
 def run_sweep(
@@ -128,20 +130,22 @@ def _as_code(grids: Sequence[Grid]) -> str:
     return f"{each[0] if len(each) == 1 else '[' + ', '.join(each) + ']'}, seeds={grids[0].n_seeds}"
 
 
-def write_analysis(store: Store, dataset: Dataset) -> tuple[str, Path]:
-    """Write a folder's tables, figures and report; returns the tables and the report's path."""
+def write_analysis(store: Store, dataset: Dataset, test: bool = False) -> "tuple[Summary, Path]":
+    """Write a folder's tables, figures and report; returns what they show, and the report's path."""
     # SciPy and matplotlib only where there is something to analyse: training starts without them.
     from experiments.analysis.summary import write_summary
     from experiments.report.build import write_report
 
     with pinned_settings():
-        return write_summary(store, dataset), write_report(store.root)
+        return write_summary(store, dataset, test), write_report(store.root)
 
 
-def print_analysis(store: Store, dataset: Dataset) -> None:
-    """Write a folder's tables, figures and report, and print the tables."""
-    text, path = write_analysis(store, dataset)
-    print(f"{text}\nReport: {path}")
+def print_analysis(store: Store, dataset: Dataset, test: bool = False) -> None:
+    """Write a folder's tables, figures and report, and print what they say."""
+    from experiments.cli.summary import print_summary
+
+    summary, path = write_analysis(store, dataset, test)
+    print_summary(summary, path)
 
 
 def print_catalog() -> None:
@@ -159,6 +163,7 @@ def make_parser() -> Parser:
     parser.add_argument("--list", action="store_true", help="show the named sweeps and their size")
     parser.add_argument("--config", type=Path, metavar="FILE", help="a sweep of your own, in TOML")
     parser.add_argument("--title", metavar="TEXT", help="the title of its page")
+    parser.add_argument("--test", action="store_true", help="also look at the test loss of each study's best")
     add_seed_flags(parser, "seeds 0 to N-1 for every configuration")
     parser.add_ideas()
     add_runner_flags(parser)

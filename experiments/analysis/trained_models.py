@@ -61,7 +61,8 @@ def write_samples(folder: Path, samples: Sequence[Samples]) -> None:
 def read_samples(folder: Path) -> dict[str, Samples]:
     """Run id to stored samples; none where the file is missing or damaged."""
     try:
-        samples = [Samples(**entry) for entry in read_small(folder, SAMPLES_FILE) or []]
+        content: Any = read_small(folder, SAMPLES_FILE) or []
+        samples = [Samples(**entry) for entry in content]
         return {one.run_id: one for one in samples}
     except (OSError, Damaged, TypeError):
         return {}
@@ -69,20 +70,25 @@ def read_samples(folder: Path) -> dict[str, Samples]:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Exact test losses of a configuration's runs, in nats per token."""
+    """One look at the test part: exact losses of a configuration's runs, in nats per token, or the loss of an ensemble.
 
+    `look` counts the looks in this folder from 1 on.
+    """
+
+    look: int
+    what: str
+    data_hash: str
     run_ids: list[str]
     losses: list[float]
 
 
-def held_out_losses(results: SweepResults, cell: Cell) -> HeldOut | None:
-    """A configuration's test losses, from the file of an earlier call where it is the same one.
+def look_at_test(results: SweepResults, cell: Cell, what: str) -> HeldOut | None:
+    """A configuration's test losses; a second call for the same runs is no second look.
 
     None where a run's weights are not there.
     """
     run_ids = [row["run_id"] for row in cell.finished]
-    known = read_held_out(results.folder)
-    if known is not None and known.run_ids == run_ids:
+    if known := next((one for one in read_looks(results.folder) if one.run_ids == run_ids), None):
         return known
     if not all(results.store.has_weights(row) for row in cell.finished):
         return None
@@ -90,15 +96,28 @@ def held_out_losses(results: SweepResults, cell: Cell) -> HeldOut | None:
 
     examples = part_examples(results.dataset, cell.settings["block_size"], "test")
     models = (results.load_model(row) for row in cell.finished)
-    measured = HeldOut(run_ids, [exact_part_loss(params, examples, moments) for params, moments in models])
-    write_small(results.folder, TEST_FILE, asdict(measured))
-    return measured
+    losses = [exact_part_loss(params, examples, moments) for params, moments in models]
+    return add_look(results, what, run_ids, losses)
 
 
-def read_held_out(folder: Path) -> HeldOut | None:
-    """The stored test losses; None where they are missing or damaged."""
+def add_look(results: SweepResults, what: str, run_ids: list[str], losses: list[float]) -> HeldOut:
+    """Add a look at the test part to the folder's list, from which none is ever removed."""
+    looks = read_looks(results.folder)
+    look = HeldOut(len(looks) + 1, what, results.request.data_hash, run_ids, losses)
+    write_small(results.folder, TEST_FILE, [asdict(one) for one in (*looks, look)])
+    return look
+
+
+def read_looks(folder: Path) -> list[HeldOut]:
+    """All looks at the test part in a folder.
+
+    Raises:
+        ValueError: the list is damaged.
+    """
+    content: Any = read_small(folder, TEST_FILE, unsealed=True)
     try:
-        content: Any = read_small(folder, TEST_FILE)
-        return HeldOut(**content) if content else None
-    except (OSError, Damaged, TypeError):
-        return None
+        if isinstance(content, dict):  # Of an older version, which kept one look.
+            content = [{"look": 1, "what": "the winner", "data_hash": "", **content}]
+        return [HeldOut(**one) for one in content or []]
+    except TypeError:
+        raise ValueError(f"{folder / TEST_FILE} has another form: bring the old one back, or delete it") from None

@@ -19,7 +19,8 @@ from experiments.analysis.effects import FEWEST_SEEDS, Importance, best_run, imp
 from experiments.analysis.results import SweepResults, open_sweep
 from experiments.analysis.studies import Estimate, Study, best_study, estimate
 from experiments.analysis.style import scheme_colour
-from experiments.analysis.trained_models import HeldOut, Samples, read_held_out, read_samples
+from experiments.analysis.summary import looks_of
+from experiments.analysis.trained_models import HeldOut, Samples, read_samples
 from experiments.report.page_data import (
     EXPLANATION,
     ordered_runs,
@@ -30,7 +31,7 @@ from experiments.report.page_data import (
     run_samples,
     study_data,
 )
-from experiments.report.words import answer, facts
+from experiments.report.words import answers, facts
 from experiments.store.atomic import replace_file
 from mlp_lm.ngram.baselines import Baselines
 
@@ -44,7 +45,7 @@ class Report:
     results: SweepResults
     baselines: Baselines
     samples: dict[str, Samples]
-    held_out: HeldOut | None
+    looks: dict[str, HeldOut]
     ensembles: list[dict[str, str]]
 
 
@@ -72,7 +73,7 @@ def read_report(folder: Path) -> Report:
         results,
         load_baselines(folder, results.request),
         read_samples(folder),
-        read_held_out(folder),
+        looks_of(results),
         _read_ensembles(folder / "tables" / "ensembles.csv", results),
     )
 
@@ -86,7 +87,7 @@ def render(report: Report) -> str:
     environment.filters |= {"loss": loss, "interval": interval, "percent": percent, "words": axis_words}
     return environment.from_string(asset("report.html")).render(
         request=report.results.request,
-        answer=answer(report.results.studies, report.baselines, report.held_out),
+        answers=answers(report.results.studies, report.baselines, report.looks),
         facts=facts(report.results),
         studies=[_study_view(study) for study in report.results.studies],
         counts=report.baselines,

@@ -1,9 +1,9 @@
-"""A sweep's answer in a sentence, and the facts of its head."""
+"""A sweep's answer in a sentence a study, and the facts of its head."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from experiments.analysis.results import SweepResults
-from experiments.analysis.studies import Cell, Estimate, Study, best_study, estimate
+from experiments.analysis.studies import Cell, Estimate, Study, estimate
 from experiments.analysis.trained_models import HeldOut
 from experiments.runner.rows import DIVERGED
 from experiments.runner.run import format_seconds
@@ -12,13 +12,20 @@ from experiments.sweeps.text import count
 from mlp_lm.ngram.baselines import Baselines
 
 
-def answer(studies: Sequence[Study], baselines: Baselines, held_out: HeldOut | None) -> str:
-    """One sentence: what is best, by how much, and how it stands against counting."""
-    study = best_study(studies)
-    if study is None:
-        return "No run has finished without diverging, so there is no answer yet."
-    parts = [_best(study), *_lead(study), _against_counting(study.best, baselines), *_tested(study.best, held_out)]
-    return "; ".join(parts) + "."
+def answers(studies: Sequence[Study], baselines: Baselines, looks: Mapping[str, HeldOut]) -> list[str]:
+    """One sentence a study: what is best, by how much, and how it compares with counting."""
+    sentences = []
+    for study in studies:
+        if not study.best.finished:
+            sentences.append(f"In “{study.name}” every run diverged, so there is no answer.")
+            continue
+        parts = [_best(study), *_lead(study), _against_counting(study.best, baselines)]
+        if study.name in looks:
+            tested = estimate(looks[study.name].losses)
+            interval = f" ({span(tested)})" if tested.n > 1 else ""
+            parts.append(f"on the test part it has {tested.mean:.4f}{interval}, look {looks[study.name].look} at it")
+        sentences.append("; ".join(parts) + ".")
+    return sentences or ["No run has finished, so there is no answer yet."]
 
 
 def _best(study: Study) -> str:
@@ -51,12 +58,6 @@ def _against_counting(cell: Cell, baselines: Baselines) -> str:
     word = "worse" if difference > 0 else "better"
     name = f"{best.context_length + 1}-gram {best.family}"
     return f"it is {abs(difference):.4f} {word} than the best count model ({name}, {best.dev_loss:.4f})"
-
-
-def _tested(cell: Cell, held_out: HeldOut | None) -> Iterator[str]:
-    if held_out is not None and held_out.run_ids == [row["run_id"] for row in cell.finished]:
-        tested = estimate(held_out.losses)
-        yield f"on the test words it has {tested.mean:.4f}" + (f" ({span(tested)})" if tested.n > 1 else "")
 
 
 def span(value: Estimate) -> str:

@@ -55,7 +55,7 @@ def use_compilation_cache(folder: Path) -> None:
 
     if not hasattr(jax_cache, "LRUCache"):
         return
-    jax_cache.LRUCache = SealedCache
+    jax_cache.LRUCache = SealedCache  # type: ignore[misc]
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_COMPILE_SECONDS)
 
