@@ -111,7 +111,7 @@ def test_what_is_no_small_file_is_damage(tmp_path, data, unsealed):
 
 
 def test_a_file_of_an_older_version_is_read_only_where_that_is_asked_for(tmp_path):
-    for content in (EXAMPLE, [EXAMPLE], {"data_hash": "0" * 64}):
+    for content in (EXAMPLE, [EXAMPLE], {"data_hash": "0" * 64}, {"words": ["\ud800"]}):
         (tmp_path / NAME).write_text(json.dumps(content))
         assert read_small(tmp_path, NAME, unsealed=True) == content
         with pytest.raises(Damaged, match="does not match its checksum"):

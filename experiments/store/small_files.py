@@ -128,4 +128,4 @@ def _text(content: Any) -> str:
 
 
 def _digest(content: Any) -> str:
-    return hashlib.sha256(_text(content).encode()).hexdigest()
+    return hashlib.sha256(_text(content).encode(errors="surrogatepass")).hexdigest()
