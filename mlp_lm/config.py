@@ -277,7 +277,7 @@ def check_name(kind: str, value: Any, known: Collection[str]) -> None:
         raise ValueError(f"unknown {kind} {value!r}; {near_match(str(value), known)}")
 
 
-def check_least(name: str, value: float, least: float) -> None:
+def check_least(name: str, value: int | float, least: int | float) -> None:
     """Refuse a value that is not finite or below `least`.
 
     Raises:
@@ -311,7 +311,7 @@ def _check_number(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be at least 1.2e-38 and at most 3.4e38, the range of float32, got {value}")
 
 
-def _as_number(value: float) -> np.uint32 | np.float32:
+def _as_number(value: int | float) -> np.uint32 | np.float32:
     if isinstance(value, int) and 0 <= value < 2**32:
         return np.uint32(value)
     with np.errstate(over="ignore", under="ignore"):

@@ -33,14 +33,14 @@ from mlp_lm.evaluation import (
     population_moments,
 )
 from mlp_lm.history import History, SplitLosses
-from mlp_lm.initializers import scale_draws, standard_draws
+from mlp_lm.initializers import draw_params
 from mlp_lm.large_vocabulary import blockwise_loss_and_grad
 from mlp_lm.loss import minibatch_loss_and_grad
 from mlp_lm.minibatches import DRAWN_STEPS, draw_block
 from mlp_lm.model import Dropout, Leaf, Params
 from mlp_lm.optimizers import ELEMENTWISE, OPTIMIZERS
-from mlp_lm.padding import pad_params, share_out, stack_runs, take_run, unpad_params
-from mlp_lm.random_keys import DROPOUT, WEIGHTS, purpose_key
+from mlp_lm.padding import share_out, stack_runs, take_run, unpad_params
+from mlp_lm.random_keys import DROPOUT, purpose_key
 from mlp_lm.sampling import sample_from
 from mlp_lm.schedules import PLATEAU, learning_rates, plateau
 from mlp_lm.schemes import SCHEMES, with_gain
@@ -99,18 +99,14 @@ class TrainState:
 
 
 def initial_params(config: RunConfig, dataset: Dataset) -> Params:
-    """The initial weights of a run, zero-padded to the widths that it is trained at.
-
-    Draws are nested, so those of the wide model hold the ones wanted, and one compiled program serves many widths.
-    """
+    """The initial weights of a run, zero-padded to the widths that it is trained at."""
     vocab_size = len(dataset.vocabulary)
     architecture, wide = config.architecture(vocab_size), config.program().architecture(vocab_size)
     scheme = with_gain(SCHEMES[config.init], config.gain)
-    draws = jax.device_get(standard_draws(purpose_key(np.uint32(config.seed), WEIGHTS), scheme.sample, wide))
-    params = scale_draws(unpad_params(draws, architecture), scheme, architecture)
-    if scheme.adjust is not None:
+    params = draw_params(config.seed, scheme, architecture, wide)
+    if scheme.adjust is not None:  # Such a scheme is not nested, so the widths are the run's own.
         params = jax.device_get(scheme.adjust(params, dataset.counted(config.block_size, ("train",))))
-    return pad_params(params, architecture, wide.embedding_dim, wide.hidden_size)
+    return params
 
 
 def make_optimizer(rate: Float[Array, ""], numbers: Numbers, program: RunConfig) -> optax.GradientTransformation:
