@@ -1,6 +1,7 @@
 """A sweep's answer in a sentence, and the facts of its head."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator
 
 from experiments.analysis.results import SweepResults
 from experiments.analysis.studies import Cell, Estimate, Study, best_study, estimate
@@ -12,23 +13,51 @@ from experiments.sweeps.text import count
 from mlp_lm.ngram.baselines import Baselines
 
 
-def answer(studies: Sequence[Study], baselines: Baselines, held_out: HeldOut | None) -> str:
+def wording(results: SweepResults) -> dict[str, str]:
+    """What a page calls the things of a word list or of a running text."""
+    if results.is_running_text:
+        return {
+            "test": "test part",
+            "unseen": "dev, unseen",
+            "samples": "sentences",
+            "training": "training text",
+            "counted": "text",
+            "dots": "Words",
+            "perplexity": "yes",
+        }
+    return {
+        "test": "test words",
+        "unseen": "dev, unseen words",
+        "samples": "words",
+        "training": "training list",
+        "counted": "words",
+        "dots": "Tokens",
+        "perplexity": "",
+    }
+
+
+def answer(results: SweepResults, baselines: Baselines, held_out: HeldOut | None) -> str:
     """One sentence: what is best, by how much, and how it stands against counting."""
-    study = best_study(studies)
+    study = best_study(results.studies)
     if study is None:
         return "No run has finished without diverging, so there is no answer yet."
-    parts = [_best(study), *_lead(study), _against_counting(study.best, baselines), *_tested(study.best, held_out)]
+    parts = [
+        _best(study, results.is_running_text),
+        *_lead(study),
+        _against_counting(study.best, baselines),
+        *_tested(study.best, held_out, wording(results)["test"]),
+    ]
     return "; ".join(parts) + "."
 
 
-def _best(study: Study) -> str:
+def _best(study: Study, perplexity: bool) -> str:
     cells = sum(bool(cell.finished) for cell in study.cells)
     which = f"Of {cells} configurations in “{study.name}”, {study.label(study.best)} has the lowest dev loss"
     lowest = which if cells > 1 else f"In “{study.name}”, {study.label(study.best)} has this dev loss"
     reached = study.best.estimate("dev_loss")
-    if reached.n == 1:
-        return f"{lowest}: {reached.mean:.4f} nats per token (one seed, so no interval)"
-    return f"{lowest}: {reached.mean:.4f} nats per token (95 % interval {span(reached)}, {reached.n} seeds)"
+    sure = "one seed, so no interval" if reached.n == 1 else f"95 % interval {span(reached)}, {reached.n} seeds"
+    also = f", a perplexity of {math.exp(reached.mean):.1f}" if perplexity else ""
+    return f"{lowest}: {reached.mean:.4f} nats per token ({sure}){also}"
 
 
 def _lead(study: Study) -> Iterator[str]:
@@ -53,10 +82,10 @@ def _against_counting(cell: Cell, baselines: Baselines) -> str:
     return f"it is {abs(difference):.4f} {word} than the best count model ({name}, {best.dev_loss:.4f})"
 
 
-def _tested(cell: Cell, held_out: HeldOut | None) -> Iterator[str]:
+def _tested(cell: Cell, held_out: HeldOut | None, part: str) -> Iterator[str]:
     if held_out is not None and held_out.run_ids == [row["run_id"] for row in cell.finished]:
         tested = estimate(held_out.losses)
-        yield f"on the test words it has {tested.mean:.4f}" + (f" ({span(tested)})" if tested.n > 1 else "")
+        yield f"on the {part} it has {tested.mean:.4f}" + (f" ({span(tested)})" if tested.n > 1 else "")
 
 
 def span(value: Estimate) -> str:
