@@ -18,7 +18,7 @@ from experiments.store.atomic import make_folder, replace_file
 from experiments.store.small_files import describe_failures, read_failures
 from experiments.sweeps.request import read_request
 from experiments.sweeps.text import code, count, inert
-from mlp_lm.data.dataset import Dataset
+from mlp_lm.data.dataset import SAMPLED_TRAINING, Dataset
 from mlp_lm.ngram.baselines import Baselines
 
 BASELINE_NOTE = (
@@ -72,7 +72,12 @@ def looks_of(results: SweepResults) -> dict[str, HeldOut]:
 
 def as_markdown(summary: Summary) -> str:
     """The tables in words and Markdown."""
-    sections = [_head(summary), *map(_study_section, summary.results.studies), _baseline_section(summary.baselines)]
+    text = summary.results.is_running_text
+    sections = [
+        _head(summary),
+        *(_study_section(study, text) for study in summary.results.studies),
+        _baseline_section(summary.baselines),
+    ]
     if summary.looks:
         lines = [
             f"- {inert(look.what)}: {estimate(look.losses)} over {count(len(look.losses), 'seed')}, look {look.look} "
@@ -94,8 +99,8 @@ def _head(summary: Summary) -> str:
         f"# {inert(request.name)}: {inert(request.title)}",
         "",
         f"{len(rows)} of {count(n_asked, 'run')} done, {n_diverged} of them diverged; "
-        f"{sum(row['n_steps'] for row in rows) / 1e6:,.1f} million steps. Losses are in nats per token, exact over "
-        "whole splits; intervals are 95 % over seeds.",
+        f"{sum(row['n_steps'] for row in rows) / 1e6:,.1f} million steps. {describe_losses(summary.results)} "
+        "Intervals are 95 % over seeds.",
         *([f"**{inert(failed)}**"] if failed else []),
         "",
         f"Command: {code(request.command)}",
@@ -104,8 +109,18 @@ def _head(summary: Summary) -> str:
     return "\n".join(lines)
 
 
-def _study_section(study: Study) -> str:
-    header, rows = ranked_table(study, SHOWN_CELLS)
+def describe_losses(results: SweepResults) -> str:
+    """What the losses of a sweep are."""
+    if results.is_running_text:
+        return (
+            f"Losses are in nats per token, over all of dev; the train loss is that of every {SAMPLED_TRAINING}th "
+            "window. Unseen are dev windows whose context is not in the training part."
+        )
+    return "Losses are in nats per token, exact over whole splits."
+
+
+def _study_section(study: Study, is_running_text: bool) -> str:
+    header, rows = ranked_table(study, SHOWN_CELLS, is_running_text)
     more = len(study.cells) - len(rows)
     note = f"\n\n{count(more, 'more configuration')} {'is' if more == 1 else 'are'} in summary.csv." if more > 0 else ""
     caution = f"\n\n{study.caution}" if study.caution else ""

@@ -41,7 +41,7 @@ def draw_samples(results: SweepResults, row: Row, n: int = 20, seed: int = 0, te
 
     params, moments = results.load_model(row)
     words = sample_from(params, moments, results.dataset, n, seed, temperature)
-    known = set(results.dataset.parts["train"])
+    known = results.dataset.spelled("train")
     return Samples(row["run_id"], seed, temperature, words, [word not in known for word in words])
 
 

@@ -36,7 +36,7 @@ def print_summary(summary: Summary, report: Path) -> None:
         if study.caution:
             console.print(study.caution)
     console.print("\nLosses in nats per token; ± is half of a 95 % interval over seeds; to best: paired by seed.\n")
-    for sentence in answers(summary.results.studies, summary.baselines, summary.looks):
+    for sentence in answers(summary.results, summary.baselines, summary.looks):
         console.print(printable(sentence))
     print(f"\nReport: {printable(str(report))}", flush=True)
 

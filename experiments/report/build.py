@@ -19,11 +19,13 @@ from experiments.analysis.effects import FEWEST_SEEDS, Importance, best_run, imp
 from experiments.analysis.results import SweepResults, open_sweep
 from experiments.analysis.studies import Estimate, Study, best_study, estimate
 from experiments.analysis.style import scheme_colour
-from experiments.analysis.summary import looks_of
+from experiments.analysis.summary import describe_losses, looks_of
 from experiments.analysis.trained_models import HeldOut, Samples, read_samples
 from experiments.report.page_data import (
     EXPLANATION,
+    MAX_TOKENS,
     ordered_runs,
+    rounded,
     run_columns,
     run_curves,
     run_diagnostics,
@@ -31,7 +33,8 @@ from experiments.report.page_data import (
     run_samples,
     study_data,
 )
-from experiments.report.words import answers, facts
+from experiments.report.sections import Section, picture_uri, read_sections
+from experiments.report.words import answers, facts, wording
 from experiments.store.atomic import replace_file
 from mlp_lm.ngram.baselines import Baselines
 
@@ -47,6 +50,7 @@ class Report:
     samples: dict[str, Samples]
     looks: dict[str, HeldOut]
     ensembles: list[dict[str, str]]
+    sections: list[Section]
 
 
 def write_report(folder: Path) -> Path:
@@ -75,6 +79,7 @@ def read_report(folder: Path) -> Report:
         read_samples(folder),
         looks_of(results),
         _read_ensembles(folder / "tables" / "ensembles.csv", results),
+        _read_sections(results),
     )
 
 
@@ -87,11 +92,14 @@ def render(report: Report) -> str:
     environment.filters |= {"loss": loss, "interval": interval, "percent": percent, "words": axis_words}
     return environment.from_string(asset("report.html")).render(
         request=report.results.request,
-        answers=answers(report.results.studies, report.baselines, report.looks),
+        answers=answers(report.results, report.baselines, report.looks),
         facts=facts(report.results),
         studies=[_study_view(study) for study in report.results.studies],
         counts=report.baselines,
         ensembles=report.ensembles,
+        sections=[(one, picture_uri(report.results.folder, one.picture)) for one in report.sections],
+        wording=wording(report.results),
+        losses=describe_losses(report.results),
         samples=_sample_view(report),
         explanation=EXPLANATION,
         style=Markup(asset("report.css")),
@@ -109,7 +117,9 @@ def page_data(report: Report) -> dict[str, Any]:
     best = best_study(report.results.studies)
     row = best_run(best.best) if best else None
     return {
-        "tokens": list(tokens),
+        "tokens": list(tokens) if len(tokens) <= MAX_TOKENS else [],  # Which are all in an embedding's plane.
+        "uniform": rounded(report.baselines.uniform, 7),
+        "wording": wording(report.results),
         "runs": run_columns(rows),
         "curves": run_curves(rows),
         "diagnostics": run_diagnostics(rows),
@@ -226,6 +236,12 @@ def _read_ensembles(path: Path, results: SweepResults) -> list[dict[str, str]]:
     except (OSError, ValueError, KeyError):
         return []
     return rows if members and members <= {row["run_id"] for row in results.rows} else []
+
+
+def _read_sections(results: SweepResults) -> list[Section]:
+    """The sections of a study, but for those of runs that are no longer asked for."""
+    run_ids = {row["run_id"] for row in results.rows}
+    return [section for section in read_sections(results.folder) if set(section.run_ids) <= run_ids]
 
 
 SCRIPTS = ("dom", "theme", "plot", "table", "parallel", "charts", "embedding", "detail", "main")

@@ -1,6 +1,7 @@
 """A sweep's answer in a sentence a study, and the facts of its head."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping
 
 from experiments.analysis.results import SweepResults
 from experiments.analysis.studies import Cell, Estimate, Study, estimate
@@ -12,30 +13,54 @@ from experiments.sweeps.text import count
 from mlp_lm.ngram.baselines import Baselines
 
 
-def answers(studies: Sequence[Study], baselines: Baselines, looks: Mapping[str, HeldOut]) -> list[str]:
+def wording(results: SweepResults) -> dict[str, str]:
+    """What a page calls the things of a word list or of a running text."""
+    if results.is_running_text:
+        return {
+            "test": "test part",
+            "unseen": "dev, unseen",
+            "samples": "sentences",
+            "training": "training text",
+            "counted": "text",
+            "dots": "Words",
+            "perplexity": "yes",
+        }
+    return {
+        "test": "test words",
+        "unseen": "dev, unseen words",
+        "samples": "words",
+        "training": "training list",
+        "counted": "words",
+        "dots": "Tokens",
+        "perplexity": "",
+    }
+
+
+def answers(results: SweepResults, baselines: Baselines, looks: Mapping[str, HeldOut]) -> list[str]:
     """One sentence a study: what is best, by how much, and how it compares with counting."""
     sentences = []
-    for study in studies:
+    for study in results.studies:
         if not study.best.finished:
             sentences.append(f"In “{study.name}” every run diverged, so there is no answer.")
             continue
-        parts = [_best(study), *_lead(study), _against_counting(study.best, baselines)]
+        parts = [_best(study, results.is_running_text), *_lead(study), _against_counting(study.best, baselines)]
         if study.name in looks:
             tested = estimate(looks[study.name].losses)
             interval = f" ({span(tested)})" if tested.n > 1 else ""
-            parts.append(f"on the test part it has {tested.mean:.4f}{interval}, look {looks[study.name].look} at it")
+            part, look = wording(results)["test"], looks[study.name].look
+            parts.append(f"on the {part} it has {tested.mean:.4f}{interval}, look {look} at it")
         sentences.append("; ".join(parts) + ".")
     return sentences or ["No run has finished, so there is no answer yet."]
 
 
-def _best(study: Study) -> str:
+def _best(study: Study, perplexity: bool) -> str:
     cells = sum(bool(cell.finished) for cell in study.cells)
     which = f"Of {cells} configurations in “{study.name}”, {study.label(study.best)} has the lowest dev loss"
     lowest = which if cells > 1 else f"In “{study.name}”, {study.label(study.best)} has this dev loss"
     reached = study.best.estimate("dev_loss")
-    if reached.n == 1:
-        return f"{lowest}: {reached.mean:.4f} nats per token (one seed, so no interval)"
-    return f"{lowest}: {reached.mean:.4f} nats per token (95 % interval {span(reached)}, {reached.n} seeds)"
+    sure = "one seed, so no interval" if reached.n == 1 else f"95 % interval {span(reached)}, {reached.n} seeds"
+    also = f", a perplexity of {math.exp(reached.mean):.1f}" if perplexity else ""
+    return f"{lowest}: {reached.mean:.4f} nats per token ({sure}){also}"
 
 
 def _lead(study: Study) -> Iterator[str]:

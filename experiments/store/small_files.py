@@ -18,7 +18,7 @@ Content = dict[str, Any] | list[Any]
 
 FAILURES = "failures.json"
 SMALL_FILES = (  # All that a sweep keeps beside its shards, and so all that is copied with it.
-    "baselines.json", FAILURES, "measured.json", "request.json", "samples.json", "test.json", "yardsticks.json",
+    "baselines.json", FAILURES, "measured.json", "request.json", "samples.json", "sections.json", "test.json",
 )  # fmt: skip
 
 
