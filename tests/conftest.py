@@ -1,14 +1,15 @@
 import os
+import string
+from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 import pytest
 
-from mlp_lm.data.word_lists import load_corpus, split_words
-from mlp_lm.data.dataset import count_contexts, slide_windows
-from mlp_lm.evaluation import EvaluationSet
-from mlp_lm.training import TrainingData
+from mlp_lm.data.dataset import Dataset, load_dataset
 from mlp_lm.data.vocabulary import Vocabulary
+from mlp_lm.data.word_lists import read_word_list, split_words
+from mlp_lm.training import TrainingData, training_data
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
@@ -19,27 +20,32 @@ needs_lecture_list = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="session")
+def lecture_dataset() -> Dataset:
+    return load_dataset(str(Path(SHARED or "") / "names.txt"))
+
+
+@pytest.fixture(scope="session")
 def lecture_words():
-    return load_corpus(str(Path(SHARED or "") / "names.txt")).words
+    return read_word_list(str(Path(SHARED or "") / "names.txt"))[0]
 
 
-def training_data(words: tuple[str, ...], block_size: int) -> TrainingData:
-    """Windows and evaluation set of the training, dev and unseen dev words, as a sweep builds them."""
-    split, vocabulary = split_words(words), Vocabulary.of(words)
-    parts = [slide_windows(part, vocabulary, block_size) for part in (split.train, split.dev, split.dev_unseen)]
-    return TrainingData(
-        jax.numpy.asarray(parts[0].contexts),
-        jax.numpy.asarray(parts[0].targets),
-        EvaluationSet.of(count_contexts(parts, len(vocabulary))),
-    )
+def dataset_of(words: Sequence[str], alphabet: str = string.ascii_lowercase) -> Dataset:
+    """These words, divided as `load_dataset` divides them, with a vocabulary of the whole alphabet."""
+    return Dataset("words", "words", "0" * 64, Vocabulary.of([alphabet]), split_words(words), False)
 
 
 @pytest.fixture(scope="session")
 def few_words():
     """A word list small enough for naive recomputation."""
-    return load_corpus().words[:400]
+    return read_word_list()[0][:400]
 
 
 @pytest.fixture(scope="session")
-def few_data(few_words):
-    return training_data(few_words, 3)
+def few_dataset(few_words) -> Dataset:
+    """The few words, with a vocabulary of 27 tokens."""
+    return dataset_of(few_words)
+
+
+@pytest.fixture(scope="session")
+def few_data(few_dataset) -> TrainingData:
+    return training_data(few_dataset, 3)

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mlp_lm.data.word_lists import DEFAULT_DATA, load_corpus, parse_words, split_words
 from mlp_lm.data.dataset import count_contexts, slide_windows
 from mlp_lm.data.vocabulary import Vocabulary
-from tests.conftest import needs_lecture_list
+from mlp_lm.data.word_lists import DEFAULT_DATA, parse_words, read_word_list, split_words
+from tests.conftest import dataset_of, needs_lecture_list
 
 words_lists = st.lists(st.text("abc", min_size=1, max_size=6), min_size=1, max_size=12)
 
@@ -54,18 +54,28 @@ def test_a_token_outside_the_vocabulary_is_refused():
 
 
 def test_the_embedded_list_is_the_published_one():
-    corpus = load_corpus(DEFAULT_DATA)
-    assert len(corpus.words) == 32_178
-    assert corpus.sha256 == "a311634f5113663f131a60cd0c76afb8420199991dbd9045773b8a2949ada835"
-    assert len(Vocabulary.of(corpus.words)) == 27
+    words, sha256 = read_word_list(DEFAULT_DATA)
+    assert len(words) == 32_178
+    assert sha256 == "a311634f5113663f131a60cd0c76afb8420199991dbd9045773b8a2949ada835"
+    assert len(Vocabulary.of(words)) == 27
 
 
 @given(st.lists(st.text("ab", min_size=1), min_size=10, max_size=50), st.integers(0, 9))
 def test_a_split_is_a_partition(words, seed):
     split = split_words(words, seed)
-    assert sorted([*split.train, *split.dev, *split.test]) == sorted(words)
-    assert len(split.train) == int(0.8 * len(words))
-    assert not set(split.dev_unseen) & set(split.train)
+    assert list(split) == ["train", "dev", "test"]
+    assert sorted([*split["train"], *split["dev"], *split["test"]]) == sorted(words)
+    assert len(split["train"]) == int(0.8 * len(words))
+
+
+@given(st.lists(st.text("ab", min_size=1, max_size=4), min_size=10, max_size=50), st.integers(1, 4))
+def test_unseen_windows_are_those_of_the_words_that_training_does_not_have(words, block_size):
+    dataset = dataset_of(words, "ab")
+    for part in ("dev", "test"):
+        windows, unseen = dataset.windows(part, block_size), dataset.unseen(part, block_size)
+        new_words = [word for word in dataset.parts[part] if word not in set(dataset.parts["train"])]
+        pairs = list(zip(map(tuple, windows.contexts[unseen]), windows.targets[unseen], strict=True))
+        assert pairs == list(brute_force_windows(new_words, dataset.vocabulary, block_size))
 
 
 def test_lines_end_at_newlines_only_and_blanks_do_not_count():
@@ -74,11 +84,11 @@ def test_lines_end_at_newlines_only_and_blanks_do_not_count():
 
 
 @needs_lecture_list
-def test_the_lecture_list_has_the_published_windows_and_contexts(lecture_words):
-    split, vocabulary = split_words(lecture_words), Vocabulary.of(lecture_words)
-    assert (len(split.train), len(split.dev), len(split.test)) == (25_626, 3_203, 3_204)
-    sizes = [len(slide_windows(part, vocabulary, 3)) for part in (split.train, split.dev, split.test)]
+def test_the_lecture_list_has_the_published_windows_and_contexts(lecture_dataset):
+    assert [len(words) for words in lecture_dataset.parts.values()] == [25_626, 3_203, 3_204]
+    sizes = [len(lecture_dataset.windows(part, 3)) for part in ("train", "dev", "test")]
     assert sizes == [182_625, 22_655, 22_866]
+    assert (lecture_dataset.n_windows, lecture_dataset.n_tokens) == (182_625, sum(sizes))
     for block_size, distinct in {3: 5_438, 4: 20_243, 5: 36_544, 8: 50_457}.items():
-        windows = slide_windows(split.train, vocabulary, block_size)
+        windows = lecture_dataset.windows("train", block_size)
         assert len(np.unique(windows.contexts, axis=0)) == distinct
