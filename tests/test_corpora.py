@@ -131,7 +131,7 @@ def test_a_degenerate_list_is_trained_to_its_end(tmp_path, raw):
     path.write_bytes(raw)
     said = sweep("smoke", "--data", str(path), "--out", str(tmp_path / "out"), "--hidden-size", "4", "--seeds", "1")
     assert (said.code, said.errors) == (0, "")
-    assert "1 of 1 runs done" in said.output
+    assert "1 of 1 run done" in said.output
 
 
 def test_a_vocabulary_too_large_for_memory_gets_one_line(tmp_path, monkeypatch):

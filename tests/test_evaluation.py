@@ -7,29 +7,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlp_lm.data.word_lists import split_words
-from mlp_lm.data.dataset import slide_windows
-from mlp_lm.evaluation import exact_losses, population_moments
-from mlp_lm.cpu_gradients import full_batch_loss_and_grad
+from mlp_lm.data.dataset import Windows
+from mlp_lm.evaluation import exact_losses, full_batch_loss_and_grad, population_moments
 from mlp_lm.initializers import SCHEMES, init_params
 from mlp_lm.loss import cross_entropy, minibatch_loss
 from mlp_lm.model import Architecture, forward
-from mlp_lm.data.vocabulary import Vocabulary
 
 PLAIN = Architecture(27, 3, 4, 20, n_layers=2)
 NORMED = replace(PLAIN, batch_norm=True)
 
 
 @pytest.fixture(scope="module")
-def windows(few_words):
-    split, vocabulary = split_words(few_words), Vocabulary.of(few_words)
-    return [slide_windows(part, vocabulary, 3) for part in (split.train, split.dev, split.dev_unseen)]
+def windows(few_dataset):
+    train, dev = (few_dataset.windows(part, 3) for part in ("train", "dev"))
+    unseen = few_dataset.unseen("dev", 3)
+    return [train, dev, Windows(dev.contexts[unseen], dev.targets[unseen])]
 
 
 @pytest.fixture(params=[PLAIN, NORMED], ids=["plain", "batch norm"])
-def params(request, few_words):
-    architecture = replace(request.param, vocab_size=len(Vocabulary.of(few_words)))
-    return init_params(jax.random.key(3), SCHEMES["fan_in"], architecture)
+def params(request):
+    return init_params(jax.random.key(3), SCHEMES["fan_in"], request.param)
 
 
 def test_compressed_losses_are_the_naive_ones(params, windows, few_data):
@@ -60,7 +57,6 @@ def test_the_full_batch_gradient_is_that_of_every_training_window(params, window
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-6), ours, naive)
 
 
-def test_uniform_logits_cost_the_log_of_the_vocabulary(few_words, few_data):
-    vocab_size = len(Vocabulary.of(few_words))
-    params = init_params(jax.random.key(0), SCHEMES["zeros"], replace(PLAIN, vocab_size=vocab_size))
-    np.testing.assert_allclose(exact_losses(params, few_data.examples), np.log(vocab_size), rtol=1e-6)
+def test_uniform_logits_cost_the_log_of_the_vocabulary(few_data):
+    params = init_params(jax.random.key(0), SCHEMES["zeros"], PLAIN)
+    np.testing.assert_allclose(exact_losses(params, few_data.examples), np.log(27), rtol=1e-6)

@@ -7,11 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlp_lm.data.word_lists import split_words
 from mlp_lm.data.dataset import slide_windows
-from mlp_lm.cpu_gradients import minibatch_loss_and_grad
-from mlp_lm.model import Dense, Params
 from mlp_lm.data.vocabulary import Vocabulary
+from mlp_lm.loss import minibatch_loss_and_grad
+from mlp_lm.model import Dense, Params
 from tests.conftest import needs_lecture_list
 
 FIVE_NAMES = ("emma", "olivia", "ava", "isabella", "sophia")
@@ -53,8 +52,8 @@ def test_five_names_overfit_as_in_pytorch_down_to_their_entropy_floor(reference)
 
 
 @needs_lecture_list
-def test_500_minibatch_steps_follow_pytorch(reference, lecture_words):
-    windows = slide_windows(split_words(lecture_words).train, Vocabulary.of(lecture_words), 3)
+def test_500_minibatch_steps_follow_pytorch(reference, lecture_dataset):
+    windows = lecture_dataset.windows("train", 3)
     indices = reference["kaiming/minibatch"]
     after, losses = descend(params_of(reference, "kaiming"), windows.contexts[indices], windows.targets[indices])
     np.testing.assert_allclose(losses, reference["kaiming/loss"], atol=2e-4)
