@@ -12,21 +12,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nltk.lm import MLE, AbsoluteDiscountingInterpolated, KneserNeyInterpolated, Laplace
 
-from mlp_lm.ngram.deleted_interpolation import deleted_interpolation, mixture_weights
+from mlp_lm.ngram import baselines
+from mlp_lm.ngram.baselines import FAMILIES, fit_count_model, measure_baselines
+from mlp_lm.ngram.counts import continuation_counts, count_ngrams
 from mlp_lm.ngram.models import (
     FALLBACK_DISCOUNTS,
     absolute_discount,
     add_k,
     choose_discount,
     conditional_entropy,
+    deleted_interpolation,
     held_out_loss,
     kneser_ney,
     maximum_likelihood,
+    mixture_weights,
     modified_discounts,
     modified_kneser_ney,
 )
-from mlp_lm.ngram.counts import continuation_counts, count_ngrams
-from mlp_lm.ngram.baselines import yardstick
+from tests.conftest import dataset_of
 
 
 def word_windows(words, block):
@@ -400,9 +403,15 @@ def test_chosen_discount_is_as_good_as_a_fine_grid():
         assert held_out_loss(absolute_discount(table, chosen), *held_out) <= min(grid) + 1e-5
 
 
-def test_yardstick_has_every_family_at_every_length():
-    train, dev = word_windows(TEXT, 4), word_windows(["emily", "ava", "mila"], 4)
-    rows = yardstick(train, dev, VOCAB_SIZE, 3)
+def test_baselines_have_every_family_at_every_length(monkeypatch):
+    monkeypatch.setattr(baselines, "LIST_LENGTHS", (1, 2, 3))
+    dataset = dataset_of(TEXT)
+    train, dev = (word_windows(dataset.parts[part], 4) for part in ("train", "dev"))
+    measured = measure_baselines(dataset)
+    rows = measured.rows
+    assert (measured.lengths, measured.tokens) == ([1, 2, 3], dataset.vocabulary.tokens)
+    assert measured.best.dev_loss == min(row.dev_loss for row in rows)
+    assert measured.uniform == math.log(VOCAB_SIZE)
     assert [row.context_length for row in rows] == [1] * 6 + [2] * 6 + [3] * 6
     assert len({(row.context_length, row.family) for row in rows}) == 18
     for row in rows:
@@ -419,6 +428,10 @@ def test_yardstick_has_every_family_at_every_length():
     for row in rows[6:12]:
         if row.family in refitted:
             assert row.dev_loss == held_out_loss(refitted[row.family](row), *dev)
+    for row in rows:
+        if row.family in FAMILIES:
+            refitted_model = fit_count_model(dataset, row.family, row.context_length)
+            assert row.dev_loss == pytest.approx(held_out_loss(refitted_model, *dev), rel=1e-12)
 
 
 @pytest.mark.parametrize(
