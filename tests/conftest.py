@@ -1,6 +1,4 @@
 import os
-import string
-from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -17,11 +15,6 @@ SHARED = os.environ.get("MLP_LM_SHARED_DATA")
 needs_lecture_list = pytest.mark.skipif(
     not SHARED, reason="the lecture's list is not ours: set MLP_LM_SHARED_DATA to a folder that holds names.txt"
 )
-
-
-@pytest.fixture(scope="session")
-def lecture_dataset() -> Dataset:
-    return load_dataset(str(Path(SHARED or "") / "names.txt"))
 
 
 @pytest.fixture(scope="session")

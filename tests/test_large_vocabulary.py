@@ -1,4 +1,4 @@
-"""The cross-entropy block by block against the plain one."""
+"""The block-by-block softmax against the plain one."""
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,7 @@ def test_loss_and_gradient_are_those_of_the_plain_softmax(architecture, precisio
     assert float(wide_loss) == pytest.approx(float(loss), rel=tolerance)
     for plain, wide in zip(jax.tree.leaves(grads), jax.tree.leaves(wide_grads), strict=True):
         scale = np.abs(np.asarray(plain)).max(initial=0)
-        np.testing.assert_allclose(blockwise, plain, atol=tolerance * scale, rtol=0)
+        np.testing.assert_allclose(wide, plain, atol=tolerance * scale, rtol=0)
 
 
 @pytest.mark.parametrize("architecture", MODELS.values(), ids=MODELS.keys())
