@@ -59,8 +59,8 @@ def children(pid: int) -> list[int]:
 
 
 def workers(pid: int) -> list[int]:
-    """The worker processes of a sweep: spawned ones, not multiprocessing's resource tracker."""
-    return [child for child in children(pid) if b"spawn_main" in _command(child)]
+    """The worker processes of a sweep."""
+    return [child for child in children(pid) if b"runner.worker" in _command(child)]
 
 
 def alive(pid: int) -> bool:

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from experiments.analysis.baselines import Yardsticks
+from experiments.analysis.baselines import FILE_NAME as BASELINES_FILE
 from experiments.runner.rows import DIVERGED, DONE, SCHEMA
-from experiments.sweeps.request import FILE_NAME, Request, encode_request
-from experiments.sweeps.grids import RunSpec
 from experiments.store import Store
 from experiments.store.atomic import replace_file
-from mlp_lm.ngram.baselines import YardstickRow
+from experiments.sweeps.request import FILE_NAME, Request, encode_request
+from mlp_lm.config import RunConfig
+from mlp_lm.ngram.baselines import Baseline, Baselines
 
 N_EVALUATIONS = 4
 STORE_COLUMNS = ("cohort_id", "weights_index", "weights_sha256")
@@ -27,7 +27,7 @@ def write_request(folder: Path, request: Request) -> None:
     replace_file(folder / FILE_NAME, encode_request(request))
 
 
-def synthetic_row(run: RunSpec, dev_loss: float, diverged: bool = False) -> dict[str, Any]:
+def synthetic_row(run: RunConfig, dev_loss: float, diverged: bool = False) -> dict[str, Any]:
     """A row of this run with this dev loss; its train loss is 0.02 lower, its curve falls towards both."""
     steps = [run.n_steps * i // N_EVALUATIONS for i in range(N_EVALUATIONS + 1)]
     dev = [dev_loss + 1.2 * (1 - step / run.n_steps) ** 3 for step in steps]
@@ -52,7 +52,7 @@ def synthetic_rows(
     for values in itertools.product(*axes.values()):
         settings = dict(zip(axes, values, strict=True))
         for seed in range(n_seeds):
-            run = RunSpec(**settings, seed=seed, n_steps=100, n_evaluations=N_EVALUATIONS)
+            run = RunConfig(**settings, seed=seed, n_steps=100, n_evaluations=N_EVALUATIONS)
             rows.append(synthetic_row(run, loss(**settings) + float(noise * rng.standard_normal())))
     return rows
 
@@ -71,7 +71,7 @@ def synthetic_folder(
         Store(folder).write(cohort_id, list(rows.values()), {"embedding": embeddings}, SCHEMA)
     listed = {name: [row["run_id"] for row in rows] for name, rows in studies.items()}
     write_request(folder, Request("synthetic", title, "ssa2018", "d" * 64, "python -m experiments.sweep", listed))
-    counts = [YardstickRow(k, "absolute discount", 2.4 - 0.05 * k, 0.7, 27**k, 2.2 - 0.1 * k) for k in range(1, 8)]
-    kept = Yardsticks("d" * 64, tokens, tuple(counts))
-    (folder / "yardsticks.json").write_text(json.dumps(asdict(kept)), "utf-8")
+    counts = [Baseline(k, "absolute discount", 2.4 - 0.05 * k, 0.7, 27**k, 2.2 - 0.1 * k) for k in range(1, 8)]
+    kept = Baselines("d" * 64, tokens, tuple(counts))
+    (folder / BASELINES_FILE).write_text(json.dumps(asdict(kept)), "utf-8")
     return folder

@@ -37,7 +37,7 @@ TOML = {
     "10^9 cells": ("seeds = 1000000000", "1,000,000,000 runs", "at most 1,000,000"),
     "nothing hidden": ("hidden_size = 0", "hidden_size 0", "direct"),
     "more evaluations than steps": ("n_steps = 5\nn_evaluations = 6", "n_evaluations 6 exceeds n_steps 5"),
-    "too many steps": ("n_steps = 3_000_000_000", "n_steps must be below 2**31"),
+    "too many steps": ("n_steps = 3_000_000_000", "n_steps must be at most 2147483647"),
     "a batch beyond the data": ("batch_size = 1_000_000", "batch_size 1000000 exceeds"),
     "weights beyond memory": ("hidden_size = 1_000_000_000_000", "hidden_size 1000000000000", "GiB"),
     "a context beyond memory": ("block_size = 1_000_000_000", "block_size 1000000000", "GiB"),

@@ -1,4 +1,4 @@
-"""Blocks of runs shared out over several devices."""
+"""Batches of runs shared out over several devices."""
 
 import json
 import os
@@ -8,7 +8,9 @@ import sys
 import numpy as np
 import pytest
 
-from experiments.running import devices
+from experiments.runner import devices
+from experiments.runner.trainer import fit_batch
+from mlp_lm.config import CPU_RUNS
 
 CHILD = """
 import json
@@ -16,14 +18,15 @@ from dataclasses import replace
 import jax
 from experiments.runner.trainer import train_cohort
 from experiments.runner.plan import Cohort
-from experiments.sweeps.grids import RunSpec
+from mlp_lm.config import RunConfig
+from mlp_lm.data.dataset import load_dataset
 from experiments.store import Store
 from pathlib import Path
 import sys
 
-base = RunSpec(hidden_size=24, embedding_dim=4, n_steps=300, n_evaluations=3)
+base = RunConfig(hidden_size=24, embedding_dim=4, n_steps=300, n_evaluations=3)
 runs = tuple(replace(base, seed=s, learning_rate=0.05 * (s + 1)) for s in range(6))
-rows = train_cohort(Cohort(runs, 1.0), "ssa2018", Store(Path(sys.argv[1])), widest=8)
+rows = train_cohort(Cohort(runs, 1.0, batch_size=8), load_dataset("ssa2018"), Store(Path(sys.argv[1])))
 print(json.dumps([len(jax.local_devices()), [row["history_dev_loss"] for row in rows]]))
 """
 
@@ -45,14 +48,14 @@ def test_eight_devices_give_the_results_of_one(tmp_path):
     np.testing.assert_allclose(eight, one, rtol=1e-5)
 
 
-def test_a_processors_block_has_a_fixed_width():
-    assert devices.widest_block("cpu") == devices.CPU_WIDTH == devices.fit_block(devices.CPU_WIDTH, 1)
+def test_a_processors_batch_has_a_fixed_number_of_runs():
+    assert devices.widest_batch("cpu") == CPU_RUNS == fit_batch(CPU_RUNS, 1) == 4
 
 
 @pytest.mark.parametrize(("gibibytes", "width"), [(4, 256), (80, 4096), (1, 64)])
-def test_an_accelerators_width_follows_its_memory(gibibytes, width, monkeypatch):
+def test_an_accelerators_batch_follows_its_memory(gibibytes, width, monkeypatch):
     monkeypatch.setattr(devices, "device_memory", lambda: gibibytes << 30)
-    assert devices.widest_block("gpu") == width
+    assert devices.widest_batch("gpu") == width
     assert width * devices.BYTES_PER_RUN <= gibibytes << 30
 
 

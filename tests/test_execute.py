@@ -5,10 +5,23 @@ from pathlib import Path
 
 import pytest
 
-from experiments.runner.local_executor import available_cores, execute
-from experiments.runner.ledger import MAX_ATTEMPTS, CannotContinue, Ledger, Progress, Task
+from experiments.runner.devices import available_cores
+from experiments.runner.local_executor import execute
 from experiments.runner.plan import Cohort
-from experiments.runner.worker import DONE, FAILED, STEPS, Failure, Fault, Job, failure_of
+from experiments.runner.protocol import (
+    DONE,
+    FAILED,
+    MAX_ATTEMPTS,
+    STEPS,
+    CannotContinue,
+    Failure,
+    Fault,
+    Ledger,
+    Progress,
+    Task,
+    failure_of,
+)
+from experiments.runner.worker import Job
 from experiments.store import Store
 from tests import toy
 

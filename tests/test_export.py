@@ -13,13 +13,13 @@ import pytest
 
 from experiments.export import export_rows, export_tensorboard
 from experiments.export import main as export
-from experiments.analysis.finished import open_finished
-from experiments.analysis.trained import load_model
+from experiments.analysis.results import open_sweep
 from experiments.sweep import main as sweep
-from mlp_lm.torch_names import state_dict
-from mlp_lm.initializers import SCHEMES
-from mlp_lm.model import Architecture, Moments, Params, forward
-from mlp_lm.training import draw_weights
+from mlp_lm.config import Architecture
+from mlp_lm.initializers import init_params
+from mlp_lm.model import Moments, Params, forward
+from mlp_lm.schemes import SCHEMES
+from mlp_lm.weights import state_dict
 from tests.synthetic import synthetic_rows
 
 ARCHITECTURES = [
@@ -31,7 +31,7 @@ ARCHITECTURES = [
 
 
 def torch_module(architecture: Architecture):
-    """The module that experiments/torch_names.py describes, written from its description alone."""
+    """The module that mlp_lm/weights.py describes, written from its description alone."""
     torch = pytest.importorskip("torch", reason="PyTorch is not installed: its forward pass cannot be compared")
 
     class Network(torch.nn.Module):
@@ -72,7 +72,7 @@ def random_moments(params: Params) -> tuple[Moments, ...]:
 @pytest.mark.filterwarnings("ignore:Initializing zero-element tensors")
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=str)
 def test_pytorch_computes_the_same_logits(architecture):
-    params = jax.tree.map(jnp.asarray, draw_weights(3, SCHEMES["kaiming_tanh"], architecture))
+    params = init_params(jax.random.key(3), SCHEMES["kaiming_tanh"], architecture)
     moments = random_moments(params)
     contexts = np.random.default_rng(1).integers(0, 27, (64, architecture.block_size)).astype(np.int32)
     ours = np.asarray(forward(params, jnp.asarray(contexts), moments).logits)
@@ -89,13 +89,11 @@ def folder(tmp_path_factory) -> Path:
 
 def test_a_trained_run_is_exported_whole(folder, tmp_path):
     load_file = pytest.importorskip("safetensors.torch", reason="PyTorch is not installed").load_file
-    finished = open_finished(folder)
+    finished = open_sweep(folder)
     row = finished.best
     path = tmp_path / "model.safetensors"
     assert export([row["run_id"][:10], "--dir", str(folder), "--out", str(path)]) == 0
-    from experiments.analysis.finished import material_of
-
-    params, moments = load_model(finished.store, row, material_of(finished.request))
+    params, moments = finished.load_model(row)
     contexts = np.random.default_rng(1).integers(0, 27, (64, row["block_size"])).astype(np.int32)
     architecture = Architecture(27, row["block_size"], row["embedding_dim"], row["hidden_size"], batch_norm=True)
     theirs = torch_logits(architecture, load_file(path), contexts)
@@ -105,7 +103,7 @@ def test_a_trained_run_is_exported_whole(folder, tmp_path):
 def test_the_file_tells_its_run_and_tokens(folder, tmp_path):
     import safetensors
 
-    row = open_finished(folder).best
+    row = open_sweep(folder).best
     path = tmp_path / "model.safetensors"
     assert export([row["run_id"], "--dir", str(folder), "--out", str(path)]) == 0
     with safetensors.safe_open(path, "np") as file:

@@ -11,7 +11,7 @@ from matplotlib.text import Text
 from experiments.analysis.studies import Study, describe, make_study
 from experiments.analysis.figures import draw_embedding, draw_study, file_stems
 from experiments.analysis.style import STYLE
-from experiments.sweeps.grids import AXES, RunSpec
+from mlp_lm.config import AXES, RunConfig
 from mlp_lm.data.vocabulary import Vocabulary
 from tests.synthetic import synthetic_rows
 
@@ -142,7 +142,7 @@ def close_figures():
 
 
 def test_settings_of_every_kind_have_words():
-    settings = asdict(RunSpec(optimizer="adam", batch_norm=True, learning_rate=0.001))
+    settings = asdict(RunConfig(optimizer="adam", batch_norm=True, learning_rate=0.001))
     assert describe(settings, AXES).startswith("kaiming_tanh, hidden_size 200")
     some = ("optimizer", "batch_norm", "learning_rate", "direct")
     assert describe(settings, some) == "adam, batch_norm, learning_rate 0.001"

@@ -13,8 +13,9 @@ import pytest
 
 from experiments.sweeps.catalog import SWEEPS
 from experiments.analysis.summary import write_summary
-from experiments.analysis.tables import code, csv_text, inert, markdown_table, printable
-from mlp_lm.data.material import load_material
+from experiments.analysis.tables import csv_text, markdown_table
+from experiments.sweeps.text import code, inert, printable
+from mlp_lm.data.dataset import load_dataset
 from experiments.sweeps.request import Request, make_request, read_request
 from experiments.store import Store
 from tests.cli import sweep
@@ -152,7 +153,7 @@ def summarise_as(folder: Path, **changes) -> str:
     store, request = Store(folder), read_request(folder)
     write_request(folder, replace(request, **changes))
     try:
-        return write_summary(store, load_material(request.data))
+        return write_summary(store, load_dataset(request.data))
     finally:
         write_request(folder, request)
 
@@ -179,7 +180,7 @@ def test_summary_and_figures_of_a_sweep_with_hostile_names(finished):
 
 def test_a_command_with_bytes_that_are_no_utf_8_can_be_stored(finished, monkeypatch):
     monkeypatch.setattr("sys.argv", ["sweep", "--out", os.fsdecode(b"\xff")])
-    request = make_request(SWEEPS["smoke"], {}, load_material(read_request(finished).data))
+    request = make_request(SWEEPS["smoke"], {}, load_dataset(read_request(finished).data))
     assert request.command == "python -m experiments.sweep --out '\\udcff'"
     request.command.encode()
 

@@ -9,14 +9,18 @@ from hypothesis import strategies as st
 
 from experiments.analysis.studies import make_study
 from experiments.analysis.effects import (
+    HIGHER,
+    SEEDS,
+    Importance,
+    decompose,
     effect_rows,
     imbalance,
+    importance,
     interaction_rows,
     interactions,
     main_effects,
     rise_from_lowest,
 )
-from experiments.analysis.importance import HIGHER, SEEDS, Importance, decompose, importance
 from tests.synthetic import synthetic_rows
 
 AXES = {"hidden_size": (50, 100, 200), "embedding_dim": (2, 10), "block_size": (3, 4, 5, 8)}

@@ -12,14 +12,11 @@ import numpy as np
 import pytest
 
 from experiments.analysis.studies import make_study
-from experiments.analysis.trained_models import Samples, write_samples
-from experiments.analysis.winner import HeldOut
+from experiments.analysis.trained_models import HeldOut, Samples, write_samples
 from experiments.report.__main__ import main as report
 from experiments.report.build import embedded_json, page_data, read_report, render, write_report
-from experiments.report.planes import plane_of
-from experiments.report.page_data import MAX_CURVE_POINTS, thinned
-from experiments.report.study_data import BEST, CLOSE, OVER, UNDER, fit_of
-from experiments.sweeps.grids import RunSpec
+from experiments.report.page_data import BEST, CLOSE, MAX_CURVE_POINTS, OVER, UNDER, fit_of, plane_of, thinned
+from mlp_lm.config import RunConfig
 from tests.synthetic import synthetic_folder, synthetic_row, synthetic_rows
 
 SIZES = {"hidden_size": (50, 100, 200), "embedding_dim": (2, 10), "block_size": (3, 8)}
@@ -119,8 +116,8 @@ def test_cells_carry_the_numbers_of_their_rows(folder):
     assert {len(data["embeddings"]), len(data["curves"]), len(data["runs"]["id"])} == {36}
 
 
-def test_yardsticks_stand_in_the_ranked_table_and_at_all_seven_lengths(folder, page):
-    names = [entry["name"] for entry in page_data(read_report(folder))["yardsticks"]]
+def test_baselines_stand_in_the_ranked_table_and_at_all_seven_lengths(folder, page):
+    names = [entry["name"] for entry in page_data(read_report(folder))["baselines"]]
     assert names[0] == "8-gram, absolute discount"
     assert sum("floor" in name for name in names) == 1 and "uniform" in names[-1]
     counts = page[page.index('class="counts"') :]
@@ -191,7 +188,7 @@ def test_an_unbalanced_study_says_so(tmp_path):
 
 
 def test_a_sweep_of_nothing_but_diverged_runs_has_a_page(tmp_path):
-    rows = [synthetic_row(RunSpec(seed=seed), 2.0, diverged=True) for seed in range(2)]
+    rows = [synthetic_row(RunConfig(seed=seed), 2.0, diverged=True) for seed in range(2)]
     for row in rows:
         row |= {"dev_loss": None, "train_loss": None, "dev_unseen_loss": None, "history_dev_loss": [None] * 5}
     assert "no answer yet" in render(read_report(synthetic_folder(tmp_path, {"size": rows})))

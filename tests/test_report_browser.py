@@ -12,7 +12,7 @@ import pytest
 
 from experiments.analysis.trained_models import Samples, write_samples
 from experiments.report.build import write_report
-from experiments.sweeps.grids import RunSpec
+from mlp_lm.config import RunConfig
 from tests.synthetic import synthetic_folder, synthetic_row, synthetic_rows
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed (the extra [dev])")
@@ -90,10 +90,10 @@ class Page:
         return [url for url in sent if not url.startswith(("data:", "blob:", "about:"))]
 
     def column(self, title: str) -> list[str]:
-        """The texts of a column of the first ranked table, yardsticks left out."""
+        """The texts of a column of the first ranked table, baselines left out."""
         heads = [head.text.split(" ↕")[0].strip(" ▲▼\n↕") for head in self.all("#study-0 .ranked thead th")]
         rows = self.run(
-            "return [...document.querySelectorAll('#study-0 .ranked tbody tr:not(.yardstick)')]"
+            "return [...document.querySelectorAll('#study-0 .ranked tbody tr:not(.baseline)')]"
             ".map((row) => [...row.children].map((cell) => cell.textContent))"
         )
         return [row[heads.index(title)] for row in rows]
@@ -241,7 +241,7 @@ def test_an_axis_that_matters_most_is_not_far_off(page, tmp_path):
 
 def test_runs_without_a_loss_leave_no_error(page, tmp_path):
     rows = [
-        synthetic_row(RunSpec(hidden_size=size, seed=seed), 2.0, diverged=True) for size in (5, 6) for seed in (0, 1)
+        synthetic_row(RunConfig(hidden_size=size, seed=seed), 2.0, diverged=True) for size in (5, 6) for seed in (0, 1)
     ]
     for row in rows:
         row |= {"dev_loss": None, "train_loss": None, "dev_unseen_loss": None, "history_dev_loss": [None] * 5}
@@ -283,7 +283,7 @@ def test_the_search_keeps_what_holds_all_its_words(page, report):
     assert page.one("#study-0 .count").text.startswith("4 of 24")
     page.one("#study-0 .search").clear()
     page.one("#study-0 .search").send_keys("gram")
-    assert page.column("rank") == [] and len(page.all("#study-0 tr.yardstick")) == 1
+    assert page.column("rank") == [] and len(page.all("#study-0 tr.baseline")) == 1
 
 
 def test_brushing_an_axis_narrows_the_table_and_a_tap_lets_go(page, report):

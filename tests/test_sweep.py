@@ -10,21 +10,15 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.sweeps.catalog import SWEEPS
-from experiments.analysis.winner import read_winner
-from mlp_lm.data.material import load_material
-from experiments.runner.rows import run_of
-from experiments.runner.trainer import architecture_of, load_params
-from experiments.runner.devices import CPU_WIDTH
-from experiments.runner.plan import MERGED_STEPS, padded_widths
-from experiments.sweeps.grids import ADAM_EPSILON, INIT_NAMES, SCHEDULE_NAMES, RunSpec
+from experiments.analysis.results import open_sweep
+from experiments.analysis.trained_models import read_held_out
+from experiments.runner.rows import config_of
 from experiments.store import Store
-from mlp_lm import training
-from mlp_lm.data.dataset import slide_windows
-from mlp_lm.initializers import SCHEMES
+from experiments.sweeps.catalog import SWEEPS
+from mlp_lm.config import CPU_RUNS, PADDED_STEPS, RunConfig
+from mlp_lm.data.dataset import Windows, load_dataset
 from mlp_lm.loss import cross_entropy
 from mlp_lm.model import forward
-from mlp_lm.schedules import SCHEDULES
 
 COLUMNS = """
     run_id init hidden_size embedding_dim block_size batch_size n_layers batch_norm direct learning_rate schedule
@@ -71,26 +65,27 @@ def test_a_row_a_run_with_the_promised_columns(finished):
         assert row["history_dev_loss"][-1] == row["dev_loss"] and row["history_train_loss"][0] == row["initial_loss"]
         assert row["history_minibatch_loss"][0] is None  # Nothing is trained before step 0.
         assert len(row["history_minibatch_loss"]) == 3
-        assert run_of(row).run_id == row["run_id"]
+        assert config_of(row).run_id == row["run_id"]
 
 
 def test_stored_losses_are_those_of_the_stored_weights_over_every_window(finished, names):
     store = finished[0]
-    material = load_material(str(names))
+    dataset, results = load_dataset(str(names)), open_sweep(store.root)
     for row in rows_of(store).values():
-        run = run_of(row)
-        params = load_params(store, row, run, len(material.vocabulary))
-        params = jax.tree.map(jax.numpy.asarray, params)
-        assert architecture_of(run, len(material.vocabulary)).n_params == row["n_params"]
-        for part, column in (("train", "train_loss"), ("dev", "dev_loss"), ("dev_unseen", "dev_unseen_loss")):
-            words = getattr(material.split, part)
-            windows = slide_windows(words, material.vocabulary, run.block_size)
+        config = config_of(row)
+        params = results.params(row["run_id"])
+        assert config.architecture(len(dataset.vocabulary)).n_params == row["n_params"]
+        assert sum(leaf.size for leaf in jax.tree.leaves(params)) == row["n_params"]
+        train, dev = (dataset.windows(part, config.block_size) for part in ("train", "dev"))
+        new = dataset.unseen("dev", config.block_size)
+        unseen = Windows(dev.contexts[new], dev.targets[new])
+        for windows, column in ((train, "train_loss"), (dev, "dev_loss"), (unseen, "dev_unseen_loss")):
             logits = forward(params, jax.numpy.asarray(windows.contexts)).logits
             loss = cross_entropy(logits, jax.numpy.asarray(windows.targets))
             np.testing.assert_allclose(row[column], loss, rtol=1e-5)
 
 
-def test_the_tables_rank_cells_and_show_yardsticks(finished):
+def test_the_tables_rank_cells_and_show_baselines(finished):
     store, printed = finished
     assert (store.root / "tables" / "summary.md").read_text().strip() == printed.strip()
     with (store.root / "tables" / "summary.csv").open() as file:
@@ -104,7 +99,7 @@ def test_the_tables_rank_cells_and_show_yardsticks(finished):
         # Student's t for two seeds: 12.706 standard errors.
         half = 12.706 * np.std(runs, ddof=1) / np.sqrt(2)
         assert float(cell["dev_loss_high"]) - float(cell["dev_loss"]) == pytest.approx(half, rel=1e-3)
-    families = {row["study"] for row in table if row["kind"] == "yardstick"}
+    families = {row["study"] for row in table if row["kind"] == "baseline"}
     assert {"uniform", "absolute discount", "modified Kneser-Ney"} <= families
     assert [row["kind"] for row in table].count("test") == 1
 
@@ -117,7 +112,7 @@ def test_figures_and_report_are_written(finished):
 
 def test_the_winner_alone_is_tested_and_not_in_the_table_of_runs(finished):
     store, _ = finished
-    held_out = read_winner(store.root / "test.json")
+    held_out = read_held_out(store.root / "test.json")
     rows = rows_of(store)
     by_size = {size: [r for r in rows.values() if r["hidden_size"] == size] for size in (8, 12)}
     best = min(by_size.values(), key=lambda runs: np.mean([run["dev_loss"] for run in runs]))
@@ -172,15 +167,14 @@ def test_the_catalogue_holds_the_promised_default():
     assert schemes >= {(init, False) for init in promised} | {("kaiming_tanh", True)}
 
 
-def test_names_known_without_jax_are_those_of_the_library():
-    assert tuple(SCHEMES) == INIT_NAMES
-    assert training.ADAM_EPSILON == ADAM_EPSILON
-    assert tuple(SCHEDULES) == SCHEDULE_NAMES
+def test_widths_are_padded_by_a_rule_on_the_run_alone():
+    short, long = RunConfig(hidden_size=100, n_steps=PADDED_STEPS), RunConfig(hidden_size=100, n_steps=PADDED_STEPS + 1)
+    assert widths(short) == {"embedding_dim": 16, "hidden_size": 128}
+    assert widths(long) == {"embedding_dim": 10, "hidden_size": 100}
+    assert widths(replace(short, init="orthogonal")) == {"embedding_dim": 10, "hidden_size": 100}
+    assert CPU_RUNS == 4
 
 
-def test_widths_are_merged_by_a_rule_on_the_run_alone():
-    short, long = RunSpec(hidden_size=100, n_steps=MERGED_STEPS), RunSpec(hidden_size=100, n_steps=MERGED_STEPS + 1)
-    assert padded_widths(short) == (16, 128)
-    assert padded_widths(long) == (10, 100)
-    assert padded_widths(replace(short, init="orthogonal")) == (10, 100)
-    assert CPU_WIDTH == 4
+def widths(config: RunConfig) -> dict[str, int]:
+    return {name: getattr(config.program(), name) for name in ("embedding_dim", "hidden_size")}
+

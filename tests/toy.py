@@ -14,19 +14,19 @@ import time
 import numpy as np
 
 from experiments.runner.local_executor import execute
-from experiments.runner.hooks import Hooks, Stopped
 from experiments.runner.interrupt import Interruption
 from experiments.runner.plan import Cohort
-from experiments.runner.worker import Job, Rows, Train
-from experiments.sweeps.grids import RunSpec
+from experiments.runner.protocol import Hooks, Rows, Stopped, Train
+from experiments.runner.worker import Job
 from experiments.store import Store, parse_location
+from mlp_lm.config import RunConfig
 
 N_STEPS = 8
 STEP_SECONDS = 0.002
 
 
 def toy_cohorts(n_cohorts: int = 40, n_runs: int = 4) -> list[Cohort]:
-    runs = [RunSpec(n_steps=N_STEPS, n_evaluations=1, seed=i) for i in range(n_cohorts * n_runs)]
+    runs = [RunConfig(n_steps=N_STEPS, n_evaluations=1, seed=i) for i in range(n_cohorts * n_runs)]
     return [Cohort(tuple(runs[i : i + n_runs]), 1.0) for i in range(0, len(runs), n_runs)]
 
 
@@ -52,7 +52,7 @@ def train_toy(store: Store, cohort: Cohort, hooks: Hooks) -> Rows:
     return rows
 
 
-def _link(before: bytes, run: RunSpec, step: int) -> bytes:
+def _link(before: bytes, run: RunConfig, step: int) -> bytes:
     return hashlib.sha256(before + f"{run.run_id} {step}".encode()).digest()
 
 
@@ -60,7 +60,7 @@ def _tensors(state: list[bytes]) -> dict[str, np.ndarray]:
     return {"state": np.stack([np.frombuffer(digest, np.uint8) for digest in state])}
 
 
-def _row(run: RunSpec, digest: bytes) -> dict:
+def _row(run: RunConfig, digest: bytes) -> dict:
     return {"run_id": run.run_id, "dev_loss": float(digest[0]), "wall_seconds": time.monotonic()}
 
 

@@ -94,8 +94,7 @@ def train_batch(progress: CohortState) -> Iterator[int]:
             steps, seconds = batch.step - before, time.monotonic() - start
             for history in batch.histories:
                 history.wall_seconds += seconds / n_runs
-            paced = math.ceil(steps * STRETCH_SECONDS / max(seconds, 1e-6))
-            progress.stretch = max(1, min(10 * steps, paced))
+            progress.stretch = next_stretch(steps, seconds)
             yield steps * n_runs
         start = time.monotonic()
         batch.evaluate()
@@ -107,6 +106,11 @@ def train_batch(progress: CohortState) -> Iterator[int]:
                 table = np.asarray(batch.states.params.embedding[i])[:, : config.embedding_dim]
                 history.embedding.append(table.ravel().tolist())
             history.wall_seconds += (time.monotonic() - start) / n_runs
+
+
+def next_stretch(steps: int, seconds: float) -> int:
+    """Steps that take STRETCH_SECONDS at the pace of the last stretch; at most ten times as many, at least one."""
+    return max(1, min(10 * steps, math.ceil(steps * STRETCH_SECONDS / max(seconds, 1e-6))))
 
 
 def fit_batch(size: int, n_runs: int) -> int:
