@@ -8,9 +8,6 @@ import sys
 
 import numpy as np
 import pytest
-from safetensors import safe_open
-
-from experiments.bengio2003.__main__ import main
 from experiments.bengio2003.measure import (
     averaged,
     count_models,
@@ -19,17 +16,20 @@ from experiments.bengio2003.measure import (
     network_probabilities,
     perplexity,
 )
-from experiments.bengio2003.models import MODELS, PAPER_RATE, RECIPES, TABLE, make_grid, model_of
-from experiments.analysis.ensembles import main as ensemble
-from experiments.export import main as export
 from mlp_lm.data.material import DataSize, load_data, text_source
+from safetensors import safe_open
+
+from experiments.analysis.ensembles import main as ensemble
+from experiments.bengio2003.__main__ import main
+from experiments.bengio2003.models import MODELS, PAPER_RATE, RECIPES, TABLE, make_grid, model_of
+from experiments.export import main as export
 from experiments.report.__main__ import main as report
 from experiments.sample import main as sample
 from experiments.store import Store
 from mlp_lm.evaluation import each_loss
 from mlp_lm.model import Architecture
-from mlp_lm.ngram.models import held_out_loss, maximum_likelihood
 from mlp_lm.ngram.counts import count_ngrams
+from mlp_lm.ngram.models import held_out_loss, maximum_likelihood
 from mlp_lm.weights import from_tensors
 from tests.cli import assert_one_line, sweep
 

@@ -81,9 +81,7 @@ def test_draws_are_nested_in_every_size(sample):
 
 
 def test_parts_and_seeds_share_no_draws():
-    values = np.concatenate(
-        [np.ravel(leaf) for s in (0, 1) for leaf in parts(draw_params(s, SCHEMES["normal"], DEEP))]
-    )
+    values = np.concatenate([np.ravel(leaf) for s in (0, 1) for leaf in parts(draw_params(s, SCHEMES["normal"], DEEP))])
     # A normal draw comes from 23 random bits: of n, n^2 / 2^24 fall together by chance, here 0.6 %.
     assert len(np.unique(values)) > 0.99 * values.size
     weights = [np.ravel(draw_params(s, SCHEMES["normal"], DEEP).hidden[1].weight) for s in range(2)]

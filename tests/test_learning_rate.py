@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from experiments.learning_rate.__main__ import Finding, main, rising_rates, smooth
-from mlp_lm.rate_finder import rate_range_losses
 from experiments.runner.trainer import training_data
 from experiments.sweeps.grids import INIT_NAMES, RunSpec
 from mlp_lm.initializers import SCHEMES
 from mlp_lm.loss import minibatch_loss
 from mlp_lm.minibatches import draw_minibatches
 from mlp_lm.model import Architecture
+from mlp_lm.rate_finder import rate_range_losses
 from mlp_lm.training import draw_weights
 
 ACTING = {"shuffle": True, "adam_epsilon": 1e-2, "dropout": 0.5, "input_dropout": 0.5}

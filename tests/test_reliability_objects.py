@@ -14,9 +14,9 @@ import pytest
 from experiments import fetch
 from experiments.report.__main__ import main as report_main
 from experiments.runner import trainer as training
-from experiments.store.small_files import write_failures
 from experiments.store import Store, mirror
 from experiments.store.manifest import cohort_ids, data_names
+from experiments.store.small_files import write_failures
 from tests import processes
 from tests.cli import assert_one_line, sweep
 from tests.objects import address

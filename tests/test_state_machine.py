@@ -9,17 +9,17 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from experiments.runner.ledger import MAX_ATTEMPTS, Ledger
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
-
 from mlp_lm.data.material import DataSize
-from experiments.runner.rows import run_of
-from experiments.runner.ledger import MAX_ATTEMPTS, Ledger
+
 from experiments.runner.plan import Cohort, block_width, plan, signature
+from experiments.runner.rows import run_of
 from experiments.runner.worker import DONE, FAILED, RESUMED, STEPS, Failure, Fault
-from experiments.sweeps.grids import INIT_NAMES, SCHEDULE_NAMES, Grid, RunSpec, SweepSpec, sweep_from_dict
 from experiments.store import Store
+from experiments.sweeps.grids import INIT_NAMES, SCHEDULE_NAMES, Grid, RunSpec, SweepSpec, sweep_from_dict
 
 EXAMPLES = 500
 LATER_FIELDS = ("gain", "direct", "diagnostics", "optimizer", "adam_epsilon", "shuffle", "dropout")  # Than the first.

@@ -19,7 +19,12 @@ MODULES = {
 # room are its foundation or its commands.
 FOUNDATION = ("spec", "catalog", "record", "material", "request", "command", "torch_names")
 ROOMS = ("mlp_lm", "experiments.store", "foundation", "experiments.running", "experiments.findings", "commands")
-WITHOUT_JAX = ("experiments.sweep", "experiments.report.__main__", "experiments.analysis.summary", "mlp_lm.ngram.baselines")
+WITHOUT_JAX = (
+    "experiments.sweep",
+    "experiments.report.__main__",
+    "experiments.analysis.summary",
+    "mlp_lm.ngram.baselines",
+)
 
 
 def imports_of(path: Path) -> set[str]:

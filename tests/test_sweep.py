@@ -177,4 +177,3 @@ def test_widths_are_padded_by_a_rule_on_the_run_alone():
 
 def widths(config: RunConfig) -> dict[str, int]:
     return {name: getattr(config.program(), name) for name in ("embedding_dim", "hidden_size")}
-
