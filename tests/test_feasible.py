@@ -1,5 +1,7 @@
 """What cannot be trained is refused before anything starts, by what stands side by side."""
 
+from dataclasses import replace
+
 import pytest
 
 from experiments.runner.plan import BYTES, TRAINED_COPIES, check_feasible
@@ -24,12 +26,14 @@ def test_what_decides_is_the_memory_of_all_that_train_side_by_side(monkeypatch):
     needs = [TRAINED_COPIES * run_batch_size(run, 27, WIDEST) * weight_bytes(run) for run in (BIG_BATCH, SMALL_BATCH)]
     assert needs[0] < needs[1]
     monkeypatch.setattr("experiments.runner.plan.machine_memory", lambda: sum(needs) // 2)
-    check_feasible([BIG_BATCH], NAMES, 1, WIDEST)
-    for runs in ([SMALL_BATCH], [BIG_BATCH, SMALL_BATCH], [SMALL_BATCH, BIG_BATCH]):
+    big, small = ([replace(run, seed=seed) for seed in range(WIDEST)] for run in (BIG_BATCH, SMALL_BATCH))
+    check_feasible(big, NAMES, 1, WIDEST)
+    check_feasible(small[: WIDEST // 2], NAMES, 1, WIDEST)  # No more train side by side than there are.
+    for runs in (small, big + small, small + big):
         with pytest.raises(ValueError, match=r"hidden_size 19500, .* 256 runs side by side need .* GiB"):
             check_feasible(runs, NAMES, 1, WIDEST)
     with pytest.raises(ValueError, match="hidden_size 20000"):
-        check_feasible([BIG_BATCH], NAMES, 2, WIDEST)  # Two workers have half of it each.
+        check_feasible(big, NAMES, 2, WIDEST)  # Two workers have half of it each.
 
 
 def test_running_text_is_judged_by_its_own_size(monkeypatch):

@@ -74,7 +74,7 @@ def test_the_head_answers_in_one_sentence_with_its_interval(page):
 
 def test_the_answer_names_the_test_loss_only_of_the_same_runs(folder):
     found = read_report(folder)
-    best = found.studies[0].best
+    best = found.results.studies[0].best
     ids = [row["run_id"] for row in best.finished]
     assert "test words" in render(replace(found, held_out=HeldOut(ids, [2.1, 2.2, 2.3])))
     assert "test words it has" not in render(replace(found, held_out=HeldOut(ids[:2], [2.1, 2.2])))

@@ -15,15 +15,31 @@ MODULES = {
     for package in ("mlp_lm", "experiments")
     for path in (ROOT / package).rglob("*.py")
 }
-# From the ground up: a room imports only from rooms before it, and from itself. Modules of `experiments` that are in no
-# room are its foundation or its commands.
-FOUNDATION = ("spec", "catalog", "record", "material", "request", "command", "torch_names")
-ROOMS = ("mlp_lm", "experiments.store", "foundation", "experiments.running", "experiments.findings", "commands")
+# From the ground up: a room imports only from rooms before it, and from itself.
+ROOMS = (
+    "mlp_lm.before_config",
+    "mlp_lm.config",
+    "mlp_lm.data",
+    "mlp_lm",
+    "experiments.store",
+    "experiments.sweeps",
+    "experiments.runner",
+    "experiments.analysis",
+    "experiments.report",
+    "experiments.cli",
+    "commands",
+)
+BEFORE_CONFIG = ("activations", "lazy", "optimizers", "schedules", "schemes")  # Tables of names to choose from.
+COMMAND_LINE = "experiments.cli"
 WITHOUT_JAX = (
+    "mlp_lm",
+    "mlp_lm.config",
+    "mlp_lm.data",
+    "mlp_lm.data.dataset",
+    "mlp_lm.ngram.baselines",
     "experiments.sweep",
     "experiments.report.__main__",
     "experiments.analysis.summary",
-    "mlp_lm.ngram.baselines",
 )
 
 
@@ -39,12 +55,12 @@ def imports_of(path: Path) -> set[str]:
 
 
 def room_of(module: str) -> str:
-    if module.startswith("mlp_lm"):
-        return "mlp_lm"
     parts = module.split(".")
-    if len(parts) > 1 and f"experiments.{parts[1]}" in ROOMS:
-        return f"experiments.{parts[1]}"
-    return "foundation" if module == "experiments" or parts[1] in FOUNDATION else "commands"
+    if parts[0] == "mlp_lm":
+        if len(parts) > 1 and parts[1] in BEFORE_CONFIG:
+            return "mlp_lm.before_config"
+        return f"mlp_lm.{parts[1]}" if len(parts) > 1 and parts[1] in ("config", "data") else "mlp_lm"
+    return f"experiments.{parts[1]}" if len(parts) > 1 and f"experiments.{parts[1]}" in ROOMS else "commands"
 
 
 def test_no_module_imports_itself_by_any_way_round():
@@ -57,7 +73,21 @@ def test_imports_go_one_way(module):
     above = {
         other for other in imports_of(MODULES[module]) if ROOMS.index(room_of(other)) > ROOMS.index(room_of(module))
     }
+    if module.endswith(".__main__"):  # A command that lies in its room.
+        above = {other for other in above if room_of(other) != COMMAND_LINE}
     assert not above, f"{module} is in {room_of(module)}"
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_the_command_line_is_for_commands_only(module):
+    asks = {other for other in imports_of(MODULES[module]) if room_of(other) == COMMAND_LINE}
+    # A room below has no flags, no argparse and no terminal: it can be used from a notebook.
+    assert not asks or is_command(module) or room_of(module) == COMMAND_LINE
+
+
+def is_command(module: str) -> bool:
+    """What `python -m` runs, or a study of its own."""
+    return room_of(module) == "commands" or module.endswith(".__main__")
 
 
 @pytest.mark.parametrize("module", WITHOUT_JAX)
