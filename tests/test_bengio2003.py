@@ -5,36 +5,34 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
-from experiments.bengio2003.measure import (
-    averaged,
-    count_models,
-    longest_seen,
-    measure_network,
-    network_probabilities,
-    perplexity,
-)
-from mlp_lm.data.material import DataSize, load_data, text_source
 from safetensors import safe_open
 
-from experiments.analysis.ensembles import main as ensemble
+from experiments.analysis.results import open_sweep
 from experiments.bengio2003.__main__ import main
 from experiments.bengio2003.models import MODELS, PAPER_RATE, RECIPES, TABLE, make_grid, model_of
+from experiments.bengio2003.table import COUNT_MODELS, longest_seen, measure, perplexity
+from experiments.ensemble import main as ensemble
 from experiments.export import main as export
 from experiments.report.__main__ import main as report
 from experiments.sample import main as sample
 from experiments.store import Store
+from mlp_lm.config import Architecture
+from mlp_lm.data.dataset import Windows, load_dataset
 from mlp_lm.evaluation import each_loss
-from mlp_lm.model import Architecture
+from mlp_lm.mixtures import average, target_probabilities
+from mlp_lm.ngram.baselines import fit_count_model
 from mlp_lm.ngram.counts import count_ngrams
 from mlp_lm.ngram.models import held_out_loss, maximum_likelihood
 from mlp_lm.weights import from_tensors
-from tests.cli import assert_one_line, sweep
+from tests.conftest import SHARED
 
-BROWN = DataSize(800_000, 16_383)
-SOURCE = text_source("small", "training")
+BROWN = 800_000  # Training windows.
+ROOT = Path(__file__).parents[1]
+PUBLISHED = ("--data", f"{SHARED}/brown.zip", "--vocabulary", "closed", "--models", "MLP9")
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess:
@@ -66,23 +64,25 @@ def test_every_model_stands_beside_the_paper_alone_and_mixed(study):
             assert float(found[recipe, mixed]["paper_test"]) == MODELS[name].mixed_test
             assert 1 < float(found[recipe, name]["test"]) < 99
             assert f"| {name} " in output
-    assert float(found["", "uniform"]["test"]) == len(load_data(SOURCE).vocabulary)
+            assert float(found[recipe, name]["paper_valid"]) == MODELS[name].valid
+    assert float(found["", "uniform"]["test"]) == len(load_dataset("small").vocabulary)
     for name in ("report.html", "figures/map.png", "tables/summary.md", "tables/novelty.csv"):
         assert (folder / name).stat().st_size > 200
 
 
 def test_the_table_is_that_of_the_stored_weights(study):
     folder, *_ = study
-    store, material = Store(folder), load_data(SOURCE)
+    store, dataset = Store(folder), load_dataset("small")
     rows = [
         row for row in store.rows().table.to_pylist() if model_of(row).name == "MLP9" and row["optimizer"] == "adam"
     ]
-    test = material.windows("test", 4)
+    test = dataset.windows("test", 4)
     losses = [each_loss(from_tensors(store.weights(row)), test).mean() for row in rows]
     assert float(lines(folder)["modern", "MLP9"]["test"]) == pytest.approx(np.exp(losses).mean(), rel=1e-5)
-    each = [network_probabilities(store, row, material) for row in rows]
-    assert [perplexity(one["test"]) for one in each] == pytest.approx(np.exp(losses))
-    together = perplexity(averaged(each)["test"])
+    each = [target_probabilities(from_tensors(store.weights(row)), (), test) for row in rows]
+    once = np.ones(len(test))
+    assert [perplexity(one, once) for one in each] == pytest.approx(np.exp(losses))
+    together = perplexity(average(each), once)
     assert together < max(np.exp(losses))
     assert float(lines(folder)["modern", "MLP9, average of 2 seeds"]["test"]) == pytest.approx(together)
 
@@ -109,11 +109,10 @@ def test_sentences_are_drawn_by_command(study, capsys):
     five = capsys.readouterr().out.splitlines()
     assert sample([str(folder), "--n", "3", "--seed", "3"]) == 0
     assert capsys.readouterr().out.splitlines()[:3] == five[:3]
-    known = set(load_data(SOURCE).vocabulary.tokens)
+    known = set(load_dataset("small").vocabulary.tokens)
     assert all(sentence.endswith(".") and set(sentence[:-1].split()) <= known for sentence in five[:5])
-    for wrong, told in ((("--keep",), "--keep is for sweeps of word lists"), (("--n", "0"), "n must be at least 1")):
-        assert sample([str(folder), *wrong]) == 2
-        assert told in capsys.readouterr().err
+    assert sample([str(folder), "--n", "0"]) == 2
+    assert "n must be at least 1" in capsys.readouterr().err
 
 
 def test_weights_are_exported_with_their_words(study, capsys, tmp_path):
@@ -121,19 +120,27 @@ def test_weights_are_exported_with_their_words(study, capsys, tmp_path):
     row = next(row for row in Store(folder).rows().table.to_pylist() if model_of(row).name == "MLP9")
     path = tmp_path / "model.safetensors"
     assert export([row["run_id"], "--dir", str(folder), "--out", str(path)]) == 0
-    vocabulary = load_data(SOURCE).vocabulary
+    vocabulary = load_dataset("small").vocabulary
     with safe_open(path, framework="numpy") as file:
         assert json.loads(file.metadata()["tokens"]) == list(vocabulary.tokens)
         assert file.get_tensor("output.weight").shape == (len(vocabulary), 100)
-    for command in (ensemble, report):  # Which have a page of their own in this study.
-        assert command([str(folder)]) == 2
-        assert "python -m experiments.bengio2003" in capsys.readouterr().err
+
+
+def test_the_report_and_ensembles_of_any_sweep_serve_words_too(study, capsys):
+    folder, *_ = study
+    assert report([str(folder)]) == 0
+    page = (folder / "report.html").read_text("utf-8")
+    assert "Table 1 of the paper" in page and "data:image/png;base64," in page
+    assert ensemble([str(folder), "--top", "2", "--context-length", "2"]) == 0
+    assert "Averages of probabilities" in capsys.readouterr().out
+    results = open_sweep(folder)
+    assert results.dataset.is_running_text and len(results.rows) == 8
 
 
 def test_slices_make_the_study(capsys, tmp_path):
     flags = ["--models", "MLP3", "MLP9", "--seeds", "1", "--epochs", "0.1", "--out", str(tmp_path / "out")]
     assert main([*flags, "--shard", "1/2"]) == 0
-    assert "1 runs of this slice are done" in capsys.readouterr().out
+    assert "1 run of this slice is done" in capsys.readouterr().out
     assert main([*flags, "--dry-run"]) == 0
     assert "2 runs, 1 to train" in capsys.readouterr().out
     assert main(flags) == 0
@@ -190,11 +197,11 @@ def test_recipes_are_what_the_paper_says_and_what_one_would_do_now():
         (then,) = make_grid(model, "paper", BROWN, 1)
         assert then.learning_rate == pytest.approx(PAPER_RATE * then.batch_size)
         assert (then.schedule, then.weight_decay, then.early_stopping) == ("inverse_time", 1e-4, True)
-        assert next(iter(make_grid(model, "paper", DataSize(50_000, 99), 1))).batch_size == 1
+        assert next(iter(make_grid(model, "paper", 50_000, 1))).batch_size == 1
         (now,) = make_grid(model, "modern", BROWN, 1)
         assert (now.optimizer, now.schedule, now.shuffle, now.dropout) == ("adam", "cosine", True, 0.1)
         assert now.adam_epsilon > 1e-6
-        (on_few,) = make_grid(model, "modern", DataSize(50_000, 99), 1)
+        (on_few,) = make_grid(model, "modern", 50_000, 1)
         assert (on_few.batch_size, on_few.learning_rate) == (64, pytest.approx(now.learning_rate / math.sqrt(8)))
         assert then.shuffle
         for run in (then, now):
@@ -204,43 +211,54 @@ def test_recipes_are_what_the_paper_says_and_what_one_would_do_now():
 
 
 def test_perplexity_is_the_geometric_mean_of_inverse_probabilities():
-    assert perplexity(np.full(7, 1 / 99)) == pytest.approx(99)
-    assert perplexity(np.array([0.5, 0.125])) == pytest.approx(4)
+    assert perplexity(np.full(7, 1 / 99), np.ones(7)) == pytest.approx(99)
+    assert perplexity(np.array([0.5, 0.125]), np.ones(2)) == pytest.approx(4)
 
 
 def test_mixtures_lie_between_and_the_best_weight_is_best():
     rng = np.random.default_rng(0)
-    network, trigram = ({part: rng.uniform(0.01, 1, 500) for part in ("dev", "test")} for _ in range(2))
-    found = measure_network(network, trigram)
-    assert found.valid == perplexity(network["dev"])
-    assert found.mixed_test == pytest.approx(perplexity((network["test"] + trigram["test"]) / 2))
-    grid = [perplexity((1 - w) * network["dev"] + w * trigram["dev"]) for w in np.linspace(0, 1, 101)]
-    assert found.best_valid <= min(grid) + 1e-6
+    network, trigram = (rng.uniform(0.01, 1, 500) for _ in range(2))
+    weights = {"dev": (np.arange(500) < 300).astype(float), "test": (np.arange(500) >= 300).astype(float)}
+    measured = measure(network, trigram, weights)
+    assert measured.valid == pytest.approx(np.exp(-np.log(network[:300]).mean()))
+    assert measured.mixed_test == pytest.approx(np.exp(-np.log((network[300:] + trigram[300:]) / 2).mean()))
+    grid = [perplexity((1 - w) * network + w * trigram, weights["dev"]) for w in np.linspace(0, 1, 101)]
+    assert measured.best_valid <= min(grid) + 1e-6
 
 
 def test_count_models_of_words_are_distributions_and_agree_with_their_loss():
-    material = load_data(SOURCE)
-    for one in count_models(material):
-        assert 1 < perplexity(one.probabilities["test"]) < len(material.vocabulary)
-    dev = material.windows("dev", 2)
-    train = material.windows("train", 2)
-    unigrams = maximum_likelihood(count_ngrams(train.contexts, train.targets, 0, len(material.vocabulary)))
-    best = min(perplexity(one.probabilities["dev"]) for one in count_models(material))
-    assert best < np.exp(held_out_loss(unigrams, dev.contexts[:, :0], dev.targets))
+    dataset = load_dataset("small")
+    losses = []
+    for family, order in COUNT_MODELS:
+        model = fit_count_model(dataset, family, order - 1)
+        dev = dataset.windows("dev", order - 1)
+        np.testing.assert_allclose(model.distribution(dev.contexts[:50]).sum(axis=1), 1)
+        losses.append(held_out_loss(model, dev.contexts, dev.targets))
+        assert 0 < losses[-1] < np.log(len(dataset.vocabulary))
+    dev, train = dataset.windows("dev", 2), dataset.windows("train", 2)
+    unigrams = maximum_likelihood(count_ngrams(train.contexts, train.targets, 0, len(dataset.vocabulary)))
+    assert max(losses) < held_out_loss(unigrams, dev.contexts[:, :0], dev.targets)
 
 
 def test_the_longest_seen_gram_by_brute_force():
-    material = load_data(SOURCE)
-    line = np.concatenate([material.parts.train, material.parts.dev, material.parts.test]).tolist()
-    start = len(material.parts.train) + len(material.parts.dev)
-    trained = [0, 0, 0, 0, *line[: len(material.parts.train)]]
+    dataset = load_dataset("small")
+    train, dev, test = (dataset.ids[part] for part in ("train", "dev", "test"))
+    line = np.concatenate([train, dev, test]).tolist()
+    start = len(train) + len(dev)
+    trained = [0, 0, 0, 0, *line[: len(train)]]
     known = [{tuple(trained[i - n : i]) for i in range(5, len(trained) + 1)} for n in range(6)]
-    found = longest_seen(material, "test")
+    windows: Windows = dataset.windows("test", 4)
+    found = longest_seen(dataset, windows)
     for j in range(0, len(found), 97):
         orders = [n for n in range(1, 6) if tuple(line[start + j + 1 - n : start + j + 1]) in known[n]]
         assert found[j] == max(orders, default=0)
 
 
-def test_running_text_is_refused_by_the_sweep_of_word_lists(tmp_path):
-    assert_one_line(sweep("smoke", "--data", SOURCE, "--out", str(tmp_path)), "python -m experiments.bengio2003")
-    assert list(tmp_path.iterdir()) == []
+@pytest.mark.long
+@pytest.mark.skipif(not SHARED, reason="the Brown corpus is not ours: set MLP_LM_SHARED_DATA")
+def test_a_published_folder_without_weights_is_read_and_left_as_it_is(capsys):
+    folder = ROOT / "results" / "bengio2003-paper"
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert main([*PUBLISHED, "--recipe", "paper", "--seeds", "1", "--epochs", "5", "--out", str(folder)]) == 0
+    capsys.readouterr()
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before

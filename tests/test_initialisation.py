@@ -11,14 +11,14 @@ import pytest
 from experiments.analysis.finished import open_finished
 from experiments.analysis.limits import far_off, far_off_side_by_side
 from experiments.analysis.picture import save_figure
+from experiments.initialisation.measure import snapshots, trace
+from experiments.initialisation.overview import draw_overview
+from experiments.initialisation.study import read_study, write_sweep_part
 from PIL import Image
 
 from experiments.analysis.baselines import Yardsticks
 from experiments.analysis.studies import make_study
 from experiments.initialisation.__main__ import main
-from experiments.initialisation.measure import snapshots, trace
-from experiments.initialisation.overview import draw_overview
-from experiments.initialisation.study import read_study, write_sweep_part
 from experiments.initialisation.tables import (
     batch_norm_table,
     best_rate,

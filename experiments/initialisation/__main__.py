@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from pathlib import Path
 
 from experiments.analysis.results import open_sweep
 from experiments.cli.command import command, command_parser, folder_path, positive

@@ -55,7 +55,7 @@ def train_through(configs: Sequence[RunConfig], steps: Sequence[int], dataset: D
 
     The learning rate is constant, as it is in the first half of the lecture's schedule.
     """
-    length = {"schedule": "constant", "n_steps": max(steps) + 1, "n_evaluations": 1}
+    length: dict[str, Any] = {"schedule": "constant", "n_steps": max(steps) + 1, "n_evaluations": 1}
     batch = RunBatch.start([replace(config, **length) for config in configs], dataset)
     for step in steps:
         batch.advance(step)

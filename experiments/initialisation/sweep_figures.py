@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -150,9 +151,7 @@ def draw_updates(study: Study) -> Figure:
     for ax, (batch_norm, i) in zip(axes.flat, itertools.product(NORMS, range(3)), strict=True):
         for cell in study.cells:
             if cell.settings["batch_norm"] == batch_norm:
-                _draw_history(
-                    ax, cell, lambda row, i=i: [ratios[i] for ratios in row["history_log10_update_to_weight"]]
-                )
+                _draw_history(ax, cell, partial(_update_ratios, i))
         ax.axhline(-3, color=ORANGE, linestyle=":", linewidth=1.4)
         ax.set(title=f"{matrices[i]}, {NORMS[batch_norm]}", ylim=(-5, 0))
     for ax in axes[:, 0]:
@@ -268,7 +267,11 @@ def draw_depth(study: Study) -> Figure:
     return figure
 
 
-def _draw_estimates(ax: Axes, estimates: Mapping[float, Estimate], style: Mapping[str, Any]) -> None:
+def _update_ratios(matrix: int, row: Row) -> list[float | None]:
+    return [ratios[matrix] for ratios in row["history_log10_update_to_weight"]]
+
+
+def _draw_estimates(ax: Axes, estimates: Mapping[Any, Estimate], style: Mapping[str, Any]) -> None:
     places = sorted(place for place, estimate in estimates.items() if estimate.n)
     means, halves = [estimates[place].mean for place in places], [estimates[place].half for place in places]
     ax.errorbar(places, means, yerr=halves, capsize=2, **style)
@@ -276,7 +279,7 @@ def _draw_estimates(ax: Axes, estimates: Mapping[float, Estimate], style: Mappin
 
 def _add_legend(figure: Figure, axes: Iterator[Axes] | Sequence[Axes]) -> None:
     """One legend of all labels of all panels, in alphabetical order."""
-    handles = {}
+    handles: dict[str, Any] = {}
     for ax in axes:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)

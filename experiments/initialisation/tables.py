@@ -11,7 +11,6 @@ from experiments.analysis.results import SweepResults, open_sweep
 from experiments.analysis.studies import Cell, Estimate, Study, estimate, make_study, paired_difference
 from experiments.analysis.style import scheme_label
 from experiments.analysis.tables import csv_text, markdown_table
-from experiments.runner.rows import DIVERGED
 from experiments.store.atomic import replace_file
 from experiments.sweeps.catalog import LECTURE
 from mlp_lm.config import AXES
