@@ -62,10 +62,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """
     parser = command_parser("initialisation", "Tables and figures of the initialisation study.", EPILOG)
     parser.add_folder(default=str(RESULTS / "initialisation"))
-    other = "the folder of a sweep such as {} on the same data (none)"
-    text = other.format("initialisation-rates")
-    parser.add_argument("--rates", type=folder_path, metavar="DIR", help=text)
-    parser.add_argument("--depth", type=folder_path, metavar="DIR", help=other.format("depth"))
+    for flag, sweep in (("--rates", "initialisation-rates"), ("--depth", "depth")):
+        text = f"the folder of a sweep such as {sweep}, on the same data (default: none)"
+        parser.add_argument(flag, type=folder_path, metavar="DIR", help=text)
     parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS, help="write these parts only")
     parser.add_argument("--seeds", type=positive, default=4, metavar="INT", help="of snapshots and width (4)")
     add_data_flags(parser, words=False)

@@ -55,8 +55,9 @@ def train_through(configs: Sequence[RunConfig], steps: Sequence[int], dataset: D
 
     The learning rate is constant, as it is in the first half of the lecture's schedule.
     """
-    length: dict[str, Any] = {"schedule": "constant", "n_steps": max(steps) + 1, "n_evaluations": 1}
-    batch = RunBatch.start([replace(config, **length) for config in configs], dataset)
+    n_steps = max(steps) + 1
+    runs = [replace(config, schedule="constant", n_steps=n_steps, n_evaluations=1) for config in configs]
+    batch = RunBatch.start(runs, dataset)
     for step in steps:
         batch.advance(step)
         yield batch

@@ -1,13 +1,13 @@
 """The study's figures from rows alone: the overview, learning curves, differences, learning rates, and depth."""
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -149,9 +149,13 @@ def draw_updates(study: Study) -> Figure:
     figure, axes = plt.subplots(2, 3, figsize=(11, 6.4), sharex=True, sharey=True)
     matrices = ("embedding", "hidden weights", "output weights")
     for ax, (batch_norm, i) in zip(axes.flat, itertools.product(NORMS, range(3)), strict=True):
+
+        def ratios(row: Row, matrix: int = i) -> list[float | None]:
+            return [values[matrix] for values in row["history_log10_update_to_weight"]]
+
         for cell in study.cells:
             if cell.settings["batch_norm"] == batch_norm:
-                _draw_history(ax, cell, partial(_update_ratios, i))
+                _draw_history(ax, cell, ratios)
         ax.axhline(-3, color=ORANGE, linestyle=":", linewidth=1.4)
         ax.set(title=f"{matrices[i]}, {NORMS[batch_norm]}", ylim=(-5, 0))
     for ax in axes[:, 0]:
@@ -267,21 +271,16 @@ def draw_depth(study: Study) -> Figure:
     return figure
 
 
-def _update_ratios(matrix: int, row: Row) -> list[float | None]:
-    return [ratios[matrix] for ratios in row["history_log10_update_to_weight"]]
-
-
 def _draw_estimates(ax: Axes, estimates: Mapping[Any, Estimate], style: Mapping[str, Any]) -> None:
     places = sorted(place for place, estimate in estimates.items() if estimate.n)
     means, halves = [estimates[place].mean for place in places], [estimates[place].half for place in places]
     ax.errorbar(places, means, yerr=halves, capsize=2, **style)
 
 
-def _add_legend(figure: Figure, axes: Iterator[Axes] | Sequence[Axes]) -> None:
-    """One legend of all labels of all panels, in alphabetical order."""
-    handles: dict[str, Any] = {}
+def _add_legend(figure: Figure, axes: Iterable[Axes]) -> None:
+    """One legend of the labels of all panels, in alphabetical order."""
+    handles: dict[str, Artist] = {}
     for ax in axes:
-        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
+        handles |= {label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     labels = sorted(handles)
     figure.legend([handles[label] for label in labels], labels, loc="outside right center", fontsize=8)
