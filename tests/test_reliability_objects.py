@@ -124,7 +124,7 @@ def test_a_real_cohort_resumes_from_its_checkpoint_in_a_bucket(address, few_word
             n_stops += 1
     assert n_stops == 10  # As into a folder.
     assert contents(remote) == contents(local)
-    assert remote.begun() == {}
+    assert remote.started() == {}
 
 
 @processes.needs_proc

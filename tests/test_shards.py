@@ -402,7 +402,7 @@ def test_what_is_begun_is_told_without_reading_tensors(store, monkeypatch):
         return data
 
     monkeypatch.setattr(LocalFolder, "read", counted)
-    assert store.begun() == {COHORT: {"run_ids": ["a", "b"]}, OTHER: {"run_ids": ["c"]}}
+    assert store.started() == {COHORT: {"run_ids": ["a", "b"]}, OTHER: {"run_ids": ["c"]}}
     assert sum(read) < 2_000  # Of 1.6 MB.
 
 
@@ -411,4 +411,4 @@ def test_checkpoints_whose_runs_were_finished_in_other_cohorts_go(store):
         store.save_checkpoint(cohort_id, {"w": np.ones(2)}, {"run_ids": run_ids})
     store.save_checkpoint("0000abcd", {"w": np.ones(2)}, {"of": "another program"})
     store.drop_checkpoints_of({"b", "x"})
-    assert store.begun().keys() == {OTHER, "0000abcd"}
+    assert store.started().keys() == {OTHER, "0000abcd"}

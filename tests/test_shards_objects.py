@@ -108,7 +108,7 @@ def test_objects_are_the_files_of_a_folder_bit_for_bit(store, tmp_path):
 
 def test_an_empty_place_is_an_empty_store(store):
     assert store.rows().table.num_rows == 0
-    assert store.begun() == {}
+    assert store.started() == {}
     assert store.load_checkpoint(COHORT) is None
     store.drop_checkpoint(COHORT)
 
@@ -136,9 +136,9 @@ def test_checkpoints_come_back_and_end_with_their_cohort(store):
     store.save_checkpoint(COHORT, {"w": np.ones(3)}, {"step": 2, "run_ids": ["a"]})
     tensors, metadata = store.load_checkpoint(COHORT)
     assert (tensors["w"].tolist(), metadata) == ([1, 1, 1], {"step": 2, "run_ids": ["a"]})
-    assert store.begun() == {COHORT: metadata}
+    assert store.started() == {COHORT: metadata}
     write_example(store, COHORT, 1)
-    assert store.begun() == {}
+    assert store.started() == {}
 
 
 def damages(sound: bytes):
@@ -301,7 +301,7 @@ def test_a_writer_killed_between_puts_leaves_all_or_nothing(store, number, momen
     rows, tensors = example_cohort(1)
     store.write(COHORT, [row | {"wall_seconds": 3.0} for row in rows], tensors)
     assert len(losses(store)) == 6
-    assert store.begun() == {}
+    assert store.started() == {}
     name_of(store, "shards")  # There is one: what the killed writer left is gone.
 
 

@@ -198,7 +198,7 @@ class ToySweep(RuleBasedStateMachine):
     def execute(self, faults, n_messages) -> set[str]:
         """What `experiments.sweep` does, up to so many messages; the runs that were given up."""
         missing = [run for run_id, run in asked(self.sweep).items() if run_id not in self.store.run_ids()]
-        begun = [metadata["run_ids"] for metadata in self.store.begun().values()]
+        begun = [metadata["run_ids"] for metadata in self.store.started().values()]
         ledger = Ledger(plan(missing, SIZE, 2, begun), lambda c: self.store.cohort_rows(c.cohort_id))
         faults, failed = list(faults), set()
         while ledger.pending and not ledger.hopeless:

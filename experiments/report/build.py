@@ -145,9 +145,9 @@ def embedded_json(value: Any) -> Markup:
 def _ranked_baselines(report: Report) -> list[dict[str, Any]]:
     counts = report.baselines
     best = [min(rows, key=lambda row: row.dev_loss) for rows in counts.families.values()]
-    told = [{"name": row.name, "dev": row.dev_loss, "train": None} for row in best if math.isfinite(row.dev_loss)]
+    rows = [{"name": row.name, "dev": row.dev_loss, "train": None} for row in best if math.isfinite(row.dev_loss)]
     lengths = sorted({row["block_size"] for row in report.results.rows} & counts.floors.keys())
-    told += [
+    rows += [
         {
             "name": f"floor at {k} context tokens: no model has a lower train loss",
             "dev": None,
@@ -155,18 +155,18 @@ def _ranked_baselines(report: Report) -> list[dict[str, Any]]:
         }
         for k in lengths
     ]
-    return [*told, {"name": "uniform: log of the vocabulary", "dev": counts.uniform, "train": counts.uniform}]
+    return [*rows, {"name": "uniform: log of the vocabulary", "dev": counts.uniform, "train": counts.uniform}]
 
 
 def _study_view(study: Study) -> dict[str, Any]:
-    found = importance(study)
+    decomposition = importance(study)
     return {
         "name": study.name,
         "axes": study.axes,
         "n_cells": len(study.cells),
-        "importance": found if isinstance(found, Importance) else None,
-        "no_importance": found if isinstance(found, str) else "",
-        "few_seeds": isinstance(found, Importance) and found.n_seeds < FEWEST_SEEDS,
+        "importance": decomposition if isinstance(decomposition, Importance) else None,
+        "no_importance": decomposition if isinstance(decomposition, str) else "",
+        "few_seeds": isinstance(decomposition, Importance) and decomposition.n_seeds < FEWEST_SEEDS,
         "schemes": _scheme_view(study) if "init" in study.axes else [],
     }
 
@@ -190,21 +190,21 @@ def _scheme_view(study: Study) -> list[dict[str, Any]]:
 
 def _saturated(rows) -> tuple[float, float] | None:
     """Share of saturated units of the first layer at step 0 and at the end, where diagnostics were recorded."""
-    found = [row["history_saturated_share"] for row in rows if row.get("history_saturated_share")]
-    if not found:
+    histories = [row["history_saturated_share"] for row in rows if row.get("history_saturated_share")]
+    if not histories:
         return None
-    first, last = ([history[i][0] or 0.0 for history in found] for i in (0, -1))
+    first, last = ([history[i][0] or 0.0 for history in histories] for i in (0, -1))
     return sum(first) / len(first), sum(last) / len(last)
 
 
 def _sample_view(report: Report) -> list[dict[str, Any]]:
     rows = {row["run_id"]: row for row in report.results.rows}
-    told = []
+    views = []
     for study in report.results.studies:
         row = best_run(study.best)
         if row is not None and row["run_id"] in report.samples and row["run_id"] in rows:
-            told.append({"study": study.name, "label": study.label(study.best), "one": report.samples[row["run_id"]]})
-    return told
+            views.append({"study": study.name, "label": study.label(study.best), "one": report.samples[row["run_id"]]})
+    return views
 
 
 def loss(value: float | None) -> str:

@@ -70,7 +70,7 @@ def _lead(study: Study) -> Iterator[str]:
     close = [cell for cell in others if not study.to_best(cell).low > 0]
     lead = study.to_best(others[0])
     if close and lead.n > 1:
-        yield f"{count(len(close), 'other')} cannot be told from it (intervals of paired differences hold zero)"
+        yield f"{count(len(close), 'other')} cannot be distinguished from it (intervals of paired differences hold 0)"
     elif lead.n > 1:
         yield f"its lead over the next, paired by seed, is {lead.mean:.4f} ({span(lead)})"
     elif lead.n == 1:

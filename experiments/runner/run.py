@@ -117,7 +117,7 @@ def run_sweep(
     store = Store(options.out or RESULTS / sweep.name)
 
     def plan_missing(done: set[str]) -> Plan:
-        started = [metadata["run_ids"] for metadata in store.begun().values() if "run_ids" in metadata]
+        started = [metadata["run_ids"] for metadata in store.started().values() if "run_ids" in metadata]
         return make_plan([run for run_id, run in mine.items() if run_id not in done], dataset, widest, started)
 
     if options.dry_run:

@@ -158,7 +158,7 @@ class Store:
         rows: list[dict[str, Any]] | None = None if isinstance(table, Damaged) else table.to_pylist()
         return rows
 
-    def begun(self) -> dict[str, dict[str, Any]]:
+    def started(self) -> dict[str, dict[str, Any]]:
         """The cohorts in progress: by cohort id, the metadata of its checkpoint, of which only that is read."""
         return load_metadata(self.folder)
 
@@ -216,7 +216,7 @@ class Store:
         Such cohorts were cut otherwise, and their runs finished in others.
         """
         done = set(run_ids)
-        for cohort_id, metadata in self.begun().items():
+        for cohort_id, metadata in self.started().items():
             if not done.isdisjoint(metadata.get("run_ids", ())):
                 self.drop_checkpoint(cohort_id)
 
