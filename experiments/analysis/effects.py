@@ -181,9 +181,7 @@ def importance(study: Study) -> Importance | str:
     """The decomposition, or in words why there is none."""
     reason = imbalance(study)
     if reason:
-        return (
-            f"No importance of axes: {reason}, so effects of one axis cannot be separated from those of another."
-        )
+        return f"No importance of axes: {reason}, so effects of one axis cannot be separated from those of another."
     grid = loss_grid(study)
     if np.ptp(grid) == 0:
         return "No importance of axes: all runs have the same dev loss."
