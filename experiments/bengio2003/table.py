@@ -37,6 +37,7 @@ from mlp_lm.ngram.baselines import fit_count_model
 from mlp_lm.ngram.counts import count_ngrams
 from mlp_lm.ngram.models import held_out_loss
 
+TABLE_TITLE = "Table 1 of the paper"
 MEASURED_FILE, MAP_FILE = "measured.json", "figures/map.png"
 LONGEST = 4  # Words of context, of networks and count models.
 TRIGRAM, STRONGEST = ("deleted interpolation", 3), ("modified Kneser-Ney", 5)
@@ -179,14 +180,15 @@ def summarise(results: SweepResults) -> Summary:
         embedding = np.asarray(results.params(best["run_id"]).embedding)
         seen = _seen_in_best(best, novelty, embedding, dataset.vocabulary)
     else:
-        seen = [section for section in read_sections(results.folder) if list(section.run_ids) == [best["run_id"]]]
+        kept = [section for section in read_sections(results.folder) if section.title != TABLE_TITLE]
+        seen = [section for section in kept if list(section.run_ids) == [best["run_id"]]]
         if not seen:
             left_out.append(f"novelty, neighbours and map of the best run ({best['run_id']})")
     samples = read_samples(results.folder).get(best["run_id"])
     if samples is None:
         left_out.append(f"sentences of the best run ({best['run_id']})")
     finished = [row["run_id"] for row in results.rows if row["run_id"] not in missing]
-    table = Section("Table 1 of the paper", finished, answer(lines), HEADER, [line.as_texts() for line in lines])
+    table = Section(TABLE_TITLE, finished, answer(lines), HEADER, [line.as_texts() for line in lines])
     return Summary(
         results.request.title,
         _head(results),

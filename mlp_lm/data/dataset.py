@@ -131,9 +131,10 @@ class Dataset:
         """The words of a part, or the sentences of a running text's, as `mlp_lm.sampling` spells what it draws."""
         if not self.is_running_text:
             return frozenset(map("".join, self.parts[part]))
-        tokens = [self.vocabulary.tokens[i] for i in self.ids[part]]
-        sentences = " ".join([*tokens, ""]).split(f" {BOUNDARY} ")
-        return frozenset(sentence + BOUNDARY for sentence in sentences)
+        words = (
+            self.vocabulary.tokens[i] if i != BOUNDARY_ID else "\n" for i in self.ids[part]
+        )  # No word has a newline.
+        return frozenset(sentence.strip() + BOUNDARY for sentence in " ".join(words).split("\n")[:-1])
 
     def counted(self, block_size: int, parts: Sequence[str] = ("train", "dev", "dev_unseen")) -> CountedContexts:
         """Distinct contexts with counts for some parts, of which `dev_unseen` and `test_unseen` are the new windows."""
