@@ -1,52 +1,106 @@
-"""The initialisation study: its tables by hand, its command, and its measured results against the published ones."""
+"""The initialisation study: its tables by hand and against the published ones, its command, and what it refuses."""
 
 import csv
 import hashlib
+import io
 import math
+import shutil
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from experiments.analysis.finished import open_finished
-from experiments.analysis.limits import far_off, far_off_side_by_side
-from experiments.analysis.picture import save_figure
-from experiments.initialisation.measure import snapshots, trace
-from experiments.initialisation.overview import draw_overview
-from experiments.initialisation.study import read_study, write_sweep_part
 from PIL import Image
 
-from experiments.analysis.baselines import Yardsticks
+from experiments.analysis.results import open_sweep
 from experiments.analysis.studies import make_study
+from experiments.analysis.style import far_off, far_off_side_by_side, save_figure
+from experiments.analysis.tables import csv_text
+from experiments.initialisation import snapshots as snapshots_module
+from experiments.initialisation import width as width_module
 from experiments.initialisation.__main__ import main
+from experiments.initialisation.snapshots import take_snapshots, train_through
+from experiments.initialisation.sweep_figures import draw_overview, study_figures, write_figures
 from experiments.initialisation.tables import (
+    Studies,
     batch_norm_table,
     best_rate,
     definition_table,
     depth_table,
     published_table,
     rate_table,
+    read_studies,
     scheme_table,
+    study_tables,
+    write_tables,
 )
-from experiments.initialisation.width import coordinate_check, slopes
-from experiments.runner.rows import DIVERGED, DONE
+from experiments.initialisation.width import coordinate_check, width_exponents
+from experiments.runner.rows import DIVERGED, DONE, SCHEMA
+from experiments.store import Store
+from experiments.store.atomic import replace_file
 from experiments.sweep import main as sweep
 from experiments.sweeps.catalog import SWEEPS
-from experiments.sweeps.grids import INIT_NAMES, RunSpec
-from mlp_lm.ngram.baselines import YardstickRow
-from tests.synthetic import synthetic_folder, synthetic_rows
+from experiments.sweeps.request import FILE_NAME, Request, encode_request
+from mlp_lm.config import BUILT_IN, RunConfig
+from mlp_lm.data.dataset import load_dataset
+from mlp_lm.data.word_lists import read_word_list
+from mlp_lm.diagnostics import diagnose_runs
+from mlp_lm.history import DIAGNOSTICS
+from mlp_lm.ngram.baselines import Baseline, Baselines
 
-RESULTS = Path(__file__).parents[1] / "results" / "initialisation" / "tables"
+RESULTS = Path(__file__).parents[1] / "results"
+PUBLISHED, RATES, DEPTH = (RESULTS / name for name in ("initialisation", "initialisation-rates", "depth"))
+BASELINES = Baselines("0" * 64, (".", "a"), (Baseline(3, "modified Kneser-Ney", 2.056, None, 9, 1.5),))
+ANALYSES = shutil.ignore_patterns("tables", "figures", "*.md", "*.html")
 
 
-def row_of(run, dev_loss, status=DONE, **more):
-    return {**vars(run), "status": status, "dev_loss": dev_loss, "train_loss": dev_loss, "initial_loss": 3.3, **more}
+TRAINED = ("first_", "deep_", "width_1")
+
+
+@pytest.fixture(scope="module")
+def published():
+    return read_studies(open_sweep(PUBLISHED), RATES, DEPTH)
+
+
+@pytest.fixture
+def word_file(tmp_path):
+    """A word list small enough to be trained on in a moment."""
+    path = tmp_path / "words.txt"
+    path.write_text("\n".join(read_word_list()[0][:400]))
+    return str(path)
+
+
+def row_of(config, dev_loss, status=DONE, **more):
+    """A finished run's row."""
+    history = {"history_step": [0, config.n_steps], "history_dev_loss": [3.3, dev_loss]}
+    losses = {"train_loss": dev_loss, "dev_loss": dev_loss, "initial_loss": 3.3}
+    return {**asdict(config), "run_id": config.run_id, "status": status, **losses, **history, **more}
+
+
+def rows_of(settings, n_seeds=2, loss=2.1):
+    return [row_of(RunConfig(**each, seed=seed), loss + seed / 100) for each in settings for seed in range(n_seeds)]
+
+
+def without_diagnostics(study):
+    """The same study, had its runs not recorded diagnostics."""
+    nothing = {"diagnostics": False} | {f"history_{name}": None for name in DIAGNOSTICS}
+    return make_study(study.name, [row | nothing for cell in study.cells for row in cell.rows])
+
+
+def stored_sweep(folder, rows, data_hash):
+    """A sweep's folder with these rows and without weights."""
+    Store(folder).write("0" * 16, rows, {}, SCHEMA)
+    request = Request("mine", "", "ssa2018", data_hash, "", {"mine": [row["run_id"] for row in rows]})
+    replace_file(folder / FILE_NAME, encode_request(request))
+    return folder
 
 
 def test_every_scheme_is_swept_with_and_without_batch_norm():
     for name in ("initialisation", "initialisation-rates"):
         runs = [run for study in SWEEPS[name].expand("").values() for run in study.values()]
-        assert {(run.init, run.batch_norm) for run in runs} == {(i, n) for i in INIT_NAMES for n in (False, True)}
+        schemes = {(init, norm) for init in BUILT_IN["init"] for norm in (False, True)}
+        assert {(run.init, run.batch_norm) for run in runs} == schemes
     rates = sorted({run.learning_rate for run in runs})
     assert (rates[0], rates[-1]) == (0.01, 1.0) and 0.1 in rates
     lecture = next(iter(SWEEPS["initialisation"].expand("")["initialisation"].values()))
@@ -57,7 +111,7 @@ def test_the_best_rate_of_a_seed_is_chosen_on_the_others():
     # Rate 1.0 is best on average, and by far for seed 2 alone: the other seeds would choose 0.1 for it.
     losses = {0.1: [2.0, 2.0, 2.0], 1.0: [2.1, 2.1, 1.0]}
     rows = [
-        row_of(RunSpec(learning_rate=rate, seed=seed), loss)
+        row_of(RunConfig(learning_rate=rate, seed=seed), loss)
         for rate, by_seed in losses.items()
         for seed, loss in enumerate(by_seed)
     ]
@@ -67,10 +121,10 @@ def test_the_best_rate_of_a_seed_is_chosen_on_the_others():
 
 
 def test_a_rate_at_which_a_seed_diverged_is_not_chosen():
-    rows = [row_of(RunSpec(learning_rate=0.1, seed=s), 2.2) for s in range(2)]
+    rows = [row_of(RunConfig(learning_rate=0.1, seed=s), 2.2) for s in range(2)]
     rows += [
-        row_of(RunSpec(learning_rate=1.0, seed=0), 2.0),
-        row_of(RunSpec(learning_rate=1.0, seed=1), None, DIVERGED),
+        row_of(RunConfig(learning_rate=1.0, seed=0), 2.0),
+        row_of(RunConfig(learning_rate=1.0, seed=1), None, DIVERGED),
     ]
     assert best_rate(make_study("rates", rows).cells).rate == 0.1
 
@@ -79,61 +133,64 @@ def test_differences_are_paired_by_seed_at_the_default_and_at_the_best_rates():
     rows = []
     for seed, luck in enumerate((0.0, 0.5, -0.3)):
         for rate, kaiming, normal in ((0.1, 2.1, 2.3), (1.0, 2.4, 2.15)):
-            rows.append(row_of(RunSpec(init="kaiming_tanh", learning_rate=rate, seed=seed), kaiming + luck))
-            rows.append(row_of(RunSpec(init="normal", learning_rate=rate, seed=seed), normal + luck))
-    table = {row["scheme"]: row for row in rate_table(make_study("rates", rows), 0.1)}
+            rows.append(row_of(RunConfig(init="kaiming_tanh", learning_rate=rate, seed=seed), kaiming + luck))
+            rows.append(row_of(RunConfig(init="normal", learning_rate=rate, seed=seed), normal + luck))
+    table = {row["scheme"]: row for row in rate_table(make_study("rates", rows))}
     normal = table["normal"]
     assert normal["difference_at_default_rate"] == pytest.approx(0.2)
     assert normal["difference_at_best_rates"] == pytest.approx(0.05)
-    # The seeds' shared luck cancels.
+    # What the seeds have in common cancels.
     assert normal["difference_at_best_rates_high"] == pytest.approx(0.05)
     assert (normal["best_rate"], table["kaiming_tanh"]["best_rate"]) == (1.0, 0.1)
 
 
-def rates_without(init: str, rate: float):
+def test_a_scheme_whose_every_run_diverged_is_last_and_has_no_number():
+    rows = rows_of({"init": init, "learning_rate": rate} for init in ("kaiming_tanh", "xavier") for rate in (0.1, 1.0))
+    rows += [row_of(RunConfig(init="normal", learning_rate=r), None, DIVERGED) for r in (0.1, 1.0)]
+    table = rate_table(make_study("rates", rows))
+    assert table[-1]["scheme"] == "normal"
+    assert math.isnan(table[-1]["dev_loss_at_best_rate"]) and math.isnan(table[-1]["difference_at_best_rates"])
+
+
+def rates_without(init, rate):
     settings = [(i, r) for i in ("kaiming_tanh", "normal") for r in (0.1, 1.0)]
     kept = [(i, r) for i, r in settings if (i, r) != (init, rate)]
-    return [row_of(RunSpec(init=i, learning_rate=r, seed=s), 2.1 + r / 10 + s / 100) for i, r in kept for s in (0, 1)]
+    return [row_of(RunConfig(init=i, learning_rate=r, seed=s), 2.1 + r / 10 + s / 100) for i, r in kept for s in (0, 1)]
 
 
 def test_a_scheme_without_the_default_rate_has_no_number_there():
-    table = {row["scheme"]: row for row in rate_table(make_study("rates", rates_without("normal", 0.1)), 0.1)}
+    table = {row["scheme"]: row for row in rate_table(make_study("rates", rates_without("normal", 0.1)))}
     assert math.isnan(table["normal"]["dev_loss_at_default_rate"])
     assert math.isnan(table["normal"]["difference_at_default_rate"])
     assert table["normal"]["difference_at_best_rates"] == pytest.approx(0.09)
     assert table["kaiming_tanh"]["difference_at_default_rate"] == 0
-    table = {row["scheme"]: row for row in rate_table(make_study("rates", rates_without("kaiming_tanh", 0.1)), 0.1)}
+    table = {row["scheme"]: row for row in rate_table(make_study("rates", rates_without("kaiming_tanh", 0.1)))}
     assert table["normal"]["dev_loss_at_default_rate"] == pytest.approx(2.115)
     assert math.isnan(table["normal"]["difference_at_default_rate"])
 
 
-@pytest.mark.parametrize(
-    "axes", [{"init": ("normal", "xavier"), "learning_rate": (0.1, 1.0)}, {"learning_rate": (1.0,)}]
-)
-def test_rates_without_the_reference_or_its_rate_still_have_tables_and_figures(axes, tmp_path):
-    schemes = synthetic_rows({"init": ("kaiming_tanh", "normal")}, 2, lambda **_: 2.1, 0.01)
-    folder = synthetic_folder(tmp_path / "study", {"initialisation": schemes})
-    rates = synthetic_folder(tmp_path / "rates", {"rates": synthetic_rows(axes, 2, lambda **_: 2.1, 0.01)})
-    for name in ("tables", "figures"):
-        (folder / name).mkdir()
-    text = write_sweep_part(folder, read_study(open_finished(folder), rates, tmp_path / "none"), 27)
+def test_rates_without_the_reference_still_have_tables_and_figures(tmp_path):
+    schemes = make_study("schemes", rows_of({"init": init} for init in ("kaiming_tanh", "normal")))
+    rates = rows_of({"init": init, "learning_rate": rate} for init in ("normal", "xavier") for rate in (0.2, 1.0))
+    studies = Studies(schemes, make_study("rates", rates), None, BASELINES)
+    text = write_tables(tmp_path, studies)
     assert "at its own best one" in text and "nan" not in text
-    assert {"rates_curves.png", "schemes_forest.png"} <= {path.name for path in (folder / "figures").iterdir()}
+    write_figures(tmp_path, studies)
+    assert {path.stem for path in (tmp_path / "figures").iterdir()} == {
+        "overview", "schemes_curves", "schemes_forest", "rates_curves",
+    }  # fmt: skip
 
 
 def test_every_scheme_of_a_study_says_what_it_draws_and_whose_it_is():
-    rows = [row_of(RunSpec(init=init), 2.1) for init in INIT_NAMES]
-    table = definition_table(make_study("x", rows))
-    assert [row["scheme"] for row in table] == sorted(INIT_NAMES)
+    table = definition_table(make_study("x", rows_of({"init": init} for init in BUILT_IN["init"])))
+    assert [row["scheme"] for row in table] == sorted(BUILT_IN["init"])
     assert all(row["draws"] and row["source"] for row in table) and len({row["draws"] for row in table}) == len(table)
 
 
 def test_the_scheme_table_measures_the_start_against_the_uniform_guess():
     history = {"history_saturated_share": [[0.5], [0.25]], "history_dead_units": [[3.0], [1.0]]}
-    rows = [
-        row_of(RunSpec(init=i, seed=s), 2.1 + s / 100, **history) for i in ("normal", "kaiming_tanh") for s in (0, 1)
-    ]
-    first = scheme_table(make_study("schemes", rows), 27)[0]
+    rows = [row | history for row in rows_of({"init": init} for init in ("normal", "kaiming_tanh"))]
+    first = scheme_table(make_study("schemes", rows), math.log(27))[0]
     assert first["initial_loss_above_log_vocab"] == pytest.approx(3.3 - math.log(27))
     assert (first["initial_saturated_share"], first["final_saturated_share"]) == (0.5, 0.25)
     assert (first["initial_dead_units"], first["final_dead_units"]) == (3.0, 1.0)
@@ -141,9 +198,11 @@ def test_the_scheme_table_measures_the_start_against_the_uniform_guess():
 
 
 def test_the_depth_table_compares_with_the_gain_of_tanh_at_the_same_depth():
-    runs = [RunSpec(init="fan_in", n_layers=n, gain=g, seed=s) for n in (1, 5) for g in (1.0, 5 / 3) for s in (0, 1)]
-    told = {"history_activation_std": [[0.6, 0.3]], "history_saturated_share": [[0.1, 0.0]]}
-    rows = [row_of(run, 2.0 + 0.01 * run.n_layers * (run.gain == 1), **told) for run in runs]
+    configs = [
+        RunConfig(init="fan_in", n_layers=n, gain=g, seed=s) for n in (1, 5) for g in (1.0, 5 / 3) for s in (0, 1)
+    ]
+    history = {"history_activation_std": [[0.6, 0.3]], "history_saturated_share": [[0.1, 0.0]]}
+    rows = [row_of(config, 2.0 + 0.01 * config.n_layers * (config.gain == 1), **history) for config in configs]
     table = depth_table(make_study("depth", rows))
     assert [(row["hidden layers"], row["gain"]) for row in table] == [(1, 1), (1, 1.6667), (5, 1), (5, 1.6667)]
     assert [row["difference"] for row in table] == pytest.approx([0.01, 0.0, 0.05, 0.0])
@@ -153,7 +212,7 @@ def test_the_depth_table_compares_with_the_gain_of_tanh_at_the_same_depth():
 
 def test_batch_norm_is_paired_by_seed_within_a_scheme():
     rows = [
-        row_of(RunSpec(init=i, batch_norm=norm, seed=s), loss + s / 10 + norm * 0.03)
+        row_of(RunConfig(init=i, batch_norm=norm, seed=s), loss + s / 10 + norm * 0.03)
         for i, norms, loss in (("normal", (False, True), 2.2), ("kaiming_tanh", (False,), 2.1))
         for norm in norms
         for s in range(3)
@@ -165,15 +224,20 @@ def test_batch_norm_is_paired_by_seed_within_a_scheme():
 
 def test_the_overview_notes_what_is_far_off_and_draws_the_count_models():
     schemes = [("normal", 2.2), ("kaiming_tanh", 2.1), ("fan_in", 2.11), ("xavier", 2.12), ("uniform", 2.13)]
-    rows = [row_of(RunSpec(init=i, seed=s), loss + s / 1000) for i, loss in [*schemes, ("zeros", 9.0)] for s in (0, 1)]
-    counts = tuple(YardstickRow(n, "modified Kneser-Ney", loss, 0.5, 9, 1.5) for n, loss in ((3, 2.056), (5, 1.974)))
-    figure = draw_overview(make_study("x", rows), Yardsticks("0" * 64, (".", "a"), counts))
+    rows = [
+        row_of(RunConfig(init=i, seed=s), loss + s / 1000) for i, loss in [*schemes, ("zeros", 9.0)] for s in (0, 1)
+    ]
+    counts = tuple(Baseline(n, "modified Kneser-Ney", loss, 0.5, 9, 1.5) for n, loss in ((3, 2.056), (5, 1.974)))
+    figure = draw_overview(make_study("x", rows), Baselines("0" * 64, (".", "a"), counts))
     (ax,) = figure.axes
     assert [label.get_text() for label in ax.get_yticklabels()][-1] == "kaiming_tanh"
     assert [text.get_text() for text in ax.texts] == ["9.00 →"]
     assert ax.get_xlim()[1] < 3
-    told = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
-    assert told[-2:] == ["modified Kneser-Ney, 3 context tokens: 2.056", "modified Kneser-Ney, 5 context tokens: 1.974"]
+    labels = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    assert labels[-2:] == [
+        "modified Kneser-Ney, 3 context tokens: 2.056",
+        "modified Kneser-Ney, 5 context tokens: 1.974",
+    ]
     plt.close(figure)
 
 
@@ -202,99 +266,206 @@ def test_a_figure_is_kept_in_few_colours(tmp_path):
 
 def test_a_published_figure_holds_only_within_its_range():
     rows = [
-        row_of(RunSpec(init=i, seed=s), loss) for i, loss in (("normal", 2.17), ("kaiming_tanh", 2.2)) for s in (0, 1)
+        row_of(RunConfig(init=i, seed=s), loss) for i, loss in (("normal", 2.17), ("kaiming_tanh", 2.2)) for s in (0, 1)
     ]
     assert {row["scheme"]: row["holds"] for row in published_table(make_study("x", rows))} == {
         "normal": True, "kaiming_tanh": False,
     }  # fmt: skip
 
 
-def test_snapshots_are_of_the_models_own_units(few_words, tmp_path):
-    words = tmp_path / "words.txt"
-    words.write_text("\n".join(few_words))
-    runs = [RunSpec(init="normal", hidden_size=20, n_layers=2, seed=seed) for seed in range(2)]
-    first, later = snapshots(runs, (0, 30), str(words))
-    assert first.activations.shape == first.gradients.shape == (2, 2, 32, 20)
-    np.testing.assert_allclose(np.tanh(first.preactivations), first.activations, atol=1e-6)
-    assert not np.allclose(first.activations, later.activations)
-    told = trace(runs, (0, 30), str(words))
-    assert told[0]["saturated_share"].shape == (2, 2)
-    # 32 windows say about the same as all of them.
-    share = (np.abs(first.activations[:, 0]) > 0.99).mean()
-    assert share == pytest.approx(told[0]["saturated_share"][:, 0].mean(), abs=0.1)
+# The published sweeps.
 
 
-def test_the_coordinate_check_finds_which_schemes_keep_their_scale(few_words, tmp_path):
-    words = tmp_path / "words.txt"
-    words.write_text("\n".join(few_words))
-    rows = coordinate_check(str(words), 2, n_layers=2, widths=(32, 128), schemes=("normal", "fan_in"))
-    assert len(rows) == 2 * 2 * 4
-    drift = slopes(rows, "preactivation_std", 0)
-    # Sums of `width` terms of unit variance have a standard deviation of sqrt(width), unless divided by it.
-    assert drift["normal"] == pytest.approx(0.5, abs=0.1)
-    assert drift["fan_in"] == pytest.approx(0.0, abs=0.1)
+def read_csv(text):
+    return [{name: _as_number(value) for name, value in row.items()} for row in csv.DictReader(io.StringIO(text))]
 
 
-def test_slopes_are_exponents():
-    rows = [{"scheme": "a", "hidden_size": w, "step": 0, "x": 3.0 * w**-0.75} for w in (32, 64, 512)]
-    assert slopes(rows, "x", 0)["a"] == pytest.approx(-0.75)
+def _as_number(text):
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
-def test_the_command_writes_what_its_sweeps_allow(few_words, tmp_path, capsys):
-    words = tmp_path / "words.txt"
-    words.write_text("\n".join(few_words))
-    flags = ["--data", str(words), "--n-steps", "20", "--n-evaluations", "2", "--seeds", "2", "--hidden-size", "6"]
-    schemes = ["--init", "kaiming_tanh", "normal", "--workers", "1"]
-    assert sweep(["initialisation", *flags, *schemes, "--out", str(tmp_path / "study")]) == 0
-    rates = ["--learning-rate", "0.1", "0.3", "--batch-norm", "False"]
-    assert (
-        sweep(["initialisation-rates", *flags, *schemes, *rates, "--out", str(tmp_path / "initialisation-rates")]) == 0
-    )
-    capsys.readouterr()
-    assert main([str(tmp_path / "study"), "--part", "sweeps"]) == 0
-    table = capsys.readouterr().out
-    assert "kaiming_tanh + batch norm" in table and "at its own best" in table
-    rows = list(csv.DictReader((tmp_path / "study" / "tables" / "schemes.csv").read_text().splitlines()))
-    assert len(rows) == 4 and all(0 <= float(row["initial_saturated_share"]) <= 1 for row in rows)
-    drawn = {path.stem for path in (tmp_path / "study" / "figures").glob("*.png")}
-    assert {
-        "overview",
-        "schemes_curves",
-        "schemes_forest",
-        "schemes_saturation",
-        "schemes_updates",
-        "rates_curves",
-    } <= drawn
-    assert "depth_scales" not in drawn
+def test_tables_of_the_published_sweeps_have_the_published_numbers(published):
+    tables = {table.name: read_csv(csv_text(table.rows)) for table in study_tables(published)}
+    assert tables.keys() == {"schemes", "definitions", "batch_norm", "published", "rates", "depth"}
+    del tables["definitions"]  # Words, which are worded better since.
+    for name, rows in tables.items():
+        expected = read_csv((PUBLISHED / "tables" / f"{name}.csv").read_text("utf-8"))
+        assert [list(row) for row in rows] == [list(row) for row in expected]
+        for row, same in zip(rows, expected, strict=True):
+            for column, value in row.items():
+                words = isinstance(value, str)
+                assert value == (same[column] if words else pytest.approx(same[column], rel=1e-12, abs=1e-12)), column
 
 
-@pytest.mark.parametrize(
-    ("arguments", "told"),
-    [
-        (["--part", "all"], "invalid choice: 'all'"),
-        (["--seeds", "0"], "--seeds must be at least 1, got 0"),
-        (["--part", "sweeps"], "request.json is missing"),
-    ],
-)
-def test_a_mistake_is_one_line(arguments, told, tmp_path, capsys):
-    assert main([str(tmp_path / "none"), *arguments]) == 2
-    message = capsys.readouterr().err
-    assert told in message and message.count("\n") == 1
-
-
-@pytest.mark.skipif(
-    not (RESULTS / "published.csv").exists(), reason="no full-length results on the lecture's list here"
-)
-def test_the_committed_results_hold_the_published_figures():
-    told = {row["scheme"]: row for row in csv.DictReader((RESULTS / "published.csv").read_text().splitlines())}
-    dev = {scheme: float(row["dev_loss"]) for scheme, row in told.items()}
+def test_the_published_results_agree_with_the_lecture(published):
+    dev = {row["scheme"]: row["dev_loss"] for row in published_table(published.schemes)}
     assert 2.15 <= dev["normal"] <= 2.19
     assert dev["scaled_output"] < dev["normal"]
     for scheme in ("scaled_hidden", "kaiming_tanh", "kaiming_tanh + batch norm"):
         assert 2.09 <= dev[scheme] <= 2.13
 
 
+def test_only_the_lectures_own_configuration_is_compared_with_its_numbers(published):
+    rows = [{**row, "hidden_size": 100} for cell in published.schemes.cells for row in cell.rows]
+    smaller = replace(published, schemes=make_study("smaller", rows))
+    other_data = replace(published, baselines=replace(published.baselines, data_hash="0" * 64))
+    for studies in (smaller, other_data):
+        assert "published" not in [table.name for table in study_tables(studies)]
+
+
+def test_sweeps_without_diagnostics_have_tables_and_the_other_figures(published, tmp_path):
+    schemes, depth = without_diagnostics(published.schemes), without_diagnostics(published.depth)
+    studies = replace(published, schemes=schemes, rates=None, depth=depth)
+    assert "nan" not in write_tables(tmp_path, studies)
+    figures = dict(study_figures(studies))
+    assert figures.keys() == {"overview", "schemes_curves", "schemes_forest", "depth_scales"}
+    assert len(figures["depth_scales"].axes) == 2  # Losses alone.
+    for figure in figures.values():
+        plt.close(figure)
+
+
+def test_the_command_reads_sweeps_and_writes_into_its_own_folder(tmp_path, monkeypatch, capsys):
+    # As a user has them, beside each other; only the first is named.
+    for folder in (PUBLISHED, RATES, DEPTH):
+        shutil.copytree(folder, tmp_path / "results" / "local" / folder.name, ignore=ANALYSES)
+    monkeypatch.chdir(tmp_path)
+    assert main(["--part", "sweeps"]) == 0
+    folder = tmp_path / "results" / "local" / "initialisation"
+    written = {path.stem for path in (folder / "tables").iterdir()}
+    assert written == {"schemes", "definitions", "batch_norm", "published"}
+    assert f"Written to {folder.relative_to(tmp_path)}/tables" in capsys.readouterr().out
+    for other in ("initialisation-rates", "depth"):
+        assert not (folder.parent / other / "tables").exists()
+
+
+def test_the_command_goes_on_from_a_sweep(word_file, tmp_path, capsys):
+    flags = ["--data", word_file, "--n-steps", "20", "--n-evaluations", "2", "--seeds", "2", "--hidden-size", "6"]
+    schemes = ["--init", "kaiming_tanh", "normal", "--workers", "1"]
+    assert sweep(["initialisation", *flags, *schemes, "--out", str(tmp_path / "mine")]) == 0
+    capsys.readouterr()
+    assert main([str(tmp_path / "mine"), "--part", "sweeps"]) == 0
+    assert "kaiming_tanh + batch norm" in capsys.readouterr().out
+    rows = read_csv((tmp_path / "mine" / "tables" / "schemes.csv").read_text())
+    assert len(rows) == 4 and all(0 <= row["initial_saturated_share"] <= 1 for row in rows)
+    assert (tmp_path / "mine" / "figures" / "schemes_updates.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--part", "all"], ["invalid choice: 'all'"]),
+        (["--seeds", "0"], ["--seeds", "at least 1", "'0'"]),
+        (["--part", "sweeps"], ["none/request.json is missing"]),
+        (["--part", "width", "--rates", str(RATES)], ["--rates is of --part sweeps"]),
+        (["--part", "sweeps", "--data", "ssa2018"], ["--data is of --part snapshots and width"]),
+        (["--part", "width", "--data", "/nowhere"], ["/nowhere: no such file"]),
+    ],
+)
+def test_a_mistake_is_one_line(arguments, parts, tmp_path, capsys):
+    assert main([str(tmp_path / "none"), *arguments]) == 2
+    message = capsys.readouterr().err
+    assert all(part in message for part in parts) and message.count("\n") == 1
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["--rates", "/nowhere"], ["--rates", "/nowhere/request.json is missing"]),
+        (["--rates", ""], ["--rates", "an empty path"]),
+        (["--rates", str(DEPTH)], ["--rates", "n_layers", "not in init and learning_rate"]),
+        (["--rates", str(PUBLISHED)], ["--rates", "not in init and learning_rate"]),
+        (["--depth", str(RATES)], ["--depth", "learning_rate", "not in n_layers and gain"]),
+    ],
+)
+def test_a_sweep_that_is_not_the_one_asked_for_is_refused(arguments, parts, tmp_path, capsys):
+    folder = tmp_path / "copy"
+    shutil.copytree(PUBLISHED, folder, ignore=ANALYSES)
+    assert main([str(folder), "--part", "sweeps", *arguments]) == 2
+    message = capsys.readouterr().err
+    assert all(part in message for part in parts) and message.count("\n") == 1
+    assert not (folder / "tables").exists()
+
+
+def test_the_first_folder_must_compare_schemes_with_the_reference(tmp_path):
+    with pytest.raises(ValueError, match=r"differ in n_layers, .* not in init"):
+        read_studies(open_sweep(DEPTH), None, None)
+    others = stored_sweep(tmp_path / "others", rows_of({"init": init} for init in ("normal", "xavier")), "0" * 64)
+    with pytest.raises(ValueError, match="no finished run of kaiming_tanh"):
+        read_studies(open_sweep(others), None, None)
+    diverged = [row_of(RunConfig(init=init), None, DIVERGED) for init in ("kaiming_tanh", "normal")]
+    with pytest.raises(ValueError, match="no finished run; run its sweep first"):
+        read_studies(open_sweep(stored_sweep(tmp_path / "diverged", diverged, "0" * 64)), None, None)
+
+
+def test_sweeps_on_different_data_are_not_compared(tmp_path):
+    rows = rows_of({"init": init, "learning_rate": rate} for init in ("normal", "kaiming_tanh") for rate in (0.1, 1.0))
+    rates = stored_sweep(tmp_path / "rates", rows, "1" * 64)
+    with pytest.raises(ValueError, match=r"--rates .* was trained on ssa2018, and .* on makemore"):
+        read_studies(open_sweep(PUBLISHED), rates, None)
+
+
+# What the study trains itself.
+
+
+def test_snapshots_are_of_the_models_own_units(word_file):
+    dataset = load_dataset(word_file)
+    configs = [RunConfig(init="normal", hidden_size=20, n_layers=2, seed=seed) for seed in range(2)]
+    first, later = take_snapshots(configs, (0, 30), dataset)
+    assert first.activations.shape == first.gradients.shape == (2, 2, 32, 20)
+    np.testing.assert_allclose(np.tanh(first.preactivations), first.activations, atol=1e-6)
+    assert not np.allclose(first.activations, later.activations)
+    initial, _ = (diagnose_runs(batch) for batch in train_through(configs, (0, 30), dataset))
+    assert initial["saturated_share"].shape == (2, 2)
+    # 32 windows say about the same as all of them.
+    share = (np.abs(first.activations[:, 0]) > 0.99).mean()
+    assert share == pytest.approx(initial["saturated_share"][:, 0].mean(), abs=0.1)
+
+
+def test_the_coordinate_check_finds_which_schemes_keep_their_scale(word_file):
+    rows = coordinate_check(load_dataset(word_file), 2, n_layers=2, widths=(32, 128), schemes=("normal", "fan_in"))
+    assert len(rows) == 2 * 2 * 4
+    drift = width_exponents(rows, "preactivation_std", 0)
+    # Sums of `width` terms of unit variance have a standard deviation of sqrt(width), unless divided by it.
+    assert drift["normal"] == pytest.approx(0.5, abs=0.1)
+    assert drift["fan_in"] == pytest.approx(0.0, abs=0.1)
+
+
+def test_exponents_are_those_of_a_power_law():
+    rows = [{"scheme": "a", "hidden_size": w, "step": 0, "x": 3.0 * w**-0.75} for w in (32, 64, 512)]
+    assert width_exponents(rows, "x", 0)["a"] == pytest.approx(-0.75)
+
+
+def test_snapshots_and_width_need_no_sweep(word_file, tmp_path, monkeypatch, capsys):
+    figures = set()
+    for module in (snapshots_module, width_module):
+        monkeypatch.setattr(module, "SCHEMES", dict.fromkeys(("kaiming_tanh", "zeros")))
+        monkeypatch.setattr(module, "save_figure", lambda figure, path: plt.close(figure) or figures.add(path.name))
+    # All of them small and of one depth, so that they share compiled programs.
+    monkeypatch.setattr(snapshots_module, "LECTURE", RunConfig(hidden_size=8))
+    monkeypatch.setattr(snapshots_module, "DEEP", RunConfig(init="fan_in", hidden_size=8))
+    monkeypatch.setattr(snapshots_module, "DEEP_SCHEMES", ("normal",))
+    monkeypatch.setattr(snapshots_module, "GAINS", {"gain 3": 3.0})
+    monkeypatch.setattr(snapshots_module, "DEEP_STEPS", (0, 2))
+    monkeypatch.setattr(snapshots_module, "UPDATE_STEPS", (0, 2))
+    monkeypatch.setattr(width_module, "WIDTHS", {1: (8, 16)})
+    flags = ["--part", "snapshots", "width", "--data", word_file, "--seeds", "1"]
+    assert main([str(tmp_path / "mine"), *flags]) == 0
+    assert "| zeros" in capsys.readouterr().out
+    tables = {path.name for path in (tmp_path / "mine" / "tables").iterdir()}
+    assert tables == {"deep_layers.csv", "width_1.csv", "width.csv", "width.md"}
+    layers = read_csv((tmp_path / "mine" / "tables" / "deep_layers.csv").read_text())
+    assert len(layers) == 3 * 2  # Networks and steps, of one hidden layer.
+    for name in ("deep_layers", "width_1", "width"):  # The columns of the published study.
+        header = (PUBLISHED / "tables" / f"{name}.csv").read_text().splitlines()[0]
+        assert (tmp_path / "mine" / "tables" / f"{name}.csv").read_text().splitlines()[0] == header
+    assert figures == {path.name for path in (PUBLISHED / "figures").iterdir() if path.stem.startswith(TRAINED)}
+
+
 def test_diagnostics_leave_the_ids_of_older_runs():
     # The hash of [results version, {fields that are not at their default}], as it was before there were diagnostics.
-    assert RunSpec().run_id == hashlib.sha256(b"[1, {}]").hexdigest()[:16]
-    assert RunSpec(diagnostics=True).run_id != RunSpec().run_id
+    assert RunConfig().run_id == hashlib.sha256(b"[1, {}]").hexdigest()[:16]
+    assert RunConfig(diagnostics=True).run_id != RunConfig().run_id
