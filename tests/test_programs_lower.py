@@ -55,7 +55,8 @@ def names(tmp_path_factory):
 def text(tmp_path_factory):
     """A running text of a vocabulary so large that its softmax is computed in blocks."""
     path = tmp_path_factory.mktemp("lower") / "text.txt"
-    path.write_text(" ".join(f"word{i} ." for i in range(2 * LARGE_VOCABULARY)))
+    words = [f"word{i} ." for i in range(LARGE_VOCABULARY)]
+    path.write_text(" ".join(words * 5))  # Often enough that none is rare.
     return load_dataset(str(path), tokens="words", vocabulary="closed")
 
 
