@@ -47,7 +47,7 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     options = parse(arguments)
     dataset = load_dataset(requested_source(options, DEFAULT_DATA))
     configurations: dict[RunConfig, list[RunConfig]] = defaultdict(list)
-    for run in Grid(n_seeds=options.seeds, first_seed=options.first_seed or 0, **given_axes(options)):
+    for run in Grid().override(given_axes(options), options.seeds, options.first_seed):
         configurations[replace(run, seed=0)].append(run)
     for runs in configurations.values():  # All seeds of one train side by side.
         check_feasible(runs, dataset, 1, WIDEST)
