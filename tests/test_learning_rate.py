@@ -25,6 +25,7 @@ from tests import processes
 
 ACTING = {"shuffle": True, "adam_epsilon": 1e-2, "dropout": 0.5, "input_dropout": 0.5}
 SMALL = RunConfig(hidden_size=6, embedding_dim=2, batch_size=8)
+loss_and_grad = jax.jit(jax.value_and_grad(minibatch_loss))
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,6 @@ def losses_by_hand(dataset, seed, rates):
     params = initial_params(replace(SMALL, seed=seed, n_steps=100_000), dataset)  # Too long to be padded.
     batches = draw_minibatches(np.uint32(seed), jax.numpy.arange(len(rates)), 8, len(data.targets))
     losses = []
-    loss_and_grad = jax.jit(jax.value_and_grad(minibatch_loss))
     for rate, batch in zip(rates, batches, strict=True):
         loss, gradient = loss_and_grad(params, data.contexts[batch], data.targets[batch])
         losses.append(float(loss))

@@ -111,7 +111,7 @@ def counting_rows(dataset: Dataset) -> Iterator[Row]:
 
 
 def word_rows() -> Iterator[Row]:
-    """Loss and gradient at 14,114 words, block by block: against plain, and the processor's best."""
+    """Loss and gradient at 14,114 words block by block, against plain and against the processor's fastest products."""
     plain, blockwise = _word_steps(minibatch_loss_and_grad), _word_steps(_bfloat16_loss_and_grad)
     ratio = alternate(seconds(plain, WORD_STEPS), seconds(blockwise, WORD_STEPS))
     yield Row.of_ratio("softmax of 14,114 words, plain in float32 / block by block in bfloat16", ratio, at_least=1.0)

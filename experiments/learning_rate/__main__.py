@@ -12,7 +12,6 @@ import argparse
 import sys
 from collections import defaultdict
 from dataclasses import replace
-from typing import Any
 
 from experiments.cli.command import command, command_parser, folder_path
 from experiments.cli.flags import add_axes, add_data_flags, add_seed_flags, given_axes, requested_source
@@ -48,8 +47,7 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     options = parse(arguments)
     dataset = load_dataset(requested_source(options, DEFAULT_DATA))
     configurations: dict[RunConfig, list[RunConfig]] = defaultdict(list)
-    axes: dict[str, Any] = given_axes(options)
-    for run in Grid(n_seeds=options.seeds, first_seed=options.first_seed or 0, **axes):
+    for run in Grid().override(given_axes(options), options.seeds, options.first_seed):
         configurations[replace(run, seed=0)].append(run)
     for runs in configurations.values():  # All seeds of one train side by side.
         check_feasible(runs, dataset, 1, WIDEST)
