@@ -91,9 +91,9 @@ def test_ctrl_c_during_start_up_and_planning_is_civil(tmp_path, delay):
 
 def test_ctrl_c_during_the_summary_is_civil(tmp_path):
     script = (
-        "import os, signal, sys; from experiments import runner, sweep\n"
+        "import os, signal, sys; from experiments import sweep; from experiments.runner import run\n"
         "sweep.write_summary = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"
-        "runner._train = lambda *_: {}\n"
+        "run.execute = lambda *_: (event for event in ())\n"
         f"sys.exit(sweep.main(['smoke', '--out', {str(tmp_path)!r}]))"
     )
     with processes.started("-c", script) as process:
