@@ -1,1 +1,30 @@
-"""What one does with the models: sweeps and studies, each run with `python -m experiments.NAME`."""
+"""Sweeps of multilayer-perceptron language models: trained, kept, compared and reported.
+
+from experiments import Grid, open_sweep, run_sweep
+
+study = run_sweep(Grid(hidden_size=[100, 200], init=["normal", "kaiming_tanh"]), seeds=5, out="results/local/mine")
+study.to_pandas()
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from experiments.analysis.results import SweepResults, open_sweep
+    from experiments.sweep import run_sweep
+    from experiments.sweeps.grids import Grid
+
+_ROOMS = {
+    "Grid": "sweeps.grids",
+    "SweepResults": "analysis.results",
+    "open_sweep": "analysis.results",
+    "run_sweep": "sweep",
+}
+
+__all__ = ["Grid", "SweepResults", "open_sweep", "run_sweep"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return getattr(importlib.import_module(f"experiments.{_ROOMS[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,9 +6,12 @@ if __name__ == "__main__":  # Until `main` listens, Ctrl-C ends this process wit
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from experiments.analysis.summary import write_summary
 from experiments.cli.command import Parser, command, command_parser
 from experiments.cli.flags import (
     add_axes,
@@ -19,13 +22,20 @@ from experiments.cli.flags import (
     requested_sweep,
     runner_options,
 )
-from experiments.cli.terminal import CommandLine
-from experiments.report.build import write_report
+from experiments.cli.terminal import CommandLine, Quiet
+from experiments.runner import run as runner
 from experiments.runner.interrupt import Interruption
-from experiments.runner.run import run_sweep
 from experiments.store import Store
 from experiments.sweeps.catalog import SWEEPS
+from experiments.sweeps.grids import Grid, SweepSpec
+from mlp_lm.config import DEFAULTS
 from mlp_lm.data.dataset import Dataset, load_dataset
+from mlp_lm.ideas import load_ideas
+from mlp_lm.settings import pinned_settings
+
+if TYPE_CHECKING:
+    from experiments.analysis.results import SweepResults
+    from experiments.analysis.summary import Summary
 
 EPILOG = """examples:
   python -m experiments.sweep                                  the default sweep, in a few minutes
@@ -51,17 +61,91 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
         parser.error(f"give either a sweep's name or --config, got {options.name!r} and {str(options.config)!r}")
     how = runner_options(parser, options)
     sweep = requested_sweep(options)
-    return run_sweep(
-        sweep, load_dataset(sweep.data), how, CommandLine("sweep"), interruption, analyse, "experiments.sweep"
-    )
+    analyse = partial(print_analysis, test=options.test)
+    return runner.run_sweep(sweep, load_dataset(sweep.data), how, CommandLine("sweep"), interruption, analyse)
 
 
-def analyse(store: Store, dataset: Dataset) -> None:
-    """Write a folder's tables, figures and report, and print the tables."""
-    text = write_summary(store, dataset)
-    path = write_report(store.root)
-    print(text)
-    print(f"Report: {path}")
+def run_sweep(
+    grids: Grid | Sequence[Grid],
+    seeds: int | None = None,
+    out: str | Path | None = None,
+    *,
+    data: str | Dataset = "ssa2018",
+    ideas: str | Path | None = None,
+    name: str = "python",
+    title: str = "A sweep from Python",
+    workers: int | None = None,
+    device: str = "auto",
+) -> "SweepResults":
+    """Train every run of some grids that is missing in a folder, and open the results.
+
+        study = run_sweep(Grid(hidden_size=[100, 200], init=["normal", "kaiming_tanh"]), seeds=5,
+        out="results/local/mine") study.to_pandas()
+
+    Tables, figures and `report.html` are written into the folder as by the command. Works in notebooks, and in scripts
+    without a `__main__` guard; the same call again trains only what is missing.
+
+    Args:
+        grids: what to train; configurations of grids of one study are compared with each other.
+        seeds: how many for every configuration (by default each grid's own number).
+        out: the sweep's folder (by default results/local/NAME).
+        data: a dataset, or what `mlp_lm.load_dataset` takes.
+        ideas: a file of your own schemes, schedules, optimisers or activations, if it is not loaded already.
+        name: the sweep's name.
+        title: the title of its page.
+        workers: processes, one a core (by default all cores).
+        device: `auto`, `cpu`, `gpu` or `tpu`.
+
+    Raises:
+        ValueError: a value no run can have, or a folder that holds other data.
+        RuntimeError: runs failed; the message says why.
+        KeyboardInterrupt: it was interrupted, with everything so far saved.
+    """
+    if ideas is not None:
+        load_ideas(ideas)
+    several = (grids,) if isinstance(grids, Grid) else tuple(grids)
+    dataset = data if isinstance(data, Dataset) else load_dataset(data)
+    sweep = SweepSpec(name, title, several, dataset.source).override({}, seeds)
+    options = runner.RunOptions(out=None if out is None else Path(out), workers=workers, device=device)
+    terminal = Quiet(name)
+    with Interruption() as interruption:
+        exit_code = runner.run_sweep(
+            sweep, dataset, options, terminal, interruption, write_analysis, code=f"run_sweep({_as_code(sweep.grids)})"
+        )
+    if interruption:
+        raise KeyboardInterrupt
+    if exit_code:
+        raise RuntimeError(terminal.messages[-1])
+    from experiments.analysis.results import open_sweep
+
+    return open_sweep(options.out or runner.RESULTS / name)
+
+
+def _as_code(grids: Sequence[Grid]) -> str:
+    """Grids as one might write them."""
+    each = []
+    for grid in grids:
+        settings = {k: v for k, v in asdict(grid.base).items() if v != DEFAULTS[k]} | grid.axes
+        each.append(f"Grid({', '.join(f'{name}={value!r}' for name, value in settings.items())})")
+    return f"{each[0] if len(each) == 1 else '[' + ', '.join(each) + ']'}, seeds={grids[0].n_seeds}"
+
+
+def write_analysis(store: Store, dataset: Dataset, test: bool = False) -> "tuple[Summary, Path]":
+    """Write a folder's tables, figures and report; returns what they show, and the report's path."""
+    # SciPy and matplotlib only where there is something to analyse: training starts without them.
+    from experiments.analysis.summary import write_summary
+    from experiments.report.build import write_report
+
+    with pinned_settings():
+        return write_summary(store, dataset, test), write_report(store.root)
+
+
+def print_analysis(store: Store, dataset: Dataset, test: bool = False) -> None:
+    """Write a folder's tables, figures and report, and print what they say."""
+    from experiments.cli.summary import print_summary
+
+    summary, path = write_analysis(store, dataset, test)
+    print_summary(summary, path)
 
 
 def print_catalog() -> None:
@@ -79,6 +163,7 @@ def make_parser() -> Parser:
     parser.add_argument("--list", action="store_true", help="show the named sweeps and their size")
     parser.add_argument("--config", type=Path, metavar="FILE", help="a sweep of your own, in TOML")
     parser.add_argument("--title", metavar="TEXT", help="the title of its page")
+    parser.add_argument("--test", action="store_true", help="also look at the test loss of each study's best")
     add_seed_flags(parser, "seeds 0 to N-1 for every configuration")
     parser.add_ideas()
     add_runner_flags(parser)

@@ -14,6 +14,7 @@ from collections import namedtuple
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from numbers import Integral, Real
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -112,8 +113,11 @@ class RunConfig:
     ideas_hash: str = _field("", Role.HOST)  # Of the ideas file that an entry comes from; empty for built-in ones.
 
     def __post_init__(self) -> None:
-        for name in DEFAULTS:
-            _check(name, getattr(self, name))
+        for name, default in DEFAULTS.items():
+            value = getattr(self, name)
+            if type(value) is not type(default):  # Equal configurations have equal run ids: 1 is 1.0 to a rate.
+                object.__setattr__(self, name, value := _as_type_of(default, name, value))
+            _check(name, value)
         for name, (chooser, owner) in _ONLY.items():
             value, chosen = getattr(self, name), getattr(self, chooser)
             if value != DEFAULTS[name] and chosen != owner and chosen in BUILT_IN[chooser]:
@@ -277,7 +281,7 @@ def check_name(kind: str, value: Any, known: Collection[str]) -> None:
         raise ValueError(f"unknown {kind} {value!r}; {near_match(str(value), known)}")
 
 
-def check_least(name: str, value: float, least: float) -> None:
+def check_least(name: str, value: int | float, least: int | float) -> None:
     """Refuse a value that is not finite or below `least`.
 
     Raises:
@@ -285,6 +289,18 @@ def check_least(name: str, value: float, least: float) -> None:
     """
     if not (math.isfinite(value) and value >= least):
         raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def _as_type_of(default: Any, name: str, value: Any) -> Any:
+    """A whole number for a field of numbers, or NumPy's own for Python's.
+
+    Raises:
+        ValueError: something else.
+    """
+    for kind, accepted in ((bool, np.bool_), (int, Integral), (float, Real)):
+        if type(default) is kind and isinstance(value, accepted) and not isinstance(value, bool):
+            return kind(value)
+    raise ValueError(f"{name} must be of type {type(default).__name__}, got {value!r}")
 
 
 def _check(name: str, value: Any) -> None:
@@ -311,7 +327,7 @@ def _check_number(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be at least 1.2e-38 and at most 3.4e38, the range of float32, got {value}")
 
 
-def _as_number(value: float) -> np.uint32 | np.float32:
+def _as_number(value: int | float) -> np.uint32 | np.float32:
     if isinstance(value, int) and 0 <= value < 2**32:
         return np.uint32(value)
     with np.errstate(over="ignore", under="ignore"):

@@ -1,7 +1,7 @@
 """What is recorded of a run while it trains: names and containers, without JAX."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -69,7 +69,7 @@ class History:
         i = self.best if early_stopping else -1
         return SplitLosses(self.train_loss[i], self.dev_loss[i], self.dev_unseen_loss[i])
 
-    def add(self, step: int, losses: Sequence[float], minibatch_loss: float, diverged_step: int) -> None:
+    def add(self, step: int, losses: Iterable[Any], minibatch_loss: Any, diverged_step: Any) -> None:
         """Add an evaluation; `losses` are in the order of SplitLosses."""
         exact = SplitLosses(*map(float, losses))
         self.step.append(step)
@@ -79,7 +79,7 @@ class History:
         self.minibatch_loss.append(float(minibatch_loss))
         self.diverged_step = int(diverged_step)
 
-    def add_diagnostics(self, statistics: Mapping[str, Sequence[float]]) -> None:
+    def add_diagnostics(self, statistics: Mapping[str, Iterable[Any]]) -> None:
         """Add the evaluation's diagnostics, each one number a layer or a matrix."""
         for name in DIAGNOSTICS:
             self.diagnostics.setdefault(name, []).append([float(value) for value in statistics[name]])

@@ -17,14 +17,25 @@ from jaxtyping import Array, Float, Key, UInt32
 
 from mlp_lm.config import Architecture
 from mlp_lm.model import Dense, Norm, Params
-from mlp_lm.schemes import SCHEMES, Sample, Scale, Scheme, with_gain
-
-__all__ = ["SCHEMES", "Scheme", "init_params", "with_gain"]
+from mlp_lm.padding import pad_params, unpad_params
+from mlp_lm.random_keys import WEIGHTS, purpose_key
+from mlp_lm.schemes import Sample, Scale, Scheme
 
 
 def init_params(key: Key[Array, ""], scheme: Scheme, architecture: Architecture) -> Params:
     """The initial weights of one model under a scheme."""
     return scale_draws(standard_draws(key, scheme.sample, architecture), scheme, architecture)
+
+
+def draw_params(seed: int, scheme: Scheme, architecture: Architecture, wide: Architecture | None = None) -> Params:
+    """The initial weights of the run with this seed, zero-padded to the widths of `wide`.
+
+    Draws are nested, so those of the wide model hold the ones wanted, and one compiled program serves many widths.
+    """
+    wide = wide or architecture
+    draws = jax.device_get(standard_draws(purpose_key(np.uint32(seed), WEIGHTS), scheme.sample, wide))
+    params = scale_draws(unpad_params(draws, architecture), scheme, architecture)
+    return pad_params(params, architecture, wide.embedding_dim, wide.hidden_size)
 
 
 @partial(jax.jit, static_argnums=(1, 2))

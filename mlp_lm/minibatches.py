@@ -58,8 +58,8 @@ def permute(key: Key[Array, ""], places: Int[Array, " k"], n: int | Int[Array, "
     def again(numbers):
         return jnp.where(numbers < limit, numbers, network(numbers))
 
-    found = jax.lax.while_loop(lambda numbers: (numbers >= limit).any(), again, network(places.astype(jnp.uint32)))
-    return found.astype(jnp.int32)
+    numbers = jax.lax.while_loop(lambda numbers: (numbers >= limit).any(), again, network(places.astype(jnp.uint32)))
+    return numbers.astype(jnp.int32)
 
 
 @partial(jax.jit, static_argnames=("batch_size", "shuffle"))

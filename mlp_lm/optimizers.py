@@ -38,7 +38,7 @@ def lion(rate, numbers):
 
 
 def muon(rate, numbers):
-    """Muon (Jordan et al. 2024) for matrices and Adam for the rest, with decoupled weight decay."""
+    """Muon (Jordan et al. 2024) for matrices, the embedding among them, and Adam for the rest; decay is decoupled."""
     decay = _or_zero(numbers.weight_decay)
     return optax.contrib.muon(rate, weight_decay=decay, weight_decay_mask=decays)
 

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float
 from mlp_lm.config import Numbers, RunConfig
 from mlp_lm.data.dataset import Dataset
 from mlp_lm.minibatches import draw_minibatches
+from mlp_lm.settings import pinned_settings
 from mlp_lm.training import RunBatch, TrainingData, TrainState, step_loss, train_step
 
 
@@ -28,8 +29,10 @@ def rate_finder_losses(
     dataset.check(config)
     chosen = range(seeds) if isinstance(seeds, int) else seeds
     lasting = replace(config, n_steps=len(rates), n_evaluations=1)
-    batch = RunBatch.start([replace(lasting, seed=seed) for seed in chosen], dataset)
-    return np.asarray(_losses(batch.states, batch.numbers, jnp.asarray(rates, jnp.float32), batch.data, batch.program))
+    with pinned_settings():
+        batch = RunBatch.start([replace(lasting, seed=seed) for seed in chosen], dataset)
+        rising = jnp.asarray(rates, jnp.float32)
+        return np.asarray(_losses(batch.states, batch.numbers, rising, batch.data, batch.program))
 
 
 @partial(jax.jit, static_argnames="program")

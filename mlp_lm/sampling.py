@@ -24,7 +24,7 @@ def sample_from(
     dataset: Dataset,
     n: int = 20,
     seed: int = 0,
-    temperature: float = 1.0,
+    temperature: float | int = 1.0,
 ) -> list[str]:
     """Draw `n` words from a model of a word list, or `n` sentences from a model of a running text.
 
@@ -54,7 +54,7 @@ def sample_from(
     return [_sentence(line, dataset.vocabulary) for line in np.asarray(ids)]
 
 
-def check_draw(n: int, seed: int, temperature: float, vocab_size: int) -> None:
+def check_draw(n: int, seed: int, temperature: float | int, vocab_size: int) -> None:
     """Refuse what cannot be drawn.
 
     Raises:

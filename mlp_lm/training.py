@@ -33,17 +33,18 @@ from mlp_lm.evaluation import (
     population_moments,
 )
 from mlp_lm.history import History, SplitLosses
-from mlp_lm.initializers import scale_draws, standard_draws
+from mlp_lm.initializers import draw_params
 from mlp_lm.large_vocabulary import blockwise_loss_and_grad
 from mlp_lm.loss import minibatch_loss_and_grad
 from mlp_lm.minibatches import DRAWN_STEPS, draw_block
 from mlp_lm.model import Dropout, Leaf, Params
-from mlp_lm.optimizers import OPTIMIZERS
-from mlp_lm.padding import pad_params, share_out, stack_runs, take_run, unpad_params
-from mlp_lm.random_keys import DROPOUT, WEIGHTS, purpose_key
+from mlp_lm.optimizers import ELEMENTWISE, OPTIMIZERS
+from mlp_lm.padding import share_out, stack_runs, take_run, unpad_params
+from mlp_lm.random_keys import DROPOUT, purpose_key
 from mlp_lm.sampling import sample_from
 from mlp_lm.schedules import PLATEAU, learning_rates, plateau
 from mlp_lm.schemes import SCHEMES, with_gain
+from mlp_lm.settings import pinned_settings
 
 DIVERGED_LOSS = 1000.0  # Nats per token: no initialisation starts near it, and no run comes back from it.
 NOT_DIVERGED = -1
@@ -98,18 +99,14 @@ class TrainState:
 
 
 def initial_params(config: RunConfig, dataset: Dataset) -> Params:
-    """The initial weights of a run, zero-padded to the widths that it is trained at.
-
-    Draws are nested, so those of the wide model hold the ones wanted, and one compiled program serves many widths.
-    """
+    """The initial weights of a run, zero-padded to the widths that it is trained at."""
     vocab_size = len(dataset.vocabulary)
     architecture, wide = config.architecture(vocab_size), config.program().architecture(vocab_size)
     scheme = with_gain(SCHEMES[config.init], config.gain)
-    draws = jax.device_get(standard_draws(purpose_key(np.uint32(config.seed), WEIGHTS), scheme.sample, wide))
-    params = scale_draws(unpad_params(draws, architecture), scheme, architecture)
-    if scheme.adjust is not None:
+    params = draw_params(config.seed, scheme, architecture, wide)
+    if scheme.adjust is not None:  # Such a scheme is not nested, so the widths are the run's own.
         params = jax.device_get(scheme.adjust(params, dataset.counted(config.block_size, ("train",))))
-    return pad_params(params, architecture, wide.embedding_dim, wide.hidden_size)
+    return params
 
 
 def make_optimizer(rate: Float[Array, ""], numbers: Numbers, program: RunConfig) -> optax.GradientTransformation:
@@ -197,6 +194,7 @@ def advance(
         and program.batch_size > 0
         and not program.drops
         and not _is_blockwise(state.params, program)
+        and program.optimizer in ELEMENTWISE  # Which do not mind that matrices are transposed.
         and can_arrange(program.architecture(state.params.embedding.shape[0]))
     )
     layout = arrange_all if arranged else lambda state: state
@@ -385,8 +383,9 @@ class Trained:
 
     def test_loss(self) -> Float[np.ndarray, " seed"]:
         """Exact losses of the test part, in nats per token: look once, when all is decided."""
-        test = part_examples(self.dataset, self.config.block_size, "test")
-        return np.array([exact_part_loss(params, test, self.moments(i)) for i, params in enumerate(self)])
+        with pinned_settings():
+            test = part_examples(self.dataset, self.config.block_size, "test")
+            return np.array([exact_part_loss(params, test, self.moments(i)) for i, params in enumerate(self)])
 
     def __iter__(self) -> Iterator[Params]:
         return (self[i] for i in range(len(self)))
@@ -398,7 +397,8 @@ class Trained:
     def sample(self, n: int = 20, seed: int = 0, temperature: float = 1.0) -> list[str]:
         """Words (of a running text, sentences) drawn from the model of the lowest dev loss."""
         i = int(np.nanargmin(self.dev_loss))
-        return sample_from(self[i], self.moments(i), self.dataset, n, seed, temperature)
+        with pinned_settings():
+            return sample_from(self[i], self.moments(i), self.dataset, n, seed, temperature)
 
 
 def part_examples(dataset: Dataset, block_size: int, part: str) -> Examples:
@@ -434,6 +434,11 @@ def train(config: RunConfig, dataset: Dataset, seeds: int | Sequence[int] = 1) -
     if not chosen:
         raise ValueError("seeds must be at least 1, got none")
     dataset.check(config)
+    with pinned_settings():
+        return _train(config, dataset, chosen)
+
+
+def _train(config: RunConfig, dataset: Dataset, chosen: tuple[int, ...]) -> Trained:
     configs = [replace(config, seed=seed, data_hash=dataset.sha256) for seed in chosen]
     vocab_size = len(dataset.vocabulary)
     size = run_batch_size(config, vocab_size, CPU_RUNS)

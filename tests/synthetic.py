@@ -1,7 +1,6 @@
 """Rows as a sweep would leave them, from a formula instead of training."""
 
 import itertools
-import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -14,6 +13,7 @@ from experiments.analysis.baselines import FILE_NAME as BASELINES_FILE
 from experiments.runner.rows import DIVERGED, DONE, SCHEMA
 from experiments.store import Store
 from experiments.store.atomic import replace_file
+from experiments.store.small_files import write_small
 from experiments.sweeps.request import FILE_NAME, Request, encode_request
 from mlp_lm.config import RunConfig
 from mlp_lm.ngram.baselines import Baseline, Baselines
@@ -73,5 +73,5 @@ def synthetic_folder(
     write_request(folder, Request("synthetic", title, "ssa2018", "d" * 64, "python -m experiments.sweep", listed))
     counts = [Baseline(k, "absolute discount", 2.4 - 0.05 * k, 0.7, 27**k, 2.2 - 0.1 * k) for k in range(1, 8)]
     kept = Baselines("d" * 64, tokens, tuple(counts))
-    (folder / BASELINES_FILE).write_text(json.dumps(asdict(kept)), "utf-8")
+    write_small(folder, BASELINES_FILE, asdict(kept))
     return folder

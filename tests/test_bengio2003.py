@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 import subprocess
 import sys
 
@@ -10,31 +11,23 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
+from experiments.analysis.results import open_sweep
 from experiments.bengio2003.__main__ import main
-from experiments.bengio2003.measure import (
-    averaged,
-    count_models,
-    longest_seen,
-    measure_network,
-    network_probabilities,
-    perplexity,
-)
 from experiments.bengio2003.models import MODELS, PAPER_RATE, RECIPES, TABLE, make_grid, model_of
-from experiments.analysis.ensembles import main as ensemble
+from experiments.bengio2003.table import longest_seen, measure, perplexity
+from experiments.ensemble import main as ensemble
 from experiments.export import main as export
-from mlp_lm.data.material import DataSize, load_data, text_source
 from experiments.report.__main__ import main as report
+from experiments.report.sections import read_sections
 from experiments.sample import main as sample
-from experiments.store import Store
+from experiments.sweep import main as sweep
+from mlp_lm.config import Architecture
+from mlp_lm.data.dataset import load_dataset
 from mlp_lm.evaluation import each_loss
-from mlp_lm.model import Architecture
-from mlp_lm.ngram.models import held_out_loss, maximum_likelihood
-from mlp_lm.ngram.counts import count_ngrams
-from mlp_lm.weights import from_tensors
-from tests.cli import assert_one_line, sweep
+from mlp_lm.mixtures import average
+from mlp_lm.ngram.baselines import TEXT_LENGTHS
 
-BROWN = DataSize(800_000, 16_383)
-SOURCE = text_source("small", "training")
+BROWN_WINDOWS = 800_000
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess:
@@ -52,6 +45,10 @@ def study(tmp_path_factory):
     return folder, done.stdout, flags
 
 
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
 def lines(folder):
     with (folder / "tables" / "table1.csv").open(encoding="utf-8") as file:
         return {(row["recipe"], row["model"]): row for row in csv.DictReader(file)}
@@ -66,24 +63,19 @@ def test_every_model_stands_beside_the_paper_alone_and_mixed(study):
             assert float(found[recipe, mixed]["paper_test"]) == MODELS[name].mixed_test
             assert 1 < float(found[recipe, name]["test"]) < 99
             assert f"| {name} " in output
-    assert float(found["", "uniform"]["test"]) == len(load_data(SOURCE).vocabulary)
+    assert float(found["", "uniform"]["test"]) == len(load_dataset("small").vocabulary)
     for name in ("report.html", "figures/map.png", "tables/summary.md", "tables/novelty.csv"):
         assert (folder / name).stat().st_size > 200
 
 
 def test_the_table_is_that_of_the_stored_weights(study):
     folder, *_ = study
-    store, material = Store(folder), load_data(SOURCE)
-    rows = [
-        row for row in store.rows().table.to_pylist() if model_of(row).name == "MLP9" and row["optimizer"] == "adam"
-    ]
-    test = material.windows("test", 4)
-    losses = [each_loss(from_tensors(store.weights(row)), test).mean() for row in rows]
-    assert float(lines(folder)["modern", "MLP9"]["test"]) == pytest.approx(np.exp(losses).mean(), rel=1e-5)
-    each = [network_probabilities(store, row, material) for row in rows]
-    assert [perplexity(one["test"]) for one in each] == pytest.approx(np.exp(losses))
-    together = perplexity(averaged(each)["test"])
-    assert together < max(np.exp(losses))
+    results = open_sweep(folder)
+    rows = [row for row in results.rows if model_of(row).name == "MLP9" and row["optimizer"] == "adam"]
+    test = results.dataset.windows("test", 4)
+    losses = [each_loss(results.params(row["run_id"]), test).astype(float) for row in rows]
+    assert float(lines(folder)["modern", "MLP9"]["test"]) == pytest.approx(np.exp(np.mean(losses, axis=1)).mean())
+    together = np.exp(-np.log(np.exp(-np.array(losses)).mean(axis=0)).mean())
     assert float(lines(folder)["modern", "MLP9, average of 2 seeds"]["test"]) == pytest.approx(together)
 
 
@@ -97,10 +89,68 @@ def test_the_network_judges_sentences_that_it_never_saw_better_than_counting_doe
 
 def test_the_same_command_again_trains_nothing_and_says_the_same(study):
     folder, output, flags = study
-    before = {path: path.read_bytes() for path in folder.glob("shards/*")}
+    before = contents(folder)
     again = command(*flags, "--out", str(folder))
     assert (again.returncode, again.stdout) == (0, output)
-    assert {path: path.read_bytes() for path in folder.glob("shards/*")} == before
+    assert contents(folder) == before
+
+
+def test_what_was_measured_once_is_not_measured_again(study, tmp_path):
+    folder, _, flags = study
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    measured = json.loads((copy / "measured.json").read_text())
+    changed = {names: values | {"test": 7.25} for names, values in measured.items()}
+    (copy / "measured.json").write_text(json.dumps(changed))
+    assert main([*flags, "--out", str(copy)]) == 0
+    assert {float(lines(copy)[recipe, "MLP9"]["test"]) for recipe in RECIPES} == {7.25}
+
+
+def test_a_folder_without_its_weights_is_read_and_left_as_it_is(study, capsys, tmp_path):
+    folder, output, flags = study
+    copy = shutil.copytree(folder, tmp_path / "copy", ignore=shutil.ignore_patterns("weights", ".lock"))
+    before = contents(copy)
+    assert main([*flags, "--out", str(copy)]) == 0
+    said = capsys.readouterr()
+    assert said.out.partition("## ")[2] + f"Report: {folder}/report.html\n" == output.partition("## ")[2]
+    assert "left as it is" in said.err and said.err.count("\n") == 1
+    assert contents(copy) == before
+
+
+def test_what_needs_weights_that_are_nowhere_is_left_out_by_name(study, capsys, tmp_path):
+    folder, _, flags = study
+    ignored = shutil.ignore_patterns("weights", "measured.json", "s*s.json")
+    copy = shutil.copytree(folder, tmp_path / "copy", ignore=ignored)
+    assert main([*flags, "--out", str(copy)]) == 0
+    (left_out,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("weights are not in"))
+    assert "the perplexities of 8 runs" in left_out and "sentences of the best run" in left_out
+    (copy / "measured.json").write_bytes((folder / "measured.json").read_bytes())
+    assert main(["--models", "MLP3", "--seeds", "3", "--epochs", "1.5", "--out", str(copy)]) == 0
+    assert "Report: " in capsys.readouterr().out  # Only the third seed had to be trained.
+    assert float(lines(copy)["modern", "MLP3"]["seeds"]) == 3
+    assert ("modern", "MLP3, average of 3 seeds") not in lines(copy)
+
+
+def test_the_report_shows_the_study_in_words_for_running_text(study, capsys):
+    folder, *_ = study
+    assert report([str(folder)]) == 0
+    page = (folder / "report.html").read_text("utf-8")
+    for text in ("Table 1 of the paper", "MLP9, average of 2 seeds", "data:image/png;base64,", "a perplexity of"):
+        assert text in page
+    assert "are not in the training text" in page and "unseen words" not in page
+    counts = page[page.index('class="counts"') :]
+    assert [f">{k}</th>" in counts for k in range(1, 8)] == [k in TEXT_LENGTHS for k in range(1, 8)]
+    assert len(read_sections(folder)) == 4
+
+
+def test_the_sweep_of_a_text_has_perplexities_beside_losses(tmp_path, capsys):
+    flags = ("single", "--data", "small", "--n-steps", "20", "--n-evaluations", "1", "--hidden-size", "8")
+    assert sweep([*flags, "--out", str(tmp_path / "out")]) == 0
+    table = capsys.readouterr().out
+    assert "dev perplexity" in table and "every 16th window" in table
+    (row,) = open_sweep(tmp_path / "out").rows
+    assert f" {math.exp(row['dev_loss']):.1f} " in table
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert "on the test part it has" in page and "test words" not in page
 
 
 def test_sentences_are_drawn_by_command(study, capsys):
@@ -109,31 +159,32 @@ def test_sentences_are_drawn_by_command(study, capsys):
     five = capsys.readouterr().out.splitlines()
     assert sample([str(folder), "--n", "3", "--seed", "3"]) == 0
     assert capsys.readouterr().out.splitlines()[:3] == five[:3]
-    known = set(load_data(SOURCE).vocabulary.tokens)
+    known = set(load_dataset("small").vocabulary.tokens)
     assert all(sentence.endswith(".") and set(sentence[:-1].split()) <= known for sentence in five[:5])
-    for wrong, told in ((("--keep",), "--keep is for sweeps of word lists"), (("--n", "0"), "n must be at least 1")):
-        assert sample([str(folder), *wrong]) == 2
-        assert told in capsys.readouterr().err
 
 
 def test_weights_are_exported_with_their_words(study, capsys, tmp_path):
     folder, *_ = study
-    row = next(row for row in Store(folder).rows().table.to_pylist() if model_of(row).name == "MLP9")
+    row = next(row for row in open_sweep(folder).rows if model_of(row).name == "MLP9")
     path = tmp_path / "model.safetensors"
     assert export([row["run_id"], "--dir", str(folder), "--out", str(path)]) == 0
-    vocabulary = load_data(SOURCE).vocabulary
+    vocabulary = load_dataset("small").vocabulary
     with safe_open(path, framework="numpy") as file:
         assert json.loads(file.metadata()["tokens"]) == list(vocabulary.tokens)
         assert file.get_tensor("output.weight").shape == (len(vocabulary), 100)
-    for command in (ensemble, report):  # Which have a page of their own in this study.
-        assert command([str(folder)]) == 2
-        assert "python -m experiments.bengio2003" in capsys.readouterr().err
+
+
+def test_networks_of_words_are_averaged_and_mixed_by_the_command_for_names(study, capsys, tmp_path):
+    copy = shutil.copytree(study[0], tmp_path / "copy")
+    assert ensemble([str(copy), "--top", "2", "--context-length", "2"]) == 0
+    assert "2 best runs" in capsys.readouterr().out
+    assert "Ensembles and mixtures" in (copy / "report.html").read_text("utf-8")
 
 
 def test_slices_make_the_study(capsys, tmp_path):
     flags = ["--models", "MLP3", "MLP9", "--seeds", "1", "--epochs", "0.1", "--out", str(tmp_path / "out")]
     assert main([*flags, "--shard", "1/2"]) == 0
-    assert "1 runs of this slice are done" in capsys.readouterr().out
+    assert "1 run of this slice is done" in capsys.readouterr().out
     assert main([*flags, "--dry-run"]) == 0
     assert "2 runs, 1 to train" in capsys.readouterr().out
     assert main(flags) == 0
@@ -187,60 +238,55 @@ def test_parameters_are_the_papers_where_its_formula_applies():
 
 def test_recipes_are_what_the_paper_says_and_what_one_would_do_now():
     for model in TABLE:
-        (then,) = make_grid(model, "paper", BROWN, 1)
+        (then,) = make_grid(model, "paper", BROWN_WINDOWS, 1)
         assert then.learning_rate == pytest.approx(PAPER_RATE * then.batch_size)
         assert (then.schedule, then.weight_decay, then.early_stopping) == ("inverse_time", 1e-4, True)
-        assert next(iter(make_grid(model, "paper", DataSize(50_000, 99), 1))).batch_size == 1
-        (now,) = make_grid(model, "modern", BROWN, 1)
+        assert next(iter(make_grid(model, "paper", 50_000, 1))).batch_size == 1
+        (now,) = make_grid(model, "modern", BROWN_WINDOWS, 1)
         assert (now.optimizer, now.schedule, now.shuffle, now.dropout) == ("adam", "cosine", True, 0.1)
         assert now.adam_epsilon > 1e-6
-        (on_few,) = make_grid(model, "modern", DataSize(50_000, 99), 1)
+        (on_few,) = make_grid(model, "modern", 50_000, 1)
         assert (on_few.batch_size, on_few.learning_rate) == (64, pytest.approx(now.learning_rate / math.sqrt(8)))
         assert then.shuffle
         for run in (then, now):
             assert model_of(vars(run)) is model
-    (larger,) = make_grid(MODELS["larger"], "modern", BROWN, 1)
+    (larger,) = make_grid(MODELS["larger"], "modern", BROWN_WINDOWS, 1)
     assert larger.dropout > now.dropout
 
 
 def test_perplexity_is_the_geometric_mean_of_inverse_probabilities():
-    assert perplexity(np.full(7, 1 / 99)) == pytest.approx(99)
-    assert perplexity(np.array([0.5, 0.125])) == pytest.approx(4)
+    assert perplexity(np.full(7, 1 / 99), np.ones(7)) == pytest.approx(99)
+    assert perplexity(np.array([0.5, 0.125, 0.9]), np.array([1.0, 1.0, 0.0])) == pytest.approx(4)
 
 
 def test_mixtures_lie_between_and_the_best_weight_is_best():
     rng = np.random.default_rng(0)
-    network, trigram = ({part: rng.uniform(0.01, 1, 500) for part in ("dev", "test")} for _ in range(2))
-    found = measure_network(network, trigram)
-    assert found.valid == perplexity(network["dev"])
-    assert found.mixed_test == pytest.approx(perplexity((network["test"] + trigram["test"]) / 2))
-    grid = [perplexity((1 - w) * network["dev"] + w * trigram["dev"]) for w in np.linspace(0, 1, 101)]
-    assert found.best_valid <= min(grid) + 1e-6
-
-
-def test_count_models_of_words_are_distributions_and_agree_with_their_loss():
-    material = load_data(SOURCE)
-    for one in count_models(material):
-        assert 1 < perplexity(one.probabilities["test"]) < len(material.vocabulary)
-    dev = material.windows("dev", 2)
-    train = material.windows("train", 2)
-    unigrams = maximum_likelihood(count_ngrams(train.contexts, train.targets, 0, len(material.vocabulary)))
-    best = min(perplexity(one.probabilities["dev"]) for one in count_models(material))
-    assert best < np.exp(held_out_loss(unigrams, dev.contexts[:, :0], dev.targets))
+    network, trigram = (rng.uniform(0.01, 1, 1000) for _ in range(2))
+    dev = np.repeat([1.0, 0.0], 500)
+    measured = measure(network, trigram, {"dev": dev, "test": 1 - dev})
+    assert measured.valid == perplexity(network, dev)
+    assert measured.mixed_test == pytest.approx(perplexity(average([network, trigram]), 1 - dev))
+    grid = [perplexity((1 - w) * network + w * trigram, dev) for w in np.linspace(0, 1, 101)]
+    assert measured.best_valid <= min(grid) + 1e-6
 
 
 def test_the_longest_seen_gram_by_brute_force():
-    material = load_data(SOURCE)
-    line = np.concatenate([material.parts.train, material.parts.dev, material.parts.test]).tolist()
-    start = len(material.parts.train) + len(material.parts.dev)
-    trained = [0, 0, 0, 0, *line[: len(material.parts.train)]]
+    dataset = load_dataset("small")
+    line = np.concatenate([dataset.ids[part] for part in ("train", "dev", "test")]).tolist()
+    n_train = len(dataset.ids["train"])
+    start = n_train + len(dataset.ids["dev"])
+    trained = [0, 0, 0, 0, *line[:n_train]]
     known = [{tuple(trained[i - n : i]) for i in range(5, len(trained) + 1)} for n in range(6)]
-    found = longest_seen(material, "test")
-    for j in range(0, len(found), 97):
+    longest = longest_seen(dataset, dataset.windows("test", 4))
+    for j in range(0, len(longest), 97):
         orders = [n for n in range(1, 6) if tuple(line[start + j + 1 - n : start + j + 1]) in known[n]]
-        assert found[j] == max(orders, default=0)
+        assert longest[j] == max(orders, default=0)
 
 
-def test_running_text_is_refused_by_the_sweep_of_word_lists(tmp_path):
-    assert_one_line(sweep("smoke", "--data", SOURCE, "--out", str(tmp_path)), "python -m experiments.bengio2003")
-    assert list(tmp_path.iterdir()) == []
+def test_sentences_of_a_text_are_known_as_samples_spell_them():
+    dataset = load_dataset("small")
+    sentences = dataset.spelled("train")
+    first = dataset.parts["train"][0]
+    end = first.index(".")
+    assert " ".join(first[:end]) + "." in sentences
+    assert not any(" . " in sentence or sentence.endswith(" .") for sentence in sentences)

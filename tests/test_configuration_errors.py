@@ -30,7 +30,10 @@ TOML = {
     "momentum with Adam": ("optimizer = 'adam'\nmomentum = 0.9", "momentum 0.9 is of sgd"),
     "Adam's epsilon without Adam": ("adam_epsilon = 1e-5", "adam_epsilon 1e-05 is of adam"),
     "no epsilon": ("optimizer = 'adam'\nadam_epsilon = 0", "adam_epsilon must be a positive number, got 0"),
-    "an epsilon that no device holds": ("optimizer = 'adam'\nadam_epsilon = 1e-39", "adam_epsilon must be at least 1.2e-38"),
+    "an epsilon that no device holds": (
+        "optimizer = 'adam'\nadam_epsilon = 1e-39",
+        "adam_epsilon must be at least 1.2e-38",
+    ),
     "a full batch in random order": ("batch_size = 0\nshuffle = true", "batch_size 0", "no dropout, shuffle or"),
     "an empty axis": ("hidden_size = []", "axis hidden_size is empty"),
     "no seeds": ("seeds = 0", "seeds must be at least 1, got 0"),

@@ -6,11 +6,11 @@ import socket
 
 import pytest
 
-from mlp_lm.data.word_lists import load_corpus
 from mlp_lm.data.vocabulary import Vocabulary
+from mlp_lm.data.word_lists import read_word_list
 from tests.cli import assert_one_line, sweep
 
-NAMES = "\n".join(load_corpus().words[:200]) + "\n"
+NAMES = "\n".join(read_word_list()[0][:200]) + "\n"
 
 
 def dry_run(path, *flags):
@@ -21,7 +21,7 @@ def words_of(raw: bytes, folder) -> tuple[str, ...]:
     path = folder / "words"
     path.write_bytes(raw)
     assert dry_run(path).code == 0
-    return load_corpus(str(path)).words
+    return read_word_list(str(path))[0]
 
 
 WORK = {
@@ -131,13 +131,13 @@ def test_a_degenerate_list_is_trained_to_its_end(tmp_path, raw):
     path.write_bytes(raw)
     said = sweep("smoke", "--data", str(path), "--out", str(tmp_path / "out"), "--hidden-size", "4", "--seeds", "1")
     assert (said.code, said.errors) == (0, "")
-    assert "1 of 1 runs done" in said.output
+    assert "1 of 1 run done" in said.output
 
 
 def test_a_vocabulary_too_large_for_memory_gets_one_line(tmp_path, monkeypatch):
     path = tmp_path / "words.txt"
     path.write_text("\n".join(chr(0x4E00 + i) + chr(0x4E00 + 3 * i) for i in range(3000)))
-    monkeypatch.setattr("experiments.runner.feasible.machine_memory", lambda: 2**28)
+    monkeypatch.setattr("experiments.runner.plan.machine_memory", lambda: 2**28)
     said = dry_run(path, "--workers", "1")
     # 3 splits of float32 counts, on host and device: 24 bytes for each of some 6,000 contexts x 6,000 tokens.
     assert_one_line(said, "distinct contexts", "a worker has 0.2 GiB", "fewer words or different characters")

@@ -7,23 +7,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlp_lm.data.word_lists import split_words
-from mlp_lm.data.dataset import slide_windows
-from mlp_lm.evaluation import exact_losses, population_moments
-from mlp_lm.cpu_gradients import full_batch_loss_and_grad
-from mlp_lm.initializers import SCHEMES, init_params
+from mlp_lm.data.dataset import Windows
+from mlp_lm.data.vocabulary import Vocabulary
+from mlp_lm.evaluation import exact_losses, full_batch_loss_and_grad, population_moments
+from mlp_lm.initializers import init_params
 from mlp_lm.loss import cross_entropy, minibatch_loss
 from mlp_lm.model import Architecture, forward
-from mlp_lm.data.vocabulary import Vocabulary
+from mlp_lm.schemes import SCHEMES
 
 PLAIN = Architecture(27, 3, 4, 20, n_layers=2)
 NORMED = replace(PLAIN, batch_norm=True)
 
 
 @pytest.fixture(scope="module")
-def windows(few_words):
-    split, vocabulary = split_words(few_words), Vocabulary.of(few_words)
-    return [slide_windows(part, vocabulary, 3) for part in (split.train, split.dev, split.dev_unseen)]
+def windows(few_dataset):
+    dev, new = few_dataset.windows("dev", 3), few_dataset.unseen("dev", 3)
+    return [few_dataset.windows("train", 3), dev, Windows(dev.contexts[new], dev.targets[new])]
 
 
 @pytest.fixture(params=[PLAIN, NORMED], ids=["plain", "batch norm"])

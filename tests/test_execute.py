@@ -132,7 +132,7 @@ def test_stopping_saves_what_is_begun_and_starts_no_more(tmp_path):
     cohorts, seen = toy.toy_cohorts(30), []
     for event in execute(cohorts, Job("", tmp_path, start=toy.start_toy), TWO, lambda: len(seen) > 20):
         seen.append(event)
-    begun = Store(tmp_path).begun()
+    begun = Store(tmp_path).started()
     assert 0 < len(Store(tmp_path).run_ids()) < 120
     assert 1 <= len(begun) <= 2
     assert all(0 < metadata["step"] <= toy.N_STEPS for metadata in begun.values())
@@ -209,7 +209,7 @@ def test_a_cohort_that_was_halved_leaves_no_checkpoint(tmp_path):
     store = Store(tmp_path)
     store.save_checkpoint(cohort.cohort_id, {}, {"step": 1})
     run_toy(tmp_path, toy.start_memory_for_two, [cohort])
-    assert store.begun() == {}
+    assert store.started() == {}
     assert len(store.run_ids()) == 8
 
 

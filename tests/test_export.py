@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from experiments.analysis.results import open_sweep
 from experiments.export import export_rows, export_tensorboard
 from experiments.export import main as export
-from experiments.analysis.results import open_sweep
 from experiments.sweep import main as sweep
 from mlp_lm.config import Architecture
 from mlp_lm.initializers import init_params

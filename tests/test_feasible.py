@@ -23,9 +23,7 @@ def weight_bytes(run: RunConfig) -> int:
 
 
 def test_what_decides_is_the_memory_of_all_that_train_side_by_side(monkeypatch):
-    needs = [
-        TRAINED_COPIES * run_batch_size(run, 27, WIDEST) * weight_bytes(run) for run in (BIG_BATCH, SMALL_BATCH)
-    ]
+    needs = [TRAINED_COPIES * run_batch_size(run, 27, WIDEST) * weight_bytes(run) for run in (BIG_BATCH, SMALL_BATCH)]
     assert needs[0] < needs[1]
     monkeypatch.setattr("experiments.runner.plan.machine_memory", lambda: sum(needs) // 2)
     big, small = ([replace(run, seed=seed) for seed in range(WIDEST)] for run in (BIG_BATCH, SMALL_BATCH))

@@ -8,8 +8,8 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from experiments.analysis.studies import Study, describe, make_study
 from experiments.analysis.figures import draw_embedding, draw_study, file_stems
+from experiments.analysis.studies import Study, describe, make_study
 from experiments.analysis.style import STYLE
 from mlp_lm.config import AXES, RunConfig
 from mlp_lm.data.vocabulary import Vocabulary

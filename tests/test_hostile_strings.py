@@ -11,13 +11,13 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 
-from experiments.sweeps.catalog import SWEEPS
 from experiments.analysis.summary import write_summary
 from experiments.analysis.tables import csv_text, markdown_table
+from experiments.store import Store
+from experiments.sweeps.catalog import SWEEPS
+from experiments.sweeps.request import Request, make_request, read_request
 from experiments.sweeps.text import code, inert, printable
 from mlp_lm.data.dataset import load_dataset
-from experiments.sweeps.request import Request, make_request, read_request
-from experiments.store import Store
 from tests.cli import sweep
 from tests.synthetic import write_request
 

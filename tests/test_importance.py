@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.analysis.studies import make_study
 from experiments.analysis.effects import (
     HIGHER,
     SEEDS,
@@ -21,6 +20,7 @@ from experiments.analysis.effects import (
     main_effects,
     rise_from_lowest,
 )
+from experiments.analysis.studies import make_study
 from tests.synthetic import synthetic_rows
 
 AXES = {"hidden_size": (50, 100, 200), "embedding_dim": (2, 10), "block_size": (3, 4, 5, 8)}

@@ -8,18 +8,17 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
-from PIL import Image
-
-from experiments.sweeps.catalog import SWEEPS
-from experiments.analysis.studies import make_study
 from experiments.analysis.finished import open_finished
 from experiments.analysis.limits import far_off, far_off_side_by_side
 from experiments.analysis.picture import save_figure
-from experiments.analysis.baselines import Yardsticks
-from experiments.initialisation.__main__ import main
 from experiments.initialisation.measure import snapshots, trace
 from experiments.initialisation.overview import draw_overview
 from experiments.initialisation.study import read_study, write_sweep_part
+from PIL import Image
+
+from experiments.analysis.baselines import Yardsticks
+from experiments.analysis.studies import make_study
+from experiments.initialisation.__main__ import main
 from experiments.initialisation.tables import (
     batch_norm_table,
     best_rate,
@@ -31,8 +30,9 @@ from experiments.initialisation.tables import (
 )
 from experiments.initialisation.width import coordinate_check, slopes
 from experiments.runner.rows import DIVERGED, DONE
-from experiments.sweeps.grids import INIT_NAMES, RunSpec
 from experiments.sweep import main as sweep
+from experiments.sweeps.catalog import SWEEPS
+from experiments.sweeps.grids import INIT_NAMES, RunSpec
 from mlp_lm.ngram.baselines import YardstickRow
 from tests.synthetic import synthetic_folder, synthetic_rows
 

@@ -7,12 +7,13 @@ import jax
 import numpy as np
 import pytest
 
-from experiments.sweeps.grids import INIT_NAMES
-from mlp_lm.initializers import SCHEMES, standard_draws, standard_normal, standard_uniform, with_gain
+from mlp_lm.config import RunConfig
+from mlp_lm.initializers import draw_params, standard_draws
 from mlp_lm.loss import minibatch_loss
 from mlp_lm.model import Architecture, Params
 from mlp_lm.padding import stack_runs, take_run
-from mlp_lm.training import Program, advance_block, draw_weights, init_block, make_run
+from mlp_lm.schemes import SCHEMES, standard_normal, standard_uniform, with_gain
+from mlp_lm.training import advance_batch, init_batch
 
 LECTURE = Architecture(27, 3, 10, 200, direct=True)
 DEEP = replace(LECTURE, n_layers=2)
@@ -48,13 +49,13 @@ def parts(params: Params):
     )
 
 
-def test_the_names_are_those_of_the_specification():
-    assert tuple(SCHEMES) == INIT_NAMES == tuple(STDS)
+def test_every_scheme_has_its_formula_here():
+    assert tuple(SCHEMES) == tuple(STDS)
 
 
 @pytest.mark.parametrize("name", STDS)
 def test_variances_are_those_of_the_formula(name):
-    drawn = [parts(draw_weights(seed, SCHEMES[name], DEEP)) for seed in range(12)]
+    drawn = [parts(draw_params(seed, SCHEMES[name], DEEP)) for seed in range(12)]
     for expected, samples in zip(STDS[name], zip(*drawn, strict=True), strict=True):
         sample = np.concatenate([np.ravel(values) for values in samples])
         # Four standard errors of a Gaussian's standard deviation; its mean likewise.
@@ -80,18 +81,16 @@ def test_draws_are_nested_in_every_size(sample):
 
 
 def test_parts_and_seeds_share_no_draws():
-    values = np.concatenate(
-        [np.ravel(leaf) for s in (0, 1) for leaf in parts(draw_weights(s, SCHEMES["normal"], DEEP))]
-    )
+    values = np.concatenate([np.ravel(leaf) for s in (0, 1) for leaf in parts(draw_params(s, SCHEMES["normal"], DEEP))])
     # A normal draw comes from 23 random bits: of n, n^2 / 2^24 fall together by chance, here 0.6 %.
     assert len(np.unique(values)) > 0.99 * values.size
-    weights = [np.ravel(draw_weights(s, SCHEMES["normal"], DEEP).hidden[1].weight) for s in range(2)]
+    weights = [np.ravel(draw_params(s, SCHEMES["normal"], DEEP).hidden[1].weight) for s in range(2)]
     assert abs(np.corrcoef(*weights)[0, 1]) < 4 / math.sqrt(weights[0].size)
 
 
 @pytest.mark.parametrize("shape", [(27, 3, 10, 200), (27, 3, 10, 12)], ids=["wide", "tall"])
 def test_orthogonal_weights_are(shape):
-    params = draw_weights(4, SCHEMES["orthogonal"], Architecture(*shape, n_layers=2))
+    params = draw_params(4, SCHEMES["orthogonal"], Architecture(*shape, n_layers=2))
     for weight in (*(layer.weight for layer in params.hidden), params.output.weight):
         gram = weight @ weight.T if weight.shape[0] < weight.shape[1] else weight.T @ weight
         np.testing.assert_allclose(gram, np.eye(len(gram)), atol=1e-5)
@@ -100,13 +99,15 @@ def test_orthogonal_weights_are(shape):
 @pytest.mark.parametrize("batch_norm", [False, True])
 def test_zeros_never_break_symmetry(batch_norm, few_data):
     vocab = few_data.examples.counts.shape[-1]
-    architecture = Architecture(vocab, 3, 4, 8, n_layers=2, batch_norm=batch_norm)
+    config = RunConfig(
+        embedding_dim=4, hidden_size=8, n_layers=2, batch_norm=batch_norm, schedule="constant", learning_rate=0.5
+    )
 
     def hidden_after_training(name):
-        program = Program(architecture, 32, "constant", momentum=False, weight_decay=False)
-        runs = stack_runs([make_run(0, 0.5, 0.0, 0.0)])
-        states = init_block(stack_runs([draw_weights(0, SCHEMES[name], architecture)]), runs, program)
-        return take_run(advance_block(states, runs, few_data, 0, 100, 100, program).params, 0)
+        program, numbers = config.program(), stack_runs([config.numbers()])
+        params = stack_runs([draw_params(0, SCHEMES[name], config.architecture(vocab))])
+        states = init_batch(params, numbers, program)
+        return take_run(advance_batch(states, numbers, few_data, 0, 100, 100, program).params, 0)
 
     zeros, fan_in = hidden_after_training("zeros"), hidden_after_training("fan_in")
     assert np.ptp(zeros.output.bias) > 0.1  # It did learn how frequent each token is,
@@ -118,7 +119,7 @@ def test_zeros_never_break_symmetry(batch_norm, few_data):
 
 
 def test_gain_is_a_factor_on_the_hidden_weights_alone():
-    plain, tripled = (draw_weights(1, s, DEEP) for s in (SCHEMES["fan_in"], with_gain(SCHEMES["fan_in"], 3.0)))
+    plain, tripled = (draw_params(1, s, DEEP) for s in (SCHEMES["fan_in"], with_gain(SCHEMES["fan_in"], 3.0)))
     for i, (before, after) in enumerate(zip(parts(plain), parts(tripled), strict=True)):
         np.testing.assert_allclose(after, before * (3.0 if i in (1, 2) else 1.0), rtol=1e-6)
 
@@ -127,7 +128,7 @@ def test_gain_is_a_factor_on_the_hidden_weights_alone():
 def test_scaled_schemes_start_near_the_uniform_guess(name, few_data):
     architecture = Architecture(27, 3, 10, 200)  # log 27 is 3.2958; the lecture's schemes start at 3.31 to 3.33.
     for seed in range(20):
-        params = jax.tree.map(jax.numpy.asarray, draw_weights(seed, SCHEMES[name], architecture))
+        params = jax.tree.map(jax.numpy.asarray, draw_params(seed, SCHEMES[name], architecture))
         loss = float(minibatch_loss(params, *first_batch(few_data, seed)))
         assert 3.22 <= loss <= 3.39
 
@@ -157,7 +158,7 @@ GOLDEN = {
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_streams_of_draws_never_change(name):
-    p = draw_weights(0, SCHEMES[name], Architecture(27, 3, 2, 4, direct=True))
+    p = draw_params(0, SCHEMES[name], Architecture(27, 3, 2, 4, direct=True))
     hidden = p.hidden[0]
     drawn = (p.embedding[1, 0], hidden.weight[5, 3], hidden.bias[2], p.output.weight[0, 26], p.output.bias[7])
     np.testing.assert_allclose([*drawn, p.direct[3, 4]], GOLDEN[name], rtol=1e-5, atol=1e-7)

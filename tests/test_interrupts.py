@@ -59,7 +59,7 @@ def test_real_training_stops_with_a_checkpoint_and_says_how_to_go_on(tmp_path, n
         processes.wait_until(lambda: not any(processes.alive(pid) for pid in pids))
     assert "the same command goes on from here" in errors.splitlines()[-1]
     assert output == ""
-    assert Store(tmp_path).begun()
+    assert Store(tmp_path).started()
 
 
 @processes.needs_proc

@@ -2,31 +2,48 @@
 
 import csv
 import math
+import os
+import signal
 from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
 
-from experiments.learning_rate.__main__ import Finding, main, rising_rates, smooth
-from mlp_lm.rate_finder import rate_range_losses
-from experiments.runner.trainer import training_data
-from experiments.sweeps.grids import INIT_NAMES, RunSpec
-from mlp_lm.initializers import SCHEMES
+from experiments.analysis.style import scheme_style
+from experiments.learning_rate.__main__ import main
+from experiments.learning_rate.curves import LossCurve, rising_rates, smooth
+from mlp_lm.config import RunConfig
+from mlp_lm.data.dataset import load_dataset
+from mlp_lm.ideas import load_ideas
 from mlp_lm.loss import minibatch_loss
 from mlp_lm.minibatches import draw_minibatches
-from mlp_lm.model import Architecture
-from mlp_lm.training import draw_weights
+from mlp_lm.rate_finder import rate_finder_losses
+from mlp_lm.schemes import SCHEMES
+from mlp_lm.training import initial_params, training_data
+from tests import processes
 
 ACTING = {"shuffle": True, "adam_epsilon": 1e-2, "dropout": 0.5, "input_dropout": 0.5}
-SMALL = RunSpec(hidden_size=6, embedding_dim=2, batch_size=8)
+SMALL = RunConfig(hidden_size=6, embedding_dim=2, batch_size=8)
 
 
-@pytest.fixture
-def words(tmp_path, few_words):
-    path = tmp_path / "words.txt"
-    path.write_text("\n".join(few_words))
+@pytest.fixture(scope="module")
+def words(tmp_path_factory):
+    path = tmp_path_factory.mktemp("learning-rate") / "words.txt"
+    path.write_text("\n".join(load_dataset().parts["train"][:400]))
     return str(path)
+
+
+@pytest.fixture(scope="module")
+def dataset(words):
+    return load_dataset(words)
+
+
+def valley(bottom: float, n_seeds: int = 8) -> LossCurve:
+    """Noisy losses that are lowest at 10 ** bottom, between 0.001 and 1."""
+    rates = rising_rates(1000, -3.0, 0.0)
+    noise = np.random.default_rng(0).normal(0, 0.05, (n_seeds, 1000))
+    return LossCurve({"init": "normal"}, rates, 2.5 + (np.log10(rates) - bottom) ** 2 + noise)
 
 
 def test_rates_rise_evenly_in_their_exponent():
@@ -35,36 +52,19 @@ def test_rates_rise_evenly_in_their_exponent():
     np.testing.assert_allclose(rates[1:] / rates[:-1], 10 ** (3 / 999))
 
 
-def test_rate_i_acts_at_step_i(words):
+def test_rate_i_acts_at_step_i(dataset):
     rates = rising_rates(60, -2.0, 0.5)
-    found = rate_range_losses([replace(SMALL, seed=s) for s in (3, 4)], rates, words)
-    for losses, seed in zip(found, (3, 4), strict=True):
-        np.testing.assert_allclose(losses, losses_by_hand(words, seed, rates), rtol=1e-4)
+    finder = rate_finder_losses(SMALL, dataset, rates, [3, 4])
+    for losses, seed in zip(finder, (3, 4), strict=True):
+        np.testing.assert_allclose(losses, losses_by_hand(dataset, seed, rates), rtol=1e-4)
     # A finder that is off by one, in either direction, gives other numbers.
     for shifted in (np.roll(rates, 1), np.roll(rates, -1)):
-        assert not np.allclose(losses_by_hand(words, 3, shifted)[2:], found[0][2:], rtol=1e-4)
+        assert not np.allclose(losses_by_hand(dataset, 3, shifted)[2:], finder[0][2:], rtol=1e-4)
 
 
-def test_what_a_run_asks_for_acts_here_too(words):
-    rates = rising_rates(40, -2.0, -1.0)
-    wide = replace(SMALL, hidden_size=64, optimizer="adam")
-    plain, *others = (
-        rate_range_losses([run], rates, words)
-        for run in (wide, *(replace(wide, **{field: value}) for field, value in ACTING.items()))
-    )
-    for field, losses in zip(ACTING, others, strict=True):
-        assert not np.allclose(losses, plain, rtol=1e-4), field
-
-
-def test_full_batches_have_a_rate_too(words, tmp_path, capsys):
-    assert main(["--data", words, "--batch-size", "0", "--steps", "50", "--seeds", "1", "--out", str(tmp_path)]) == 0
-    assert "batch_size 0" in capsys.readouterr().out
-
-
-def losses_by_hand(words, seed, rates):
-    data = training_data(words, 3)
-    vocab = data.examples.counts.shape[-1]
-    params = draw_weights(seed, SCHEMES["kaiming_tanh"], Architecture(vocab, 3, 2, 6))
+def losses_by_hand(dataset, seed, rates):
+    data = training_data(dataset, 3)
+    params = initial_params(replace(SMALL, seed=seed, n_steps=100_000), dataset)  # Too long to be padded.
     batches = draw_minibatches(np.uint32(seed), jax.numpy.arange(len(rates)), 8, len(data.targets))
     losses = []
     loss_and_grad = jax.jit(jax.value_and_grad(minibatch_loss))
@@ -75,23 +75,43 @@ def losses_by_hand(words, seed, rates):
     return losses
 
 
+def test_what_a_run_asks_for_acts_here_too(dataset):
+    rates = rising_rates(40, -2.0, -1.0)
+    wide = replace(SMALL, hidden_size=64, optimizer="adam")
+    plain, *others = (
+        rate_finder_losses(config, dataset, rates)
+        for config in (wide, *(replace(wide, **{field: value}) for field, value in ACTING.items()))
+    )
+    for field, losses in zip(ACTING, others, strict=True):
+        assert not np.allclose(losses, plain, rtol=1e-4), field
+
+
+def test_full_batches_have_a_rate_too(words, tmp_path, capsys):
+    assert main(["--data", words, "--batch-size", "0", "--steps", "50", "--seeds", "1", "--out", str(tmp_path)]) == 0
+    assert "batch_size 0" in capsys.readouterr().out
+
+
 def test_the_rule_finds_the_bottom_of_a_valley():
-    rates = rising_rates(1000, -3.0, 0.0)
-    exponents = np.log10(rates)
-    noise = np.random.default_rng(0).normal(0, 0.05, (8, 1000))
-    losses = 2.5 + (exponents + 1.2) ** 2 + noise
-    finding = Finding("a valley", {"init": "normal"}, rates, losses)
-    assert math.log10(finding.chosen) == pytest.approx(-1.2, abs=0.05)
-    assert min(finding.seed_rates) <= finding.chosen <= max(finding.seed_rates)
+    curve = valley(-1.2)
+    assert math.log10(curve.chosen) == pytest.approx(-1.2, abs=0.05)
+    assert min(curve.chosen_by_seed) <= curve.chosen <= max(curve.chosen_by_seed)
+    assert not curve.at_edge and "edge" not in str(curve)
+
+
+@pytest.mark.parametrize(("bottom", "flag"), [(-4.0, "--low-exponent"), (1.0, "--high-exponent")])
+def test_a_choice_at_the_edge_says_how_to_widen_the_range(bottom, flag):
+    curve = valley(bottom)
+    assert curve.at_edge
+    assert str(curve).endswith(f"(at the edge of the range: widen it with {flag})")
 
 
 def test_a_curve_ends_where_it_stops_being_a_number():
     losses = np.linspace(3, 2, 100)
     losses[60] = np.nan
-    curve = smooth(losses)
-    assert np.isfinite(curve[:60]).all() and np.isinf(curve[60:]).all()
-    finding = Finding("diverges", {"init": "normal"}, rising_rates(100, -3, 0), np.stack([losses, losses]))
-    assert finding.chosen == pytest.approx(finding.rates[59])
+    smoothed = smooth(losses)
+    assert np.isfinite(smoothed[:60]).all() and np.isinf(smoothed[60:]).all()
+    curve = LossCurve({"init": "normal"}, rising_rates(100, -3, 0), np.stack([losses, losses]))
+    assert curve.chosen == pytest.approx(curve.rates[59])
 
 
 def test_smoothing_leaves_a_straight_line():
@@ -109,8 +129,8 @@ def test_the_command_writes_a_curve_and_a_choice_for_every_configuration(words, 
     assert [(row["init"], row["hidden_size"]) for row in chosen] == [
         ("normal", "4"), ("normal", "6"), ("fan_in", "4"), ("fan_in", "6"),
     ]  # fmt: skip
-    told = capsys.readouterr().out.splitlines()
-    assert told[0].startswith(
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(
         f"normal, hidden_size 4, batch_size 8: learning rate {float(chosen[0]['learning_rate']):.3g}"
     )
     assert (out / "learning_rate.png").read_bytes().startswith(b"\x89PNG")
@@ -118,10 +138,33 @@ def test_the_command_writes_a_curve_and_a_choice_for_every_configuration(words, 
     first = [row for row in curves if row["configuration"] == curves[0]["configuration"]]
     best = min(first, key=lambda row: float(row["loss_smoothed"]))
     assert best["learning_rate"] == chosen[0]["learning_rate"]
+    for row, line in zip(chosen, lines, strict=False):
+        rates = [r["learning_rate"] for r in curves if r["configuration"] == line.partition(": learning rate")[0]]
+        assert row["at_edge"] == str(row["learning_rate"] in (rates[0], rates[-1]))
+        assert ("edge" in line) == (row["at_edge"] == "True")
+
+
+def test_rates_too_low_are_flagged_in_the_table(words, tmp_path):
+    low = ["--low-exponent", "-9", "--high-exponent", "-2", "--hidden-size", "4", "--batch-size", "0"]
+    assert main(["--data", words, "--out", str(tmp_path), "--seeds", "1", "--steps", "50", *low]) == 0
+    [row] = csv.DictReader((tmp_path / "chosen.csv").read_text().splitlines())
+    # Full batches have no noise: the loss falls to the last and largest of rates that are all too low.
+    assert (row["at_edge"], float(row["learning_rate"])) == ("True", pytest.approx(0.01))
+
+
+def test_ideas_can_be_compared(words, tmp_path, capsys):
+    ideas, nothing = tmp_path / "ideas.py", tmp_path / "nothing.py"
+    ideas.write_text("from mlp_lm import SCHEMES\nSCHEMES['mine'] = SCHEMES['fan_in']\n")
+    nothing.touch()
+    flags = ["--data", words, "--seeds", "1", "--steps", "50", "--hidden-size", "4", "--batch-size", "8"]
+    assert main([*flags, "--ideas", str(ideas), "--init", "mine", "fan_in", "--out", str(tmp_path / "out")]) == 0
+    load_ideas(nothing)  # Other tests of this process do not see `mine`.
+    mine, fan_in, _ = capsys.readouterr().out.splitlines()
+    assert mine.removeprefix("mine") == fan_in.removeprefix("fan_in")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["--init", "nrmal"], "did you mean 'normal'"),
         (["--seeds", "0"], "seeds must be at least 1, got 0"),
@@ -131,16 +174,23 @@ def test_the_command_writes_a_curve_and_a_choice_for_every_configuration(words, 
         (["--learning-rate", "0.1"], "unknown flag '--learning-rate'"),
     ],
 )
-def test_a_mistake_is_one_line(arguments, told, capsys, tmp_path):
+def test_a_mistake_is_one_line(arguments, message, capsys, tmp_path):
     assert main([*arguments, "--out", str(tmp_path / "none")]) == 2
-    message = capsys.readouterr().err
-    assert told in message and message.count("\n") == 1
+    line = capsys.readouterr().err
+    assert message in line and line.count("\n") == 1
     assert not (tmp_path / "none").exists()
 
 
-def test_every_scheme_has_a_colour_and_a_marker_of_its_own():
-    from experiments.analysis.style import SCHEME_COLOURS, SCHEME_MARKERS
+def test_ctrl_c_is_one_line(tmp_path):
+    slow = ["--seeds", "64", "--init", *SCHEMES]
+    with processes.started("-m", "experiments.learning_rate", *slow, "--out", str(tmp_path / "out")) as process:
+        processes.wait_until((tmp_path / "out").exists)  # The command line is right, and training begins.
+        os.kill(process.pid, signal.SIGINT)
+        output, errors = process.communicate(timeout=processes.PATIENCE_SECONDS)
+    assert (process.returncode, output, errors) == (130, "", "learning_rate: interrupted\n")
 
-    for told in (SCHEME_COLOURS, SCHEME_MARKERS):
-        assert set(told) == set(INIT_NAMES)
-        assert len(set(told.values())) == len(told)
+
+def test_every_scheme_has_a_colour_and_a_marker_of_its_own():
+    styles = [scheme_style(name) for name in SCHEMES]
+    for key in ("color", "marker"):
+        assert len({style[key] for style in styles}) == len(SCHEMES)

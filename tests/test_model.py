@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
-from mlp_lm.initializers import SCHEMES, init_params
+from mlp_lm.initializers import init_params
 from mlp_lm.loss import cross_entropy, minibatch_loss
 from mlp_lm.model import Architecture, Moments, embed, forward
+from mlp_lm.schemes import SCHEMES
 
 SMALL = Architecture(vocab_size=7, block_size=3, embedding_dim=2, hidden_size=5)
 VARIANTS = {

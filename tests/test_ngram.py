@@ -12,21 +12,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from nltk.lm import MLE, AbsoluteDiscountingInterpolated, KneserNeyInterpolated, Laplace
 
-from mlp_lm.ngram.deleted_interpolation import deleted_interpolation, mixture_weights
+from mlp_lm.ngram.baselines import FAMILIES, fit_count_model, measure_baselines
+from mlp_lm.ngram.counts import continuation_counts, count_ngrams
 from mlp_lm.ngram.models import (
     FALLBACK_DISCOUNTS,
     absolute_discount,
     add_k,
     choose_discount,
     conditional_entropy,
+    deleted_interpolation,
     held_out_loss,
     kneser_ney,
     maximum_likelihood,
+    mixture_weights,
     modified_discounts,
     modified_kneser_ney,
 )
-from mlp_lm.ngram.counts import continuation_counts, count_ngrams
-from mlp_lm.ngram.baselines import yardstick
+from tests.conftest import dataset_of
 
 
 def word_windows(words, block):
@@ -400,16 +402,17 @@ def test_chosen_discount_is_as_good_as_a_fine_grid():
         assert held_out_loss(absolute_discount(table, chosen), *held_out) <= min(grid) + 1e-5
 
 
-def test_yardstick_has_every_family_at_every_length():
-    train, dev = word_windows(TEXT, 4), word_windows(["emily", "ava", "mila"], 4)
-    rows = yardstick(train, dev, VOCAB_SIZE, 3)
-    assert [row.context_length for row in rows] == [1] * 6 + [2] * 6 + [3] * 6
-    assert len({(row.context_length, row.family) for row in rows}) == 18
+def test_baselines_have_every_family_at_every_length(few_words):
+    dataset = dataset_of(few_words)
+    train, dev = ((w.contexts, w.targets) for w in (dataset.windows(part, 7) for part in ("train", "dev")))
+    rows = measure_baselines(dataset).rows
+    assert [row.context_length for row in rows] == [k for k in range(1, 8) for _ in range(6)]
+    assert len({(row.context_length, row.family) for row in rows}) == 42
     for row in rows:
-        assert row.distinct_contexts == len({tuple(c[4 - row.context_length :]) for c in train[0].tolist()})
+        assert row.distinct_contexts == len({tuple(c[7 - row.context_length :]) for c in train[0].tolist()})
         assert row.floor == pytest.approx(conditional_entropy(*train, row.context_length))
         assert (row.discount is not None) == (row.family in ("absolute discount", "Kneser-Ney"))
-    counts = count_ngrams(*train, 2, VOCAB_SIZE)
+    counts = count_ngrams(*train, 2, len(dataset.vocabulary))
     refitted = {
         "add one": lambda row: add_k(counts),
         "absolute discount": lambda row: absolute_discount(counts, row.discount),
@@ -419,6 +422,8 @@ def test_yardstick_has_every_family_at_every_length():
     for row in rows[6:12]:
         if row.family in refitted:
             assert row.dev_loss == held_out_loss(refitted[row.family](row), *dev)
+        if row.family in FAMILIES:
+            assert row.dev_loss == held_out_loss(fit_count_model(dataset, row.family, 2), dev[0][:, -2:], dev[1])
 
 
 @pytest.mark.parametrize(

@@ -7,9 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from experiments.runner.ledger import Progress
 
 from experiments import runner
-from experiments.runner.ledger import Progress
 from experiments.store import Store, atomic
 from tests.cli import assert_one_line, sweep
 from tests.processes import PATIENCE_SECONDS, started

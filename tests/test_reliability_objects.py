@@ -4,6 +4,7 @@
 
 import contextlib
 import http.server
+import json
 import os
 import signal
 import threading
@@ -12,9 +13,10 @@ import pytest
 
 from experiments import fetch
 from experiments.report.__main__ import main as report_main
-from experiments.running import cohort as training
-from experiments.runner.failures import write_failures
-from experiments.store import Store, mirror, object_folder
+from experiments.runner import trainer as training
+from experiments.store import Store, mirror
+from experiments.store.manifest import cohort_ids, data_names
+from experiments.store.small_files import write_failures
 from tests import processes
 from tests.cli import assert_one_line, sweep
 from tests.objects import address
@@ -71,7 +73,7 @@ def test_fetch_brings_a_sweep_to_another_machine_and_later_only_what_is_new(swep
 def test_damage_is_set_aside_and_the_same_command_trains_just_that(address, swept, tmp_path, capsys):
     store = Store(address())
     mirror.fetch(Store(swept[0]), store)
-    whole, name = contents(store), f"weights/{store.folder.names('weights')[0]}"
+    whole, name = contents(store), data_names(store.folder, "weights", cohort_ids(store.folder, "manifests")[0])[0]
     store.folder.put(name, store.folder.read(name)[:-1])
     assert fetch.main([store.location, str(tmp_path / "other")]) == 0
     told = f"{store.location}/{name} does not match its checksum: set aside in {store.location}/damaged/"
@@ -122,7 +124,7 @@ def test_a_real_cohort_resumes_from_its_checkpoint_in_a_bucket(address, few_word
             n_stops += 1
     assert n_stops == 10  # As into a folder.
     assert contents(remote) == contents(local)
-    assert remote.begun() == {}
+    assert remote.started() == {}
 
 
 @processes.needs_proc
@@ -155,6 +157,7 @@ ADDRESSES = {
     "s3://bucket/x#y": "plain letters",
     "s3://bucket/x?nonsense=1": "unknown option 'nonsense'; known: endpoint_override, region, scheme",
     "gs://bucket/x?region=1": "unknown option 'region'",
+    "az://container/x?key=1": "unknown option 'key'; known: account",
 }
 
 
@@ -221,6 +224,20 @@ def test_a_server_that_is_not_there_is_told(address, tmp_path):
 
 
 def test_googles_store_out_of_reach_is_told(monkeypatch):
-    monkeypatch.setattr(object_folder, "GOOGLE_SECONDS", 1)
-    place = "gs://bucket/x?endpoint_override=127.0.0.1:1&scheme=http&anonymous=true"
-    assert_one_line(sweep(*FAST, "--out", place), "gs://bucket/x: out of reach (", "check address and network")
+    key = {"disable_oauth": True, "client_email": "", "private_key": "", "private_key_id": ""}  # As for an emulator.
+    monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", json.dumps(key))
+    place = "gs://bucket/x?endpoint_override=127.0.0.1:1&scheme=http"
+    told = ("gs://bucket/x: out of reach (", "check address and network")
+    assert_one_line(sweep(*FAST, "--out", place), *told)
+    monkeypatch.delenv("GOOGLE_SERVICE_ACCOUNT_KEY")
+    assert_one_line(sweep(*FAST, "--out", f"{place}&anonymous=true", "--dry-run"), *told)
+
+
+def test_azures_store_out_of_reach_and_without_an_account_is_told(monkeypatch):
+    monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
+    remedy = "az://container/x: the storage account is missing; set AZURE_STORAGE_ACCOUNT_NAME or add ?account=NAME"
+    assert_one_line(sweep(*FAST, "--out", "az://container/x"), remedy)
+    monkeypatch.setenv("AZURE_STORAGE_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("AZURE_SKIP_SIGNATURE", "true")
+    place = "az://container/x?account=somebody"
+    assert_one_line(sweep(*FAST, "--out", place), "az://container/x: out of reach (", "check address and network")

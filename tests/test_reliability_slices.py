@@ -52,4 +52,4 @@ def test_a_checkpoint_of_another_cut_goes_once_its_runs_are_done(tmp_path):
     store.save_checkpoint("0123abcd", {}, {"run_ids": [done, "f" * 16]})  # As a cut of more seeds would have left it.
     store.save_checkpoint("4567abcd", {}, {"run_ids": ["f" * 16]})
     assert sweep(*flags, "--seeds", "1").code == 0
-    assert store.begun().keys() == {"4567abcd"}
+    assert store.started().keys() == {"4567abcd"}

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import experiments.store.manifest
+from experiments.store import row_table
 from experiments.store.folder import LocalFolder
 from experiments.store.shards import Store
 
@@ -153,7 +155,7 @@ def test_shards_that_disagree_on_a_type_are_named(store):
 
 
 @given(
-    run_ids=st.lists(st.text(), min_size=1, max_size=4, unique=True),
+    run_ids=st.lists(st.from_regex(row_table.RUN_ID_TEXT, fullmatch=True), min_size=1, max_size=4, unique=True),
     values=st.lists(st.none() | st.floats(), min_size=4, max_size=4),
 )
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -168,11 +170,35 @@ def test_run_ids_and_numbers_are_only_data(tmp_path, run_ids, values):
     assert {path.name for path in store.root.iterdir()} == {"shards", "manifests"}
 
 
-@pytest.mark.parametrize("run_id", ["../x", "/etc/passwd", "a\0b", "x" * 300, "-rf", "\x1b[31m", "C:\\x", "CON"])
-def test_hostile_run_ids_name_no_file(store, run_id):
-    store.write(COHORT, [{"run_id": run_id}], {"w": np.ones((1, 2))})
-    assert weights_of(store, run_id)["w"].tolist() == [1, 1]
-    assert {path.stem for path in store.root.rglob("*.*")} == {COHORT}
+HOSTILE_RUN_IDS = [
+    "",
+    "..",
+    "../x",
+    "/etc/passwd",
+    "a.b",
+    "a\0b",
+    "a\n",
+    "x" * 65,
+    "-rf",
+    "\x1b[31m",
+    "C:\\x",
+    "ａ",
+    "a b",
+]
+
+
+@pytest.mark.parametrize("run_id", HOSTILE_RUN_IDS)
+def test_hostile_run_ids_are_refused_and_in_a_shard_they_are_damage(store, run_id, monkeypatch):
+    with pytest.raises(ValueError, match="run_id of its own") as error:
+        store.write(COHORT, [{"run_id": run_id}], {})
+    one_line(error)
+    assert not store.root.exists()
+    with monkeypatch.context() as careless:  # A folder from elsewhere, whose checksums are right.
+        careless.setattr(row_table, "RUN_ID_TEXT", re.compile(".*", re.DOTALL))
+        store.write(COHORT, [{"run_id": "sound"}, {"run_id": run_id}], {})
+        assert store.run_ids() == {"sound", run_id}
+    assert store.run_ids() == set()
+    assert len(store.rows().damaged) == 1
 
 
 HOSTILE_COHORT_IDS = [
@@ -207,7 +233,7 @@ ONE = [{"run_id": "a"}]
         ([{"x": 1}], {}, "run_id of its own"),
         ([{"run_id": 7}], {}, "run_id of its own"),
         ([{"run_id": "a"}, {"run_id": "a"}], {}, "run_id of its own"),
-        ([{"run_id": "\ud800"}], {}, "'run_id' cannot be stored"),
+        ([{"run_id": "\ud800"}], {}, "run_id of its own"),
         ([{"run_id": "a", "x": 1}, {"run_id": "b", "x": "one"}], {}, "'x' cannot be stored"),
         ([{"run_id": "a", "x": 2**70}], {}, "'x' cannot be stored"),
         ([{"run_id": "a", "x": object()}], {}, "'x' cannot be stored"),
@@ -376,7 +402,7 @@ def test_what_is_begun_is_told_without_reading_tensors(store, monkeypatch):
         return data
 
     monkeypatch.setattr(LocalFolder, "read", counted)
-    assert store.begun() == {COHORT: {"run_ids": ["a", "b"]}, OTHER: {"run_ids": ["c"]}}
+    assert store.started() == {COHORT: {"run_ids": ["a", "b"]}, OTHER: {"run_ids": ["c"]}}
     assert sum(read) < 2_000  # Of 1.6 MB.
 
 
@@ -385,4 +411,4 @@ def test_checkpoints_whose_runs_were_finished_in_other_cohorts_go(store):
         store.save_checkpoint(cohort_id, {"w": np.ones(2)}, {"run_ids": run_ids})
     store.save_checkpoint("0000abcd", {"w": np.ones(2)}, {"of": "another program"})
     store.drop_checkpoints_of({"b", "x"})
-    assert store.begun().keys() == {OTHER, "0000abcd"}
+    assert store.started().keys() == {OTHER, "0000abcd"}

@@ -2,11 +2,13 @@
 
 # ruff: noqa: F401, F811  (a fixture of another test module)
 
+import hashlib
 import shutil
 
 import numpy as np
 import pytest
 
+from experiments.store.manifest import canonical_json
 from experiments.store.shards import Store
 from tests.test_shards import COHORT, OTHER, example_cohort, losses, store, write_example
 
@@ -71,6 +73,27 @@ def test_every_bit_of_a_manifest(store):
     for bit in range(8 * len(sound)):
         path.write_bytes(flipped(sound, bit))
         assert store.run_ids() == set()
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {"weights": ["x"]},
+        {"../x": None},
+        {"shards": {"bytes": 1, "sha256": "../../x"}},
+        {"shards": {"bytes": 1}},
+        7,
+    ],
+)
+@pytest.mark.parametrize("version", [1, "1"])
+def test_a_manifest_that_promises_nonsense_is_damage_though_its_checksum_is_right(store, files, version):
+    write_example(store, COHORT, 1)
+    body = {"cohort_id": COHORT, "files": files, "schema_version": version}
+    digest = hashlib.sha256(canonical_json(body)).hexdigest()
+    file_of(store, "manifests").write_bytes(canonical_json({**body, "sha256": digest}))
+    assert store.run_ids() == set()
+    assert "is no manifest" in store.rows().damaged[0]
 
 
 def test_another_file_under_the_name_is_damage(store):

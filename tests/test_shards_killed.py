@@ -52,7 +52,7 @@ def set_aside(store: Store) -> None:
 
 WEIGHTS_SHARD_MANIFEST, REMOVE = ONE_FILE * 3, ["unlink", "fsync"]
 ACTIONS = {  # by name: what was there, what is killed, and its calls
-    "write": (in_progress, write_cohort, ["unlink", *WEIGHTS_SHARD_MANIFEST, *REMOVE]),
+    "write": (in_progress, write_cohort, [*WEIGHTS_SHARD_MANIFEST, *REMOVE]),
     "write over damage": (damaged, write_cohort, [*REMOVE, *WEIGHTS_SHARD_MANIFEST, *REMOVE]),
     "set aside": (damaged, set_aside, ["fsync", *["replace", "fsync"] * 3]),
     "checkpoint": (in_progress, save_second_checkpoint, ONE_FILE),

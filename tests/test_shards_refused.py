@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments.store.folder_lock import folder_lock
+from experiments.store.atomic import FULL
+from experiments.store.folder import folder_lock
 from experiments.store.shards import Store
 from tests.test_shards import COHORT, OTHER, losses, one_line, store, write_example
 
@@ -44,7 +45,13 @@ def failing(call: str, number: int, code: int):
 
 
 @pytest.mark.parametrize(
-    ("code", "text"), [(errno.ENOSPC, "no space left"), (errno.EDQUOT, "no space left"), (errno.EIO, "again")]
+    ("code", "text"),
+    [
+        (errno.ENOSPC, "no space left"),
+        (errno.EDQUOT, "no space left"),
+        (errno.EFBIG, "ulimit -f"),
+        (errno.EIO, "again"),
+    ],
 )
 @pytest.mark.parametrize("call", ["write", "fsync", "replace"])
 def test_a_disk_that_fails_at_any_call(store, monkeypatch, call, code, text):
@@ -98,6 +105,19 @@ def test_a_folder_that_cannot_be_written(store, monkeypatch, code):
     with pytest.raises(OSError, match="cannot be written"), store.lock():
         pass
     assert len(losses(store)) == 3
+
+
+def test_a_limit_on_the_size_of_files(tmp_path):
+    """The kernel's own answer, which is taken for a full disk: another try would not help."""
+    out = subprocess.run(
+        ["sh", "-c", 'ulimit -f 64; "$0" -c "$1" "$2"', sys.executable, SETTING + TRY_TO_WRITE, str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    assert out.returncode == 0, out.stderr
+    message, counts = out.stdout.splitlines()
+    assert f"{tmp_path}: a file became larger than" in message
+    assert counts == "0 0 0"
+    assert errno.EFBIG in FULL
 
 
 def in_private_mounts(script: str, folder: Path, python: str) -> str:
@@ -224,6 +244,35 @@ def test_without_locks_in_the_file_system_the_recorded_process_decides(tmp_path,
         path.write_text(nobody)
         with folder_lock(path):
             pass
+
+
+def test_what_a_link_in_the_place_of_the_lock_leads_to_is_left_alone(store, tmp_path):
+    store.root.mkdir()
+    (tmp_path / "precious").write_text("mine")
+    for lead in ("precious", "missing"):
+        (store.root / ".lock").unlink(missing_ok=True)
+        (store.root / ".lock").symlink_to(tmp_path / lead)
+        for shared in (False, True):
+            with pytest.raises(ValueError, match=r"\.lock is a link.*remove it") as error, store.lock(shared):
+                pass
+            one_line(error)
+    assert (tmp_path / "precious").read_text() == "mine"
+    assert not (tmp_path / "missing").exists()
+
+
+def test_what_is_no_file_in_the_place_of_the_lock_is_refused(store):
+    store.root.mkdir()
+    os.mkfifo(store.root / ".lock")
+    with pytest.raises(ValueError, match=r"\.lock is not a file"), store.lock():
+        pass
+
+
+def test_the_record_of_a_holder_outlives_who_is_refused(store):
+    with store.lock():
+        record = (store.root / ".lock").read_text()
+        with pytest.raises(ValueError, match="in use"), store.lock():
+            pass
+        assert (store.root / ".lock").read_text() == record != ""
 
 
 def test_temporary_files_go_with_the_next_holder_and_are_never_read(store):

@@ -9,17 +9,17 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from experiments.runner.ledger import MAX_ATTEMPTS, Ledger
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
-
 from mlp_lm.data.material import DataSize
-from experiments.runner.rows import run_of
-from experiments.runner.ledger import MAX_ATTEMPTS, Ledger
+
 from experiments.runner.plan import Cohort, block_width, plan, signature
+from experiments.runner.rows import run_of
 from experiments.runner.worker import DONE, FAILED, RESUMED, STEPS, Failure, Fault
-from experiments.sweeps.grids import INIT_NAMES, SCHEDULE_NAMES, Grid, RunSpec, SweepSpec, sweep_from_dict
 from experiments.store import Store
+from experiments.sweeps.grids import INIT_NAMES, SCHEDULE_NAMES, Grid, RunSpec, SweepSpec, sweep_from_dict
 
 EXAMPLES = 500
 LATER_FIELDS = ("gain", "direct", "diagnostics", "optimizer", "adam_epsilon", "shuffle", "dropout")  # Than the first.
@@ -198,7 +198,7 @@ class ToySweep(RuleBasedStateMachine):
     def execute(self, faults, n_messages) -> set[str]:
         """What `experiments.sweep` does, up to so many messages; the runs that were given up."""
         missing = [run for run_id, run in asked(self.sweep).items() if run_id not in self.store.run_ids()]
-        begun = [metadata["run_ids"] for metadata in self.store.begun().values()]
+        begun = [metadata["run_ids"] for metadata in self.store.started().values()]
         ledger = Ledger(plan(missing, SIZE, 2, begun), lambda c: self.store.cohort_rows(c.cohort_id))
         faults, failed = list(faults), set()
         while ledger.pending and not ledger.hopeless:

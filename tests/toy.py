@@ -13,8 +13,8 @@ import time
 
 import numpy as np
 
-from experiments.runner.local_executor import execute
 from experiments.runner.interrupt import Interruption
+from experiments.runner.local_executor import execute
 from experiments.runner.plan import Cohort
 from experiments.runner.protocol import Hooks, Rows, Stopped, Train
 from experiments.runner.worker import Job

@@ -1,10 +1,11 @@
 """A dataset's baselines, kept beside the shards: a report then needs no data."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from experiments.store.atomic import replace_file
+from experiments.store.atomic import Damaged
+from experiments.store.small_files import read_small, write_small
 from experiments.sweeps.request import Request
 from mlp_lm.data.dataset import Dataset
 from mlp_lm.ngram.baselines import Baseline, Baselines, measure_baselines
@@ -18,18 +19,19 @@ def load_baselines(folder: Path, request: Request, dataset: Dataset | None = Non
     Raises:
         ValueError: nothing is kept, and the data cannot be had.
     """
-    known = _read(folder / FILE_NAME)
+    known = _read(folder)
     if known is not None and known.data_hash == request.data_hash:
         return known
     measured = measure_baselines(dataset or request.load_dataset())
-    replace_file(folder / FILE_NAME, json.dumps(asdict(measured), ensure_ascii=False).encode())
+    write_small(folder, FILE_NAME, asdict(measured))
     return measured
 
 
-def _read(path: Path) -> Baselines | None:
+def _read(folder: Path) -> Baselines | None:
+    """What is kept; None where it is missing or damaged: then it is measured again."""
     try:
-        content = json.loads(path.read_bytes())
+        content: Any = read_small(folder, FILE_NAME)
         rows = tuple(Baseline(**row) for row in content["rows"])
         return Baselines(content["data_hash"], tuple(content["tokens"]), rows)
-    except (OSError, KeyError, TypeError, ValueError):
+    except (OSError, Damaged, KeyError, TypeError):
         return None

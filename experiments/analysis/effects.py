@@ -79,17 +79,17 @@ def effect_rows(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
     """
     for study in _balanced(studies):
         for axis in study.axes:
-            for (value,), told in _steps(study, (axis,)):
-                yield {"study": study.name, "axis": axis, "value": value, **told}
+            for (value,), columns in _steps(study, (axis,)):
+                yield {"study": study.name, "axis": axis, "value": value, **columns}
 
 
 def interaction_rows(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
     """The same with each value of each other axis held: one row a pair of values, either way round."""
     for study in _balanced(studies):
         for held, axis in itertools.permutations(study.axes, 2):
-            for (held_value, value), told in _steps(study, (held, axis)):
+            for (held_value, value), columns in _steps(study, (held, axis)):
                 where = {"held_axis": held, "held_value": held_value, "axis": axis, "value": value}
-                yield {"study": study.name, **where, **told}
+                yield {"study": study.name, **where, **columns}
 
 
 def _balanced(studies: Iterable[Study]) -> Iterator[Study]:
@@ -101,11 +101,11 @@ def _steps(study: Study, axes: Sequence[str]) -> Iterator[tuple[tuple, dict[str,
     means = seed_means(study, axes)
     for before, key in zip([None, *means], means, strict=False):
         effect = estimate(means[key].values())
-        told = effect.columns("dev_loss") | {"n_seeds": effect.n}
+        columns = effect.columns("dev_loss") | {"n_seeds": effect.n}
         if before is not None and before[:-1] == key[:-1] and is_ordered(key[-1:]):
             difference = estimate(loss - means[before][seed] for seed, loss in means[key].items())
-            told |= difference.columns("to_previous")
-        yield key, told
+            columns |= difference.columns("to_previous")
+        yield key, columns
 
 
 def is_ordered(values: Iterable[Any]) -> bool:
@@ -181,7 +181,7 @@ def importance(study: Study) -> Importance | str:
     """The decomposition, or in words why there is none."""
     reason = imbalance(study)
     if reason:
-        return f"No importance of axes: {reason}, so that effects of one axis cannot be told from those of another."
+        return f"No importance of axes: {reason}, so effects of one axis cannot be separated from those of another."
     grid = loss_grid(study)
     if np.ptp(grid) == 0:
         return "No importance of axes: all runs have the same dev loss."
@@ -189,8 +189,8 @@ def importance(study: Study) -> Importance | str:
     weights = np.random.default_rng(0).multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), N_RESAMPLES) / n_seeds
     exact = decompose(grid, study.axes, np.full((1, n_seeds), 1 / n_seeds))
     resampled = decompose(grid, study.axes, weights)
-    found = [_share(key, exact[key], resampled[key]) for key in exact]
-    *shares, higher, seeds = found
+    every_share = [_share(key, exact[key], resampled[key]) for key in exact]
+    *shares, higher, seeds = every_share
     shares.sort(key=lambda share: -share.value)
     return Importance(tuple(shares), higher, seeds, float(grid.std()), n_seeds)
 
@@ -198,11 +198,11 @@ def importance(study: Study) -> Importance | str:
 def importance_rows(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
     """One row a share of the variance of dev loss; none of studies that are not balanced."""
     for study in studies:
-        found = importance(study)
-        if isinstance(found, Importance):
-            for share in (*found.shares, found.higher, found.seeds):
-                told = {"share": share.value, "share_low": share.low, "share_high": share.high}
-                yield {"study": study.name, "axes": " x ".join(share.axes), **told, "n_seeds": found.n_seeds}
+        decomposition = importance(study)
+        if isinstance(decomposition, Importance):
+            for share in (*decomposition.shares, decomposition.higher, decomposition.seeds):
+                columns = {"share": share.value, "share_low": share.low, "share_high": share.high}
+                yield {"study": study.name, "axes": " x ".join(share.axes), **columns, "n_seeds": decomposition.n_seeds}
 
 
 def loss_grid(study: Study) -> Float[np.ndarray, "*axes seed"]:
@@ -220,18 +220,18 @@ def decompose(
 ) -> dict[tuple[str, ...], Float[np.ndarray, " resample"]]:
     """Share of each axis and pair, then of higher orders and of the seeds, for each weighting of the seeds."""
     by_seed = np.moveaxis(grid, -1, 0)
-    found: dict[tuple[int, ...], Float[np.ndarray, " resample"]] = {}
+    variances: dict[tuple[int, ...], Float[np.ndarray, " resample"]] = {}
     for subset in _subsets(grid.ndim - 1):
         others = tuple(1 + i for i in range(grid.ndim - 1) if i not in subset)
         variance = _variance_of_means(by_seed.mean(axis=others), weights)
-        found[subset] = variance - sum(v for part, v in found.items() if set(part) < set(subset))
+        variances[subset] = variance - sum(v for part, v in variances.items() if set(part) < set(subset))
     between = _variance_of_means(by_seed, weights)
     flat = by_seed.reshape(len(by_seed), -1)
     within = (weights @ flat**2 - (weights @ flat) ** 2).mean(axis=1)
     total = between + within
     total = np.where(total > 0, total, 1.0)
-    shares = {tuple(axes[i] for i in subset): variance / total for subset, variance in found.items()}
-    return shares | {(HIGHER,): (between - sum(found.values())) / total, (SEEDS,): within / total}
+    shares = {tuple(axes[i] for i in subset): variance / total for subset, variance in variances.items()}
+    return shares | {(HIGHER,): (between - sum(variances.values())) / total, (SEEDS,): within / total}
 
 
 def _subsets(n_axes: int) -> Iterator[tuple[int, ...]]:

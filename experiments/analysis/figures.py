@@ -96,9 +96,9 @@ def draw_differences(study: Study) -> Figure:
     """Each cell's dev loss minus the best cell's, paired by seed: a forest plot, best on top."""
     cells = [cell for cell in study.cells if cell.finished][:MAX_FOREST]
     figure, ax = plt.subplots(figsize=(7.5, 1.4 + 0.24 * len(cells)))
-    told = [study.to_best(cell) for cell in cells]
-    beyond = far_off([difference.mean for difference in told])
-    for place, (cell, difference) in enumerate(zip(cells, told, strict=True)):
+    differences = [study.to_best(cell) for cell in cells]
+    beyond = far_off([difference.mean for difference in differences])
+    for place, (cell, difference) in enumerate(zip(cells, differences, strict=True)):
         if difference.mean > beyond:
             at_edge(ax, place, difference.mean)
             continue
@@ -202,9 +202,9 @@ def draw_axes(study: Study) -> Figure:
     n_rows = math.ceil(len(study.axes) / n_columns)
     size = (max(6.0, 2.6 * n_columns + 1), 3 * n_rows + 0.4)
     figure, axes = plt.subplots(n_rows, n_columns, figsize=size, sharey=True, squeeze=False)
-    told = {axis: main_effects(study, axis) for axis in study.axes}
-    beyond = far_off_side_by_side([[effect.mean for effect in line.values()] for line in told.values()])
-    for ax, (axis, line) in zip(axes.flat, told.items(), strict=False):
+    lines = {axis: main_effects(study, axis) for axis in study.axes}
+    beyond = far_off_side_by_side([[effect.mean for effect in line.values()] for line in lines.values()])
+    for ax, (axis, line) in zip(axes.flat, lines.items(), strict=False):
         colours = [scheme_colour(str(name)) for name in line] if axis == "init" else [COLOURS[0]] * len(line)
         _draw_line(ax, line, beyond, colours)
         _name_places(ax, axis, line)
@@ -236,9 +236,9 @@ def draw_pairs(study: Study) -> Figure:
 
 def strongest_pairs(study: Study) -> list[Share]:
     """The pairs of axes that explain most of the variance beyond what each explains alone; some pair in any case."""
-    found = importance(study)
-    if isinstance(found, Importance):
-        return [share for share in found.shares if len(share.axes) == 2][:MAX_PAIRS]
+    decomposition = importance(study)
+    if isinstance(decomposition, Importance):
+        return [share for share in decomposition.shares if len(share.axes) == 2][:MAX_PAIRS]
     return [Share(study.axes[:2], 0.0, 0.0, 0.0)]  # All runs have one loss.
 
 

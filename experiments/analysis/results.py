@@ -1,5 +1,6 @@
 """A sweep's folder, opened to read what it has: the runs that were asked for, their data and their weights."""
 
+import math
 import sys
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -15,7 +16,7 @@ from experiments.store import Contents, Store
 from experiments.sweeps.request import Request, read_request
 from experiments.sweeps.text import count, printable
 from mlp_lm.config import near_match
-from mlp_lm.data.dataset import Dataset
+from mlp_lm.data.dataset import Dataset, is_text_source
 
 if TYPE_CHECKING:
     import pandas
@@ -44,12 +45,20 @@ class SweepResults:
 
     def _repr_html_(self) -> str:
         """The ranked tables of all studies, for a notebook."""
-        return "".join(f"<p>{study.name}</p>" + html_table(*ranked_table(study, SHOWN_CELLS)) for study in self.studies)
+        return "".join(
+            f"<p>{study.name}</p>" + html_table(*ranked_table(study, SHOWN_CELLS, self.is_running_text))
+            for study in self.studies
+        )
 
     @property
     def folder(self) -> Path:
         """The sweep's folder."""
         return self.store.root
+
+    @property
+    def is_running_text(self) -> bool:
+        """Whether the sweep's tokens are the words of a running text."""
+        return is_text_source(self.request.data)
 
     @cached_property
     def studies(self) -> tuple[Study, ...]:
@@ -169,28 +178,31 @@ def select_results(store: Store, request: Request, contents: Contents) -> SweepR
     return SweepResults(store, request, [by_id[run_id] for run_id in sorted(request.run_ids & by_id.keys())])
 
 
-def ranked_table(study: Study, most: int) -> tuple[list[str], list[list[Any]]]:
-    """The header and the rows of a study's best cells, ranked by mean dev loss."""
+def ranked_table(study: Study, most: int, perplexity: bool = False) -> tuple[list[str], list[list[Any]]]:
+    """The header and the rows of a study's best cells, ranked by mean dev loss; with dev perplexity if asked for."""
     header = [
         "rank",
         *(study.axes or ("configuration",)),
         "seeds",
         "dev",
+        *(["dev perplexity"] if perplexity else []),
         "to best",
         "dev, unseen",
         "train",
         "parameters",
     ]
-    return header, [_ranked_row(rank, study, cell) for rank, cell in enumerate(study.cells[:most], start=1)]
+    return header, [_ranked_row(rank, study, cell, perplexity) for rank, cell in enumerate(study.cells[:most], start=1)]
 
 
-def _ranked_row(rank: int, study: Study, cell: Cell) -> list[Any]:
+def _ranked_row(rank: int, study: Study, cell: Cell, perplexity: bool) -> list[Any]:
     n_seeds = f"{len(cell.finished)}" + (f" ({cell.n_diverged} diverged)" if cell.n_diverged else "")
+    dev = cell.estimate("dev_loss")
     return [
         rank,
         *([cell.settings[axis] for axis in study.axes] or ["the one"]),
         n_seeds,
-        cell.estimate("dev_loss"),
+        dev,
+        *([f"{math.exp(dev.mean):.1f}" if dev.n else "-"] if perplexity else []),
         "best" if cell is study.best else study.to_best(cell).signed(),
         cell.estimate("dev_unseen_loss"),
         cell.estimate("train_loss"),

@@ -14,9 +14,10 @@ import numpy as np
 from scipy import stats
 
 from experiments.runner.rows import DIVERGED, Row, settings_of
-from mlp_lm.config import AXES
+from mlp_lm.config import AXES, DEFAULTS
 
 CONFIDENCE = 0.95
+ALWAYS_NAMED = ("n_steps", "learning_rate", "schedule", "batch_size")
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,22 @@ class Study:
         """A cell's dev loss minus that of the best one, paired by seed."""
         return paired_difference(cell, self.best)
 
+    @property
+    def fixed(self) -> str:
+        """In words, what all cells share: length, rate, schedule and batch, and what differs from the defaults."""
+        settings = self.cells[0].settings
+        shared = [name for name in AXES if name not in self.axes]
+        always = [name for name in ALWAYS_NAMED if name in shared]
+        others = [name for name in shared if name not in ALWAYS_NAMED and settings[name] != DEFAULTS[name]]
+        return describe(settings, [*always, *others])
+
+    @property
+    def caution(self) -> str:
+        """What makes the ranking of this study weak, or nothing."""
+        if max(len(cell.rows) for cell in self.cells) == 1:
+            return "One seed each: a ranking without intervals, which another seed may turn round."
+        return ""
+
     def label(self, cell: Cell) -> str:
         """A cell in words, by the axes that vary."""
         return describe(cell.settings, self.axes)
@@ -150,7 +167,7 @@ def describe(settings: dict[str, Any], axes: Sequence[str]) -> str:
         elif isinstance(value, str):
             words.append(value)
         elif value is not False:
-            words.append(f"{axis} {value:g}")
+            words.append(f"{axis} {value:,}" if isinstance(value, int) else f"{axis} {value:g}")
     return ", ".join(words) or "the one configuration"
 
 

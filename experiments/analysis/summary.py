@@ -9,16 +9,16 @@ from experiments.analysis.baselines import load_baselines
 from experiments.analysis.effects import best_run, effect_rows, importance_rows, interaction_rows, rise_from_lowest
 from experiments.analysis.figures import write_figures
 from experiments.analysis.results import SweepResults, ranked_table, select_results
-from experiments.analysis.studies import Cell, Study, best_study, estimate
+from experiments.analysis.studies import Cell, Study, estimate
 from experiments.analysis.tables import csv_text, markdown_table
-from experiments.analysis.trained_models import HeldOut, held_out_losses, keep_samples
-from experiments.runner.failures import describe_failures, read_failures
+from experiments.analysis.trained_models import HeldOut, keep_samples, look_at_test, read_looks
 from experiments.runner.rows import DIVERGED
 from experiments.store import Store
 from experiments.store.atomic import make_folder, replace_file
+from experiments.store.small_files import describe_failures, read_failures
 from experiments.sweeps.request import read_request
 from experiments.sweeps.text import code, count, inert
-from mlp_lm.data.dataset import Dataset
+from mlp_lm.data.dataset import SAMPLED_TRAINING, Dataset
 from mlp_lm.ngram.baselines import Baselines
 
 BASELINE_NOTE = (
@@ -33,19 +33,21 @@ class Summary:
 
     results: SweepResults
     baselines: Baselines
-    winner: tuple[Study, HeldOut] | None
+    looks: dict[str, HeldOut]  # At the test part, by study, for its best configuration.
     failures: dict[str, list[str]]
 
 
-def write_summary(store: Store, dataset: Dataset) -> str:
-    """Write `tables/` and `figures/` of a sweep's folder from its shards; returns the table as Markdown."""
+def write_summary(store: Store, dataset: Dataset, test: bool = False) -> Summary:
+    """Write `tables/` and `figures/` of a sweep's folder from its shards; `test` looks at each winner's test loss."""
     results = select_results(store, read_request(store.root), store.rows())
-    winning = best_study(results.studies)
-    held_out = held_out_losses(results, winning.best) if winning else None
+    if test:
+        for study in results.studies:
+            if study.best.finished:
+                look_at_test(results, study.best, f"{study.name}: {study.label(study.best)}")
     summary = Summary(
         results,
         load_baselines(store.root, results.request, dataset),
-        (winning, held_out) if winning and held_out else None,
+        looks_of(results),
         read_failures(store.root, results.request.run_ids - {row["run_id"] for row in results.rows}),
     )
     text = as_markdown(summary)
@@ -58,18 +60,31 @@ def write_summary(store: Store, dataset: Dataset) -> str:
     write_figures(store, results.studies, dataset.vocabulary)
     best = [best_run(study.best) for study in results.studies]
     keep_samples(results, [row for row in best if row is not None])
-    return text
+    return summary
+
+
+def looks_of(results: SweepResults) -> dict[str, HeldOut]:
+    """By study, the look at the test part that its best configuration has had, if any."""
+    looks = {tuple(look.run_ids): look for look in read_looks(results.folder)}
+    winners = {study.name: tuple(row["run_id"] for row in study.best.finished) for study in results.studies}
+    return {name: looks[run_ids] for name, run_ids in winners.items() if run_ids in looks}
 
 
 def as_markdown(summary: Summary) -> str:
     """The tables in words and Markdown."""
-    sections = [_head(summary), *map(_study_section, summary.results.studies), _baseline_section(summary.baselines)]
-    if summary.winner:
-        study, held_out = summary.winner
-        sections.append(
-            f"## Test\n\nThe configuration of the lowest dev loss ({inert(study.name)}: {study.label(study.best)}) "
-            f"has a test loss of {estimate(held_out.losses)} over {count(len(held_out.losses), 'seed')}."
-        )
+    text = summary.results.is_running_text
+    sections = [
+        _head(summary),
+        *(_study_section(study, text) for study in summary.results.studies),
+        _baseline_section(summary.baselines),
+    ]
+    if summary.looks:
+        lines = [
+            f"- {inert(look.what)}: {estimate(look.losses)} over {count(len(look.losses), 'seed')}, look {look.look} "
+            "at the test part in this folder"
+            for look in summary.looks.values()
+        ]
+        sections.append("## Test\n\nTest losses of configurations that were chosen on dev.\n\n" + "\n".join(lines))
     return "\n\n".join(sections) + "\n"
 
 
@@ -84,8 +99,8 @@ def _head(summary: Summary) -> str:
         f"# {inert(request.name)}: {inert(request.title)}",
         "",
         f"{len(rows)} of {count(n_asked, 'run')} done, {n_diverged} of them diverged; "
-        f"{sum(row['n_steps'] for row in rows) / 1e6:,.1f} million steps. Losses are in nats per token, exact over "
-        "whole splits; intervals are 95 % over seeds.",
+        f"{sum(row['n_steps'] for row in rows) / 1e6:,.1f} million steps. {describe_losses(summary.results)} "
+        "Intervals are 95 % over seeds.",
         *([f"**{inert(failed)}**"] if failed else []),
         "",
         f"Command: {code(request.command)}",
@@ -94,11 +109,22 @@ def _head(summary: Summary) -> str:
     return "\n".join(lines)
 
 
-def _study_section(study: Study) -> str:
-    header, rows = ranked_table(study, SHOWN_CELLS)
+def describe_losses(results: SweepResults) -> str:
+    """What the losses of a sweep are."""
+    if results.is_running_text:
+        return (
+            f"Losses are in nats per token, over all of dev; the train loss is that of every {SAMPLED_TRAINING}th "
+            "window. Unseen are dev windows whose context is not in the training part."
+        )
+    return "Losses are in nats per token, exact over whole splits."
+
+
+def _study_section(study: Study, is_running_text: bool) -> str:
+    header, rows = ranked_table(study, SHOWN_CELLS, is_running_text)
     more = len(study.cells) - len(rows)
     note = f"\n\n{count(more, 'more configuration')} {'is' if more == 1 else 'are'} in summary.csv." if more > 0 else ""
-    return f"## {inert(study.name)}\n\n{markdown_table(header, rows)}{note}"
+    caution = f"\n\n{study.caution}" if study.caution else ""
+    return f"## {inert(study.name)}\n\n{study.fixed}.\n\n{markdown_table(header, rows)}{note}{caution}"
 
 
 def _baseline_section(baselines: Baselines) -> str:
@@ -124,14 +150,10 @@ def _csv_rows(summary: Summary) -> Iterator[dict[str, Any]]:
             "distinct_contexts": row.distinct_contexts,
         }
     yield {"kind": "baseline", "study": "uniform", "dev_loss": summary.baselines.uniform}
-    if summary.winner:
-        study, held_out = summary.winner
-        yield {
-            "kind": "test",
-            "study": study.name,
-            **study.best.settings,
-            **estimate(held_out.losses).columns("test_loss"),
-        }
+    for study in summary.results.studies:
+        if study.name in summary.looks:
+            losses = estimate(summary.looks[study.name].losses).columns("test_loss")
+            yield {"kind": "test", "study": study.name, **study.best.settings, **losses}
 
 
 def _cell_numbers(study: Study, cell: Cell) -> dict[str, Any]:

@@ -1,14 +1,15 @@
 """What trained models give beside their losses: sampled words, and the winner's test losses; kept in small files."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from experiments.analysis.results import SweepResults
 from experiments.analysis.studies import Cell
 from experiments.runner.rows import Row
-from experiments.store.atomic import replace_file
+from experiments.store.atomic import Damaged
+from experiments.store.small_files import read_small, write_small
 
 SAMPLES_FILE, TEST_FILE = "samples.json", "test.json"
 
@@ -40,7 +41,7 @@ def draw_samples(results: SweepResults, row: Row, n: int = 20, seed: int = 0, te
 
     params, moments = results.load_model(row)
     words = sample_from(params, moments, results.dataset, n, seed, temperature)
-    known = set(results.dataset.parts["train"])
+    known = results.dataset.spelled("train")
     return Samples(row["run_id"], seed, temperature, words, [word not in known for word in words])
 
 
@@ -54,35 +55,40 @@ def keep_samples(results: SweepResults, rows: Sequence[Row]) -> None:
 
 def write_samples(folder: Path, samples: Sequence[Samples]) -> None:
     """Save samples, in place of the last ones."""
-    content = [asdict(one) for one in samples]
-    replace_file(folder / SAMPLES_FILE, json.dumps(content, indent=1, ensure_ascii=False).encode())
+    write_small(folder, SAMPLES_FILE, [asdict(one) for one in samples])
 
 
 def read_samples(folder: Path) -> dict[str, Samples]:
     """Run id to stored samples; none where the file is missing or damaged."""
     try:
-        samples = [Samples(**entry) for entry in json.loads((folder / SAMPLES_FILE).read_bytes())]
-    except (OSError, TypeError, ValueError):
+        content: Any = read_small(folder, SAMPLES_FILE) or []
+        samples = [Samples(**entry) for entry in content]
+        return {one.run_id: one for one in samples}
+    except (OSError, Damaged, TypeError):
         return {}
-    return {one.run_id: one for one in samples}
 
 
 @dataclass(frozen=True)
 class HeldOut:
-    """Exact test losses of a configuration's runs, in nats per token."""
+    """One look at the test part: exact losses of a configuration's runs, in nats per token, or the loss of an ensemble.
 
+    `look` counts the looks in this folder from 1 on.
+    """
+
+    look: int
+    what: str
+    data_hash: str
     run_ids: list[str]
     losses: list[float]
 
 
-def held_out_losses(results: SweepResults, cell: Cell) -> HeldOut | None:
-    """A configuration's test losses, from the file of an earlier call where it is the same one.
+def look_at_test(results: SweepResults, cell: Cell, what: str) -> HeldOut | None:
+    """A configuration's test losses; a second call for the same runs is no second look.
 
     None where a run's weights are not there.
     """
     run_ids = [row["run_id"] for row in cell.finished]
-    known = read_held_out(results.folder)
-    if known is not None and known.run_ids == run_ids:
+    if known := next((one for one in read_looks(results.folder) if one.run_ids == run_ids), None):
         return known
     if not all(results.store.has_weights(row) for row in cell.finished):
         return None
@@ -90,14 +96,28 @@ def held_out_losses(results: SweepResults, cell: Cell) -> HeldOut | None:
 
     examples = part_examples(results.dataset, cell.settings["block_size"], "test")
     models = (results.load_model(row) for row in cell.finished)
-    measured = HeldOut(run_ids, [exact_part_loss(params, examples, moments) for params, moments in models])
-    replace_file(results.folder / TEST_FILE, json.dumps(asdict(measured), indent=1).encode())
-    return measured
+    losses = [exact_part_loss(params, examples, moments) for params, moments in models]
+    return add_look(results, what, run_ids, losses)
 
 
-def read_held_out(folder: Path) -> HeldOut | None:
-    """The stored test losses, or None."""
+def add_look(results: SweepResults, what: str, run_ids: list[str], losses: list[float]) -> HeldOut:
+    """Add a look at the test part to the folder's list, from which none is ever removed."""
+    looks = read_looks(results.folder)
+    look = HeldOut(len(looks) + 1, what, results.request.data_hash, run_ids, losses)
+    write_small(results.folder, TEST_FILE, [asdict(one) for one in (*looks, look)])
+    return look
+
+
+def read_looks(folder: Path) -> list[HeldOut]:
+    """All looks at the test part in a folder.
+
+    Raises:
+        ValueError: the list is damaged.
+    """
+    content: Any = read_small(folder, TEST_FILE, unsealed=True)
     try:
-        return HeldOut(**json.loads((folder / TEST_FILE).read_bytes()))
-    except (OSError, ValueError, TypeError):
-        return None
+        if isinstance(content, dict):  # Of an older version, which kept one look.
+            content = [{"look": 1, "what": "the winner", "data_hash": "", **content}]
+        return [HeldOut(**one) for one in content or []]
+    except TypeError:
+        raise ValueError(f"{folder / TEST_FILE} has another form: bring the old one back, or delete it") from None

@@ -1,129 +1,177 @@
-"""Rows measured in this process: training steps, evaluation, and full-batch gradients."""
+"""Rows measured in this process: training steps, exact evaluation by counting, the softmax of words, an accelerator."""
 
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from typing import cast
 
 import jax
-from mlp_lm.data.material import load_material
+import numpy as np
 
 from experiments.benchmark import peers
-from experiments.benchmark.rounds import alternate, seconds
-from experiments.benchmark.row import Row, missing
-from experiments.runner.devices import CPU_WIDTH
-from experiments.runner.plan import block_width
-from experiments.runner.trainer import start_block, training_data
-from experiments.sweeps.grids import RunSpec
-from mlp_lm.cpu_gradients import full_batch_loss_and_grad, minibatch_loss_and_grad
-from mlp_lm.evaluation import EvaluationSet, exact_losses
-from mlp_lm.loss import minibatch_loss
+from experiments.benchmark.rounds import ROUNDS, Row, alternate, seconds
+from experiments.runner.devices import use_device
+from mlp_lm.config import BFLOAT16, CPU_RUNS, Architecture, RunConfig, run_batch_size
+from mlp_lm.data.dataset import Dataset
+from mlp_lm.evaluation import EvaluationSet, exact_losses, full_batch_loss_and_grad
+from mlp_lm.initializers import init_params
+from mlp_lm.large_vocabulary import blockwise_loss_and_grad
+from mlp_lm.loss import minibatch_loss, minibatch_loss_and_grad
 from mlp_lm.minibatches import DRAWN_STEPS
-from mlp_lm.model import Params
-from mlp_lm.training import TrainingData, advance_block
+from mlp_lm.padding import take_run
+from mlp_lm.schemes import SCHEMES
+from mlp_lm.training import RunBatch, advance_batch
 
-DATA = "ssa2018"
-REFERENCE = RunSpec()  # Hidden 200, embedding 10, block 3, batch 32.
-N_MODELS = 32
-EAGER_STEPS = 300
-REPEATS = 20
-NO_TORCH = "PyTorch is not installed: pip install -e '.[benchmark]'"
-
+REFERENCE = RunConfig()  # Hidden 200, embedding 10, block 3, batch 32.
 EAGER_TARGETS = (
     (REFERENCE, 7.0),
     (replace(REFERENCE, hidden_size=64), 14.0),
     (replace(REFERENCE, batch_size=256), 3.1),
 )
+N_MODELS = 32
+EAGER_STEPS, COMPILED_STEPS = 300, 20
+COUNTED_REPEATS = 20  # An evaluation by counting is too short to time alone.
+
+# The paper's MLP9 on the Brown corpus: 100 hidden units, and a training vocabulary of 14,114.
+MLP9 = Architecture(vocab_size=14_114, block_size=4, embedding_dim=30, hidden_size=100)
+WORD_BATCH, WORD_STEPS = 512, 5
+SIDE = 2048  # Of the square matrices whose product is taken for the processor's peak.
+
+RUNS_ON_ACCELERATOR = (128, 512, 1024, 2048)
+TARGET_RUNS, TARGET_MICROSECONDS = 1024, 0.35  # Memory traffic alone takes 0.17 on an H100.
+LECTURE_STEPS = 200_000
+ACCELERATOR_STEPS = 500
 
 
-def step_rows() -> Iterator[Row]:
+def step_rows(dataset: Dataset) -> Iterator[Row]:
     """A model's training step, ours against PyTorch's."""
-    windows = load_material(DATA).windows("train", REFERENCE.block_size)
-    vocab_size = len(load_material(DATA).vocabulary)
-    for run, target in EAGER_TARGETS:
-        what = f"PyTorch eager / ours, a model-step: hidden {run.hidden_size}, batch {run.batch_size}"
+    windows, vocab_size = dataset.windows("train", REFERENCE.block_size), len(dataset.vocabulary)
+    for config, target in EAGER_TARGETS:
+        what = f"PyTorch eager / ours, a model-step: hidden {config.hidden_size}, batch {config.batch_size}"
         if not peers.has_torch():
-            yield missing(what, f">= {target:g}", NO_TORCH)
+            yield Row.missing(what, f">= {target:g}", peers.NO_TORCH)
             continue
-        eager = partial(peers.lecture_loop(run, windows, vocab_size), EAGER_STEPS)
-        ratio = alternate(seconds(eager, EAGER_STEPS), our_step(run, DRAWN_STEPS))
-        yield Row.of_ratio(what, ratio, at_least=target)
-    what = f"torch.compile of a vmapped step over {N_MODELS} models / ours"
+        eager = partial(peers.lecture_loop(config, windows, vocab_size), EAGER_STEPS)
+        yield Row.of_ratio(what, alternate(seconds(eager, EAGER_STEPS), our_step(config, dataset)), at_least=target)
+    what, target = f"torch.compile of a vmapped step over {N_MODELS} models / ours", 1.8
     if not peers.has_torch():
-        yield missing(what, ">= 1.8", NO_TORCH)
+        yield Row.missing(what, f">= {target:g}", peers.NO_TORCH)
         return
-    compiled = peers.compiled_step(REFERENCE, windows, vocab_size, N_MODELS)
-    ratio = alternate(seconds(lambda: compiled(20), 20 * N_MODELS), our_step(REFERENCE, DRAWN_STEPS))
-    yield Row.of_ratio(what, ratio, at_least=1.8)
+    compiled = partial(peers.compiled_step(REFERENCE, windows, vocab_size, N_MODELS), COMPILED_STEPS)
+    ratio = alternate(seconds(compiled, COMPILED_STEPS * N_MODELS), our_step(REFERENCE, dataset))
+    yield Row.of_ratio(what, ratio, at_least=target)
 
 
-def our_step(run: RunSpec, n_steps: int) -> Callable[[], float]:
-    """Seconds a model-step, over 32 runs in blocks as a sweep trains them."""
-    width = block_width(run, CPU_WIDTH, len(load_material(DATA).vocabulary))
-    data = training_data(DATA, run.block_size)
-    runs = tuple(replace(run, seed=seed) for seed in range(N_MODELS))
-    blocks = [start_block(runs[i : i + width], DATA, width) for i in range(0, N_MODELS, width)]
+def our_step(config: RunConfig, dataset: Dataset) -> Callable[[], float]:
+    """Seconds a model-step, over 32 runs in batches as a sweep trains them."""
+    size = run_batch_size(config, len(dataset.vocabulary), CPU_RUNS)
+    return timed_steps(config, dataset, n_runs=N_MODELS, size=size, n_steps=DRAWN_STEPS)
+
+
+def timed_steps(config: RunConfig, dataset: Dataset, n_runs: int, size: int, n_steps: int) -> Callable[[], float]:
+    """Seconds a model-step, over `n_runs` runs, `size` of them side by side."""
+    configs = [replace(config, seed=seed) for seed in range(n_runs)]
+    batches = [RunBatch.start(configs[first : first + size], dataset, size) for first in range(0, n_runs, size)]
 
     def train() -> None:
-        for block in blocks:
-            jax.block_until_ready(
-                advance_block(block.states, block.varied, data, 0, n_steps, run.n_steps, block.program)
-            )
+        for batch in batches:  # From step 0 every time.
+            states = advance_batch(batch.states, batch.numbers, batch.data, 0, n_steps, config.n_steps, batch.program)
+            jax.block_until_ready(states)
 
-    return seconds(train, n_steps * N_MODELS)
+    return seconds(train, n_steps * n_runs)
 
 
-def reference_step_seconds(rounds: int = 5) -> float:
+def reference_step_seconds(dataset: Dataset, rounds: int = 5) -> float:
     """The median seconds of a model-step of the reference run on this core."""
-    step = our_step(REFERENCE, DRAWN_STEPS)
+    step = our_step(REFERENCE, dataset)
     step()
     return statistics.median(step() for _ in range(rounds))
 
 
-def counting_rows() -> Iterator[Row]:
+def counting_rows(dataset: Dataset) -> Iterator[Row]:
     """Exact losses and gradients over distinct contexts, against the lecture's pass over every window at once."""
-    for block_size, target in ((3, 40.0), (8, 3.0)):
-        naive, counted = _evaluations(block_size)
-        what = f"all windows at once / distinct contexts: exact training loss, block {block_size}"
-        yield Row.of_ratio(what, alternate(seconds(naive), _often(counted)), at_least=target)
-    naive, counted = _gradients(REFERENCE.block_size)
-    what = f"all windows at once / distinct contexts: full-batch gradient, block {REFERENCE.block_size}"
-    yield Row.of_ratio(what, alternate(seconds(naive), _often(counted)), at_least=45.0)
+    for what, block_size, target in (
+        ("exact training loss", 3, 40.0),
+        ("exact training loss", 8, 3.0),
+        ("full-batch gradient", REFERENCE.block_size, 45.0),
+    ):
+        batch = RunBatch.start([replace(REFERENCE, block_size=block_size)], dataset)
+        data, params = batch.data, take_run(batch.states.params, 0)
+        examples = cast(EvaluationSet, data.examples)
+        if what == "full-batch gradient":
+            naive, counted = jax.jit(minibatch_loss_and_grad), jax.jit(full_batch_loss_and_grad)
+        else:
+            naive, counted = jax.jit(minibatch_loss), jax.jit(exact_losses)
+            examples = replace(examples, counts=examples.counts[:, :1], totals=examples.totals[:1])
+        every_window = _ready(naive, params, data.contexts, data.targets)
+        by_counting = _ready(counted, params, examples, times=COUNTED_REPEATS)
+        ratio = alternate(seconds(every_window), seconds(by_counting, COUNTED_REPEATS))
+        yield Row.of_ratio(f"all windows at once / distinct contexts: {what}, block {block_size}", ratio, target)
 
 
-def _often(work: Callable[[], object]) -> Callable[[], float]:
-    """A contender too short to time alone."""
-
-    def repeatedly() -> None:
-        for _ in range(REPEATS):
-            work()
-
-    return seconds(repeatedly, REPEATS)
-
-
-def _evaluations(block_size: int) -> tuple[Callable[[], object], Callable[[], object]]:
-    data, params = _model(block_size)
-    assert isinstance(data.examples, EvaluationSet)
-    examples = replace(data.examples, counts=data.examples.counts[:, :1], totals=data.examples.totals[:1])
-    naive, counted = jax.jit(minibatch_loss), jax.jit(lambda params: exact_losses(params, examples))
-    return (
-        lambda: jax.block_until_ready(naive(params, data.contexts, data.targets)),
-        lambda: jax.block_until_ready(counted(params)),
-    )
+def word_rows() -> Iterator[Row]:
+    """Loss and gradient at 14,114 words, block by block: against plain, and the processor's best."""
+    plain, blockwise = _word_steps(minibatch_loss_and_grad), _word_steps(_bfloat16_loss_and_grad)
+    ratio = alternate(seconds(plain, WORD_STEPS), seconds(blockwise, WORD_STEPS))
+    yield Row.of_ratio("softmax of 14,114 words, plain in float32 / block by block in bfloat16", ratio, at_least=1.0)
+    flops = 6 * WORD_BATCH * MLP9.hidden_size * MLP9.vocab_size
+    for precision in ("float32", "bfloat16"):
+        what = f"its products' share of the {precision} peak (a product of {SIDE} x {SIDE} matrices in PyTorch)"
+        if not peers.has_torch():
+            yield Row.missing(what, "stated", peers.NO_TORCH)
+            continue
+        product = seconds(peers.square_product(SIDE, precision), 2 * SIDE**3)
+        share = alternate(product, seconds(blockwise, WORD_STEPS * flops))
+        ours, peak = 1e-9 / share.denominator, 1e-9 / share.numerator
+        rates = f"{ours:.0f} of {peak:.0f} GFLOP/s, exponentials and updates included"
+        yield Row(what, share.median, "x", "stated", None, rates)
 
 
-def _gradients(block_size: int) -> tuple[Callable[[], object], Callable[[], object]]:
-    data, params = _model(block_size)
-    examples = data.examples
-    assert isinstance(examples, EvaluationSet)
-    naive = jax.jit(minibatch_loss_and_grad)
-    counted = jax.jit(lambda params: full_batch_loss_and_grad(params, examples))
-    return (
-        lambda: jax.block_until_ready(naive(params, data.contexts, data.targets)),
-        lambda: jax.block_until_ready(counted(params)),
-    )
+def accelerator_rows(dataset: Dataset) -> Iterator[Row]:
+    """Microseconds a model-step at several run batches, and what a thousand of the lecture's trainings come to."""
+    use_device("gpu")
+    config = replace(REFERENCE, n_steps=LECTURE_STEPS)
+    for size in RUNS_ON_ACCELERATOR:
+        timed = timed_steps(config, dataset, n_runs=size, size=size, n_steps=ACCELERATOR_STEPS)
+        timed()
+        step = statistics.median(timed() for _ in range(ROUNDS))
+        what = f"a model-step of the reference run, {size} runs side by side"
+        if size == TARGET_RUNS:
+            yield Row.at_most(what, step * 1e6, "µs", TARGET_MICROSECONDS)
+            thousand = f"{1000 * LECTURE_STEPS * step:.0f} s"
+            yield Row(f"1,000 trainings of {LECTURE_STEPS:,} steps, from it", None, "", "about 60 s", None, thousand)
+        else:
+            yield Row(what, step * 1e6, "µs", "stated", None, "")
 
 
-def _model(block_size: int) -> tuple[TrainingData, Params]:
-    block = start_block((replace(REFERENCE, block_size=block_size),), DATA, 1)
-    return training_data(DATA, block_size), jax.tree.map(lambda leaf: leaf[0], block.states.params)
+def _ready(function: Callable, *arguments: object, times: int = 1) -> Callable[[], None]:
+    """Calls of a function, each waited for."""
+
+    def work() -> None:
+        for _ in range(times):
+            jax.block_until_ready(function(*arguments))
+
+    return work
+
+
+def _bfloat16_loss_and_grad(params, contexts, targets):
+    return blockwise_loss_and_grad(params, contexts, targets, None, BFLOAT16)
+
+
+def _word_steps(loss_and_grad: Callable) -> Callable[[], None]:
+    params = init_params(jax.random.key(0), SCHEMES["bengio2003"], MLP9)
+    rng = np.random.default_rng(0)
+    contexts = rng.integers(0, MLP9.vocab_size, (WORD_BATCH, MLP9.block_size), np.int32)
+    targets = rng.integers(0, MLP9.vocab_size, WORD_BATCH, np.int32)
+
+    @jax.jit
+    def several(params, contexts, targets):
+        # One after another, so that each step's arrays lie where the last one's did, as in training.
+        def step(_, params):
+            _, grads = loss_and_grad(params, contexts, targets)
+            return jax.tree.map(lambda p, g: p - 1e-3 * g, params, grads)
+
+        return jax.lax.fori_loop(0, WORD_STEPS, step, params)
+
+    return _ready(several, params, contexts, targets)

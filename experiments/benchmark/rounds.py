@@ -1,4 +1,4 @@
-"""Timing by interleaved rounds: on a shared machine only ratios within a round mean anything."""
+"""Timing by interleaved rounds: on a shared machine only ratios within a round mean anything. And the table's rows."""
 
 import statistics
 import time
@@ -36,3 +36,49 @@ def alternate(slow: Callable[[], float], fast: Callable[[], float], rounds: int 
     pairs = [(slow(), fast()) for _ in range(rounds)]
     low, median, high = statistics.quantiles([a / b for a, b in pairs], n=4)
     return Ratio(median, low, high, statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs))
+
+
+@dataclass(frozen=True)
+class Row:
+    """What was measured, against which target, and with what detail; a value of None is not measured."""
+
+    what: str
+    value: float | None
+    unit: str
+    target: str
+    met: bool | None
+    detail: str
+
+    @classmethod
+    def of_ratio(cls, what: str, ratio: Ratio, at_least: float) -> "Row":
+        """A ratio that should be large."""
+        detail = (
+            f"quartiles {ratio.low:.3g} to {ratio.high:.3g}; "
+            f"{format_duration(ratio.numerator)} against {format_duration(ratio.denominator)}"
+        )
+        return cls(what, ratio.median, "x", f">= {at_least:g}", ratio.median >= at_least, detail)
+
+    @classmethod
+    def at_most(cls, what: str, value: float, unit: str, limit: float, detail: str = "") -> "Row":
+        """A figure that should be small."""
+        return cls(what, value, unit, f"<= {limit:g}", value <= limit, detail)
+
+    @classmethod
+    def missing(cls, what: str, target: str, reason: str) -> "Row":
+        """What could not be measured here."""
+        return cls(what, None, "", target, None, reason)
+
+    @property
+    def cells(self) -> list[str]:
+        """The row's cells as text."""
+        value = "-" if self.value is None else f"{self.value:.3g} {self.unit}"
+        met = {True: "yes", False: "no", None: "-"}[self.met]
+        return [self.what, value, self.target, met, self.detail]
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds in three digits: `1.25 s`, `64.1 ms`, `18.4 µs` or `350 ns`."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds / 1e-9:.3g} ns"

@@ -7,19 +7,22 @@ if __name__ == "__main__":  # Until `main` listens, Ctrl-C ends this process wit
 
 import argparse
 import sys
-from collections.abc import Sequence
+from pathlib import Path
 
-from mlp_lm.data.material import TextMaterial, load_data, text_source
-from mlp_lm.data.small_text import SMALL_TEXT
-
+from experiments.analysis.results import SweepResults, select_results
 from experiments.bengio2003.models import MODELS, MODERN, RECIPES, TABLE, make_grid
-from experiments.cli.command import Parser, command_parser
-from experiments.cli.flags import add_runner_flags, check_runner_flags
+from experiments.cli.command import Parser, command, command_parser, complain
+from experiments.cli.flags import add_runner_flags, runner_options
+from experiments.cli.terminal import CommandLine
+from experiments.report.build import write_report
 from experiments.runner.interrupt import Interruption
-from experiments.runner.run import Command, guard, run_sweep
+from experiments.runner.run import RESULTS, run_sweep
 from experiments.store import Store
-from experiments.sweeps.grids import SweepSpec, near_match
-from mlp_lm.data.texts import BROWN, CLOSED_VOCABULARY, TRAINING_VOCABULARY, VOCABULARIES
+from experiments.sweeps.grids import SweepSpec
+from experiments.sweeps.request import make_request, read_request
+from mlp_lm.config import near_match
+from mlp_lm.data.dataset import WORDS, Dataset, dataset_source, load_dataset
+from mlp_lm.data.texts import BROWN, CLOSED_VOCABULARY, SMALL_TEXT, TRAINING_VOCABULARY, VOCABULARIES
 
 NAME = "bengio2003"
 TITLE = "Bengio et al. 2003 on words: the models of Table 1"
@@ -28,46 +31,75 @@ EPILOG = """examples:
   python -m experiments.bengio2003 --data brown.zip             nltk's Brown corpus (or its folder), the modern recipe
   python -m experiments.bengio2003 --data brown                 the same, downloaded once
   python -m experiments.bengio2003 --data my.txt --models MLP9 --seeds 1
-  python -m experiments.bengio2003 --data brown.zip --recipe paper --models MLP9 --seeds 1 --out results/as-then
+  python -m experiments.bengio2003 --data brown.zip --recipe paper --models MLP9 --seeds 1 --out results/local/as-then
+  python -m experiments.bengio2003 --data brown.zip --models MLP9 --seeds 1 --out results/bengio2003     a published one
 
 The same command again trains only what is missing. `--vocabulary closed` counts the words of the whole text, as the
-paper's numbers imply; the default counts those of the training part alone."""
+paper's numbers imply; the default counts those of the training part alone. A folder in which all runs are done, but
+whose weights are elsewhere, is read and left as it is."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+@command(NAME, saves=True)
+def main(arguments: list[str] | None, interruption: Interruption) -> int:
     """The command; returns its exit code: 0, 1 where runs failed, 2 a mistake, 130 or 143 interrupted."""
+    parser = make_parser()
+    options = parser.parse_args(arguments)
+    how = runner_options(parser, options)
+    check(parser, options)
+    dataset = load_dataset(dataset_source(options.data, WORDS, options.vocabulary))
+    sweep = requested_sweep(options, dataset)
+    if not how.dry_run and not how.shard:
+        published = open_published(sweep, dataset, how.out or RESULTS / sweep.name)
+        if published is not None:
+            print_published(published)
+            return 0
+    program = f"experiments.{NAME}"
+    return run_sweep(sweep, dataset, how, CommandLine(NAME), interruption, analyse, program)
 
-    def body(interruption: Interruption) -> int:
-        options = parse(arguments)
-        return run_sweep(COMMAND, requested_study(options), options, interruption)
 
-    return guard(COMMAND, body)
-
-
-def requested_study(options: argparse.Namespace) -> SweepSpec:
-    """The models that the command line names, each under each recipe.
-
-    Raises:
-        ValueError: the text cannot be had.
-    """
-    source = text_source(options.data, options.vocabulary)
-    size = load_data(source).size
+def requested_sweep(options: argparse.Namespace, dataset: Dataset) -> SweepSpec:
+    """The models that the command line names, each under each recipe."""
     grids = [
-        make_grid(MODELS[name], recipe, size, options.seeds, options.epochs)
+        make_grid(MODELS[name], recipe, dataset.n_windows, options.seeds, options.epochs)
         for recipe in options.recipe
         for name in options.models
     ]
     small = "-small" if options.data == SMALL_TEXT else ""
     closed = "-closed" if options.vocabulary == CLOSED_VOCABULARY else ""
-    return SweepSpec(f"{NAME}{small}{closed}", TITLE, tuple(grids), source)
+    return SweepSpec(f"{NAME}{small}{closed}", TITLE, tuple(grids), dataset.source)
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
-    """The command line.
+def analyse(store: Store, dataset: Dataset) -> None:
+    """Write a folder's tables, map and report, and print the tables."""
+    # JAX only where it is needed: a wrong command line is reported at once.
+    from experiments.bengio2003.table import as_markdown, write_tables
 
-    Raises:
-        ValueError: an unknown flag or a wrong value.
-    """
+    summary = write_tables(select_results(store, read_request(store.root), store.rows()))
+    path = write_report(store.root)
+    print(as_markdown(summary))
+    print(f"Report: {path}")
+
+
+def open_published(sweep: SweepSpec, dataset: Dataset, folder: object) -> SweepResults | None:
+    """A folder in which all runs of the sweep are done, but weights are missing; None for any other."""
+    if not isinstance(folder, Path):
+        return None
+    store, request = Store(folder), make_request(sweep, sweep.expand(dataset.sha256), dataset, f"experiments.{NAME}")
+    results = select_results(store, request, store.rows(set_aside=False))
+    is_done = {row["run_id"] for row in results.rows} == request.run_ids
+    return results if is_done and not all(map(store.has_weights, results.rows)) else None
+
+
+def print_published(results: SweepResults) -> None:
+    """The tables of a folder without weights, which stays as it is: what it keeps cannot be made anew."""
+    from experiments.bengio2003.table import as_markdown, summarise
+
+    print(as_markdown(summarise(results)))
+    complain(NAME, f"{results.folder} has no weights of some runs: it is read, and left as it is")
+
+
+def make_parser() -> Parser:
+    """The flags of the command."""
     parser = command_parser(NAME, "Train the word-level models of Bengio et al. 2003 and compare them.", EPILOG)
     text = f"{SMALL_TEXT} (made here), {BROWN} (downloaded once), nltk's brown.zip or its folder, or any text file"
     parser.add_argument("--data", default=SMALL_TEXT, metavar="DATA", help=f"{text} ({SMALL_TEXT})")
@@ -81,14 +113,16 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N-1 for every model (3)")
     parser.add_argument("--epochs", type=float, metavar="X", help="passes over the training part (the recipe's own)")
-    add_runner_flags(parser, f"{NAME}; with -small and -closed after it, where they apply")
-    options = parser.parse_args(arguments)
-    _check(parser, options)
-    return options
+    add_runner_flags(parser, f"{NAME}, with -small and -closed after it where they apply")
+    return parser
 
 
-def _check(parser: Parser, options: argparse.Namespace) -> None:
-    check_runner_flags(parser, options)
+def check(parser: Parser, options: argparse.Namespace) -> None:
+    """Refuse values that no study has.
+
+    Raises:
+        ValueError: there is one.
+    """
     for name in options.models:
         if name not in MODELS:
             parser.error(f"unknown model {name!r}; {near_match(name, MODELS)}")
@@ -98,15 +132,5 @@ def _check(parser: Parser, options: argparse.Namespace) -> None:
         parser.error(f"--epochs must be above 0 and at most 1000, got {options.epochs}")
 
 
-def _analyse(store: Store, material: TextMaterial, any_run: bool) -> None:
-    if any_run:
-        # JAX and matplotlib only where they are needed: a wrong command line is told at once.
-        from experiments.bengio2003.summary import write_summary
-
-        print(write_summary(store, material))
-
-
-COMMAND = Command(NAME, _analyse)
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

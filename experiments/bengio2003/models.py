@@ -1,11 +1,12 @@
 """The models of Table 1 of Bengio et al. 2003, what the paper reports of them, and two ways to train them."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from mlp_lm.data.material import DataSize
-
-from experiments.sweeps.grids import Grid, RunSpec
+from experiments.sweeps.grids import Grid
+from mlp_lm.config import BFLOAT16, FLOAT32, RunConfig
 
 MODERN, PAPER = "modern", "paper"
 RECIPES = (MODERN, PAPER)
@@ -65,11 +66,10 @@ PUBLISHED_COUNTS: dict[tuple[str, int], tuple[float | None, float, float]] = {
 }
 
 
-def make_grid(model: TableModel, recipe: str, size: DataSize, n_seeds: int, epochs: float | None = None) -> Grid:
-    """The runs of one model under one recipe on a text of this size."""
-    n_epochs = epochs or (SMALL_EPOCHS if recipe == MODERN and size.n_windows < LARGE_TEXT else EPOCHS[recipe])
-    base = _modern(size, n_epochs) if recipe == MODERN else _paper(size, n_epochs)
-    settings: dict[str, int | float] = {
+def make_grid(model: TableModel, recipe: str, n_windows: int, n_seeds: int, epochs: float | None = None) -> Grid:
+    """The runs of one model under one recipe on a text of this many training windows."""
+    n_epochs = epochs or (SMALL_EPOCHS if recipe == MODERN and n_windows < LARGE_TEXT else EPOCHS[recipe])
+    settings: dict[str, Any] = {
         "block_size": model.order - 1,
         "hidden_size": model.hidden,
         "embedding_dim": model.dim,
@@ -77,24 +77,24 @@ def make_grid(model: TableModel, recipe: str, size: DataSize, n_seeds: int, epoc
     }
     if recipe == MODERN:
         settings["dropout"] = model.dropout
-    return Grid(recipe, base, n_seeds=n_seeds).with_axes({name: (value,) for name, value in settings.items()})
+    return Grid(recipe, (_modern if recipe == MODERN else _paper)(n_windows, n_epochs), n_seeds, **settings)
 
 
-def model_of(settings) -> TableModel | None:
-    """The model that a run's row or settings are of."""
+def model_of(settings: Mapping[str, Any]) -> TableModel | None:
+    """The model that a run's row or settings are of; None for a run of another study."""
     sizes = (settings["block_size"] + 1, settings["hidden_size"], settings["embedding_dim"], settings["direct"])
     return next((m for m in MODELS.values() if (m.order, m.hidden, m.dim, m.direct) == sizes), None)
 
 
-def _modern(size: DataSize, epochs: float) -> RunSpec:
+def _modern(n_windows: int, epochs: float) -> RunConfig:
     """Minibatches, AdamW with a cosine, dropout, and products in bfloat16.
 
     Hidden weights begin at a standard deviation of about 5/3 / sqrt(fan_in), as makemore lecture 3 has them. Adam's
     epsilon is large beside the gradients of words that training hardly has: with 1e-8 each step would take as much
     from their probability as from that of any other word.
     """
-    batch = MODERN_BATCH if size.n_windows >= LARGE_TEXT else SMALL_BATCH
-    return RunSpec(
+    batch = MODERN_BATCH if n_windows >= LARGE_TEXT else SMALL_BATCH
+    return RunConfig(
         init="bengio2003",
         gain=3.0,
         batch_size=batch,
@@ -106,21 +106,21 @@ def _modern(size: DataSize, epochs: float) -> RunSpec:
         schedule="cosine",
         weight_decay=0.1,
         input_dropout=0.05,
-        precision="bfloat16",
-        n_steps=_steps(size, batch, epochs),
+        precision=BFLOAT16,
+        n_steps=_steps(n_windows, batch, epochs),
         n_evaluations=2,
     )
 
 
-def _paper(size: DataSize, epochs: float) -> RunSpec:
+def _paper(n_windows: int, epochs: float) -> RunConfig:
     """Stochastic gradient descent at rate 1e-3 / (1 + 1e-8 t), decay 1e-4, early stopping (section 4.2).
 
     Every epoch passes through the text in another order. One example a step where the text is small. On a large one the
     sum of 128 examples' gradients makes a step, which to first order is 128 steps of one example: the rate is 128 times
     as large, as the gradient is a mean.
     """
-    batch = PAPER_BATCH if size.n_windows >= LARGE_TEXT else 1
-    return RunSpec(
+    batch = PAPER_BATCH if n_windows >= LARGE_TEXT else 1
+    return RunConfig(
         init="bengio2003",
         batch_size=batch,
         shuffle=True,
@@ -129,11 +129,11 @@ def _paper(size: DataSize, epochs: float) -> RunSpec:
         schedule="inverse_time",
         weight_decay=1e-4,
         early_stopping=True,
-        precision="bfloat16" if batch > 1 else "float32",
-        n_steps=_steps(size, batch, epochs),
+        precision=BFLOAT16 if batch > 1 else FLOAT32,
+        n_steps=_steps(n_windows, batch, epochs),
         n_evaluations=10,
     )
 
 
-def _steps(size: DataSize, batch: int, epochs: float) -> int:
-    return max(100, round(epochs * size.n_windows / batch))
+def _steps(n_windows: int, batch: int, epochs: float) -> int:
+    return max(100, round(epochs * n_windows / batch))

@@ -15,6 +15,7 @@ from experiments.runner.protocol import CannotContinue, first_line
 from experiments.sweeps.text import printable
 from mlp_lm.config import near_match
 from mlp_lm.ideas import Ideas, load_ideas
+from mlp_lm.settings import clean_own_environment
 
 SAVED = "everything so far is saved; the same command goes on from here"
 
@@ -36,6 +37,7 @@ def command(name: str, saves: bool = False) -> Callable[[Callable[..., int]], Ca
     def wrap(main: Callable[..., int]) -> Callable[..., int]:
         @functools.wraps(main)
         def run(arguments: list[str] | None = None) -> int:
+            clean_own_environment()
             with Interruption() as interruption:
                 try:
                     code = main(arguments, interruption)

@@ -38,6 +38,23 @@ class CommandLine:
         return Display(plan, n_done, seconds)
 
 
+class Quiet(CommandLine):
+    """Keeps messages instead of printing them, for callers that raise; training is displayed all the same."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.messages: list[str] = []
+
+    def say(self, text: str) -> None:
+        """Keep a line."""
+        self.messages.append(text)
+
+    def complain(self, message: str) -> None:
+        """Keep a message, if there is one."""
+        if message:
+            self.messages.append(message)
+
+
 class Display(AbstractContextManager["Display"]):
     """Counts what is done. Time left comes from the plan's costs, corrected by how they have held so far."""
 

@@ -1,75 +1,79 @@
-"""`python -m experiments.initialisation [DIR]`: the tables and figures of the initialisation study.
-
-Three parts: `sweeps` reads the sweeps `initialisation`, `initialisation-rates` and `depth`, which come first;
-`snapshots` looks into first minibatches and short trainings of deep networks; `width` is the coordinate check.
-"""
+"""`python -m experiments.initialisation [DIR]`: the tables and figures of the initialisation study."""
 
 import argparse
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
-from mlp_lm.data.material import load_material
-
-from experiments.analysis.finished import Finished, material_of, open_finished
-from experiments.cli.command import command_parser, one_line_errors
-from experiments.initialisation.study import read_study, write_sweep_part
+from experiments.analysis.results import open_sweep
+from experiments.cli.command import command, command_parser, folder_path, positive
+from experiments.cli.flags import add_data_flags, requested_source
+from experiments.initialisation.sweep_figures import write_figures
+from experiments.initialisation.tables import read_studies, write_tables
+from experiments.runner.interrupt import Interruption
+from experiments.runner.run import RESULTS
 from experiments.store.atomic import make_folder
 from experiments.sweeps.request import FILE_NAME
+from mlp_lm.data.dataset import load_dataset
+from mlp_lm.data.word_lists import DEFAULT_DATA
 
-PARTS = ("sweeps", "snapshots", "width")
+SWEEPS, SNAPSHOTS, WIDTH = PARTS = ("sweeps", "snapshots", "width")
+EPILOG = f"""examples:
+  python -m experiments.sweep initialisation            first the sweep itself, into {RESULTS}/initialisation
+  python -m experiments.initialisation                  then all three parts of the study
+  python -m experiments.initialisation --part sweeps --rates {RESULTS}/initialisation-rates --depth {RESULTS}/depth
+  python -m experiments.initialisation results/initialisation --part sweeps --rates results/initialisation-rates \\
+      --depth results/depth                             the published study anew, in its own folder
+
+sweeps: tables and figures of finished sweeps; snapshots: minibatches and deep networks at single steps;
+width: which schemes keep their scale as the hidden layer grows. Tables and figures are written into DIR."""
 
 
-@one_line_errors("initialisation")
-def main(arguments: Sequence[str] | None = None) -> int:
+@command("initialisation")
+def main(arguments: list[str] | None, interruption: Interruption) -> int:
     """The command; returns its exit code."""
     options = parse(arguments)
-    finished = _open_if_wanted(options)
-    data = options.data or (finished.request.data if finished else "ssa2018")
-    load_material(data)
-    for name in ("figures", "tables"):
+    is_sweep = SWEEPS in options.part or (options.folder / FILE_NAME).exists()
+    results = open_sweep(options.folder) if is_sweep else None
+    studies = read_studies(results, options.rates, options.depth) if results and SWEEPS in options.part else None
+    source = requested_source(options, results.request.data if results else DEFAULT_DATA)
+    dataset = load_dataset(source) if {SNAPSHOTS, WIDTH} & set(options.part) else None
+    for name in ("tables", "figures"):  # Before anything is trained.
         make_folder(options.folder / name)
-    if finished and "sweeps" in options.part:
-        study = read_study(finished, options.rates, options.depth)
-        print(write_sweep_part(options.folder, study, len(material_of(finished.request).vocabulary)))
-    if {"snapshots", "width"} & set(options.part):
+    if studies:
+        print(write_tables(options.folder, studies))
+        write_figures(options.folder, studies)
+    if dataset:
         # JAX only where something is trained.
-        from experiments.initialisation.trained import write_snapshots, write_width
+        from experiments.initialisation.snapshots import write_snapshots
+        from experiments.initialisation.width import write_width
 
-        if "snapshots" in options.part:
-            print(write_snapshots(options.folder, data, options.seeds))
-        if "width" in options.part:
-            print(write_width(options.folder, data, options.seeds))
+        if SNAPSHOTS in options.part:
+            print(write_snapshots(options.folder, dataset, options.seeds))
+        if WIDTH in options.part:
+            print(write_width(options.folder, dataset, options.seeds))
     print(f"Written to {options.folder / 'tables'} and {options.folder / 'figures'}.")
     return 0
 
 
-def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+def parse(arguments: list[str] | None) -> argparse.Namespace:
     """The command line.
 
     Raises:
-        ValueError: an unknown flag or a wrong value.
+        ValueError: an unknown flag, a wrong value, or a flag of a part that is not asked for.
     """
-    parser = command_parser("initialisation", __doc__.split("\n")[0].split(": ")[1])
-    parser.add_folder(default="results/initialisation")
-    parser.add_argument("--rates", type=Path, metavar="DIR", help="of the sweep initialisation-rates (beside DIR)")
-    parser.add_argument("--depth", type=Path, metavar="DIR", help="of the sweep depth (beside DIR)")
+    parser = command_parser("initialisation", "Tables and figures of the initialisation study.", EPILOG)
+    parser.add_folder(default=str(RESULTS / "initialisation"))
+    for flag, sweep in (("--rates", "initialisation-rates"), ("--depth", "depth")):
+        text = f"the folder of a sweep such as {sweep}, on the same data (default: none)"
+        parser.add_argument(flag, type=folder_path, metavar="DIR", help=text)
     parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS, help="write these parts only")
-    parser.add_argument("--data", metavar="DATA", help="of snapshots and width (that of DIR's sweep, or ssa2018)")
-    parser.add_argument("--seeds", type=int, default=4, metavar="N", help="of snapshots and width (4)")
+    parser.add_argument("--seeds", type=positive, default=4, metavar="INT", help="of snapshots and width (4)")
+    add_data_flags(parser, words=False)
     options = parser.parse_args(arguments)
-    if options.seeds < 1:
-        parser.error(f"--seeds must be at least 1, got {options.seeds}")
-    options.rates = options.rates or options.folder.parent / "initialisation-rates"
-    options.depth = options.depth or options.folder.parent / "depth"
+    for name, parts in (("rates", {SWEEPS}), ("depth", {SWEEPS}), ("data", {SNAPSHOTS, WIDTH})):
+        if getattr(options, name) is not None and not parts & set(options.part):
+            parser.error(f"--{name} is of --part {' and '.join(sorted(parts))}; leave it out, or write that part too")
     return options
 
 
-def _open_if_wanted(options: argparse.Namespace) -> Finished | None:
-    """The sweep's folder, which the other parts can do without."""
-    there = (options.folder / FILE_NAME).exists()
-    return open_finished(options.folder) if there or "sweeps" in options.part else None
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

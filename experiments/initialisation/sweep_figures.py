@@ -1,83 +1,199 @@
-"""The study's figures from rows alone: learning curves, differences, rates, depth, saturation and updates over time."""
+"""The study's figures from rows alone: the overview, learning curves, differences, learning rates, and depth."""
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from experiments.analysis.figures import at_edge
-from experiments.analysis.limits import far_off
 from experiments.analysis.studies import Cell, Estimate, Study, estimate, paired_difference
-from experiments.analysis.style import COLOURS, scheme_label, scheme_style
-from experiments.initialisation.tables import REFERENCE, Table, by_scheme
+from experiments.analysis.style import COLOURS, STYLE, far_off, save_figure, scheme_label, scheme_style
+from experiments.initialisation.tables import (
+    REFERENCE,
+    Scheme,
+    Studies,
+    by_scheme,
+    diagnostic,
+    differences_at_best_rates,
+)
+from experiments.runner.rows import Row
+from mlp_lm.activations import activation_named
+from mlp_lm.ngram.baselines import Baselines
 
 NORMS = {False: "without batch norm", True: "with batch norm"}
+OFFSETS = {False: 0.16, True: -0.16}  # Of the two markers of a row of the overview, so that neither hides the other.
 LOSS = "dev loss (nats per token)"
+ORANGE = "#D55E00"  # Of what is no scheme: count models, and rules of thumb.
+BASELINE_FAMILY = "modified Kneser-Ney"
+BASELINE_LINES: Any = ("-", ":")
 
 
-def draw_curves(study: Study) -> Figure:
-    """Dev loss over training, a panel a norm, a colour a scheme, bands over seeds."""
-    ends = [cell.estimate("dev_loss").mean for cell in study.cells if cell.finished]
-    low, high = min(ends), max(ends)
-
-    def draw(ax: Axes, cell: Cell) -> None:
-        _draw_over_steps(ax, cell, lambda row: row["history_dev_loss"])
-        ax.set_ylim(low - 0.02, min(high + 0.15, low + 0.35))
-
-    above = sorted({cell.settings["init"] for cell in study.cells if _mean_loss(cell) > low + 0.35})
-    note = f"; above this range: {', '.join(above)}" if above else ""
-    return _over_steps(study, draw, LOSS, f"Dev loss while training, mean and 95 % band over seeds{note}")
+def write_figures(folder: Path, studies: Studies) -> None:
+    """Draw each figure that the given sweeps allow into `figures/`."""
+    with plt.rc_context(STYLE):
+        for name, figure in study_figures(studies):
+            save_figure(figure, folder / "figures" / f"{name}.png")
 
 
-def draw_saturation(study: Study) -> Figure:
-    """Share of saturated activations over training."""
+def study_figures(studies: Studies) -> Iterator[tuple[str, Figure]]:
+    """The figures and the stems of their file names; those of diagnostics only where these were recorded."""
+    schemes, rates, depth = studies.schemes, studies.rates, studies.depth
+    yield "overview", draw_overview(schemes, studies.baselines)
+    yield "schemes_curves", draw_curves(schemes)
+    yield "schemes_forest", draw_forest(schemes, rates)
+    if has_diagnostics(schemes):
+        if activation_named(schemes.cells[0].settings["activation"]).saturation:
+            yield "schemes_saturation", draw_saturation(schemes)
+        yield "schemes_updates", draw_updates(schemes)
+    if rates:
+        yield "rates_curves", draw_rates(rates)
+    if depth:
+        yield "depth_scales", draw_depth(depth)
 
-    def draw(ax: Axes, cell: Cell) -> None:
-        _draw_over_steps(ax, cell, lambda row: [100 * values[0] for values in row["history_saturated_share"]])
 
-    title = "Saturated activations while training, over all training windows and units; 95 % band over seeds"
-    return _over_steps(study, draw, "share of |tanh| > 0.99 (%)", title)
+def has_diagnostics(study: Study) -> bool:
+    """Whether its runs recorded what goes on inside them."""
+    return bool(study.cells[0].settings["diagnostics"])
 
 
-def draw_updates(study: Study) -> Figure:
-    """Update-to-weight ratio over training, a panel a matrix, without batch norm above and with it below."""
-    figure, axes = plt.subplots(2, 3, figsize=(11, 6.4), sharex=True, sharey=True)
-    for (norm, name), row in zip(NORMS.items(), axes, strict=True):
-        for i, (ax, matrix) in enumerate(zip(row, ("embedding", "hidden weights", "output weights"), strict=True)):
-            for cell in (cell for cell in study.cells if cell.settings["batch_norm"] == norm):
-                _draw_over_steps(ax, cell, _ratios_of(i))
-            ax.axhline(-3, color="#D55E00", linestyle=":", linewidth=1.4)
-            ax.set_title(f"{matrix}, {name}")
-            ax.set_ylim(-5, 0)
-        row[0].set_ylabel("log10 of update std / weight std")
-    for ax in axes[1]:
-        ax.set_xlabel("training step (thousands)")
-    _legend(figure, axes[0, 0])
-    figure.suptitle("How far one update moves the weights; dotted: 1/1000, the lecture's rule of thumb", fontsize=10)
+def draw_overview(study: Study, baselines: Baselines) -> Figure:
+    """A row a scheme, best on top: dev loss with and without batch norm, means and 95 % intervals over seeds."""
+    losses = {scheme: cells[0].estimate("dev_loss") for scheme, cells in by_scheme(study).items() if cells[0].finished}
+    limit = far_off([loss.mean for loss in losses.values()])
+    # Cells are best first, and so are schemes by the better of their two losses; the best one is drawn last, on top.
+    inits = list(dict.fromkeys(init for init, _ in sorted(losses, key=lambda scheme: losses[scheme].mean)))[::-1]
+    figure, ax = plt.subplots(figsize=(8, 1.5 + 0.29 * len(inits)))
+    for place, init in enumerate(inits):
+        beyond = []
+        for batch_norm in NORMS:
+            loss = losses.get((init, batch_norm))
+            if loss and loss.mean <= limit:
+                style = scheme_style(init, batch_norm) | {"linestyle": "none", "markersize": 5, "linewidth": 1}
+                ax.errorbar(loss.mean, place + OFFSETS[batch_norm], xerr=loss.half or None, capsize=2, **style)
+            elif loss:
+                beyond.append(f"{loss.mean:.2f}{' with batch norm' if batch_norm else ''}")
+        if beyond:
+            edge = ax.get_yaxis_transform()
+            ax.text(0.995, place, f"{', '.join(beyond)} →", transform=edge, ha="right", va="center", fontsize=8)
+    ax.set_yticks(range(len(inits)), inits)
+    ax.set(xlabel=LOSS, ylim=(-0.6, len(inits) - 0.4))
+
+    marker: dict[str, Any] = {"color": "#444444", "marker": "o", "linestyle": "none", "markersize": 5}
+    handles = [
+        Line2D([], [], label="without batch norm", **marker),
+        Line2D([], [], label="with batch norm", **marker | {"markerfacecolor": "white"}),
+    ]
+    # The best count model that sees what the networks see, and the best one with any context.
+    alike = (BASELINE_FAMILY, study.cells[0].settings["block_size"])
+    models = [row for row in baselines.rows if (row.family, row.context_length) == alike]
+    for model, line in zip(dict.fromkeys([*models, baselines.best]), BASELINE_LINES, strict=False):
+        ax.axvline(model.dev_loss, color=ORANGE, linewidth=1.3, linestyle=line)
+        label = f"{model.family}, {model.context_length} context tokens: {model.dev_loss:.3f}"
+        handles.append(Line2D([], [], color=ORANGE, linestyle=line, label=label))
+    figure.suptitle(f"Dev loss by initialisation{lengths(study)}: mean and 95 % interval", fontsize=10)
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8)
     return figure
 
 
 def lengths(study: Study) -> str:
     """How many steps and seeds a study's cells have, for titles."""
     seeds = max(len(cell.finished) for cell in study.cells)
-    return f", {study.cells[0].settings['n_steps']:,} steps, {seeds} seeds"
+    return f", {study.cells[0].settings['n_steps']:,} steps, {seeds} seed{'s' if seeds > 1 else ''}"
 
 
-def draw_forest(studies: Sequence[tuple[str, Study]], rates: Table, rates_title: str) -> Figure:
-    """Differences to the reference paired by seed, at one rate and at each scheme's own best one."""
-    at_best = _differences(rates)
-    n = len(studies) + bool(at_best)
-    figure, axes = plt.subplots(1, n, figsize=(4.6 * n + 1.6, 6.0), squeeze=False)
-    for ax, (title, study) in zip(axes[0], studies, strict=False):
-        cells = {scheme: cells[0] for scheme, cells in by_scheme(study).items()}
-        reference = cells[REFERENCE]
-        told = {scheme: paired_difference(cell, reference) for scheme, cell in cells.items()}
-        _draw_forest(ax, told, title)
-    if at_best:
-        _draw_forest(axes[0, -1], at_best, rates_title)
+def draw_curves(study: Study) -> Figure:
+    """Dev loss over training, a panel a norm, a colour a scheme, bands over seeds."""
+    ends = [(cell.estimate("dev_loss").mean, cell.settings["init"]) for cell in study.cells if cell.finished]
+    (low, _), (high, _) = min(ends), max(ends)
+    above = ", ".join(sorted({init for loss, init in ends if loss > low + 0.35}))
+    title = "Dev loss while training, mean and 95 % band over seeds" + (f"; above this range: {above}" if above else "")
+    figure = draw_histories(study, lambda row: row["history_dev_loss"], LOSS, title)
+    figure.axes[0].set_ylim(low - 0.02, min(high + 0.15, low + 0.35))
+    return figure
+
+
+def draw_saturation(study: Study) -> Figure:
+    """Share of saturated activations of the first hidden layer over training."""
+    activation = study.cells[0].settings["activation"]
+    return draw_histories(
+        study,
+        lambda row: [100 * values[0] for values in row["history_saturated_share"]],
+        f"share of |{activation}| > {activation_named(activation).saturation} (%)",
+        "Saturated activations while training, over all training windows and units; 95 % band over seeds",
+    )
+
+
+def draw_histories(study: Study, values: Callable[[Row], Sequence[float | None]], ylabel: str, title: str) -> Figure:
+    """Some value of each run over training, a panel a norm, a colour a scheme, bands over seeds."""
+    figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), sharey=True)
+    for ax, (batch_norm, name) in zip(axes, NORMS.items(), strict=True):
+        for cell in study.cells:
+            if cell.settings["batch_norm"] == batch_norm:
+                _draw_history(ax, cell, values)
+        ax.set(title=name, xlabel="training step (thousands)")
+    axes[0].set_ylabel(ylabel)
+    _add_legend(figure, axes)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def draw_updates(study: Study) -> Figure:
+    """Update-to-weight ratio over training, a panel a matrix, without batch norm above and with it below."""
+    figure, axes = plt.subplots(2, 3, figsize=(11, 6.4), sharex=True, sharey=True)
+    matrices = ("embedding", "hidden weights", "output weights")
+    for ax, (batch_norm, i) in zip(axes.flat, itertools.product(NORMS, range(3)), strict=True):
+
+        def ratios(row: Row, matrix: int = i) -> list[float | None]:
+            return [values[matrix] for values in row["history_log10_update_to_weight"]]
+
+        for cell in study.cells:
+            if cell.settings["batch_norm"] == batch_norm:
+                _draw_history(ax, cell, ratios)
+        ax.axhline(-3, color=ORANGE, linestyle=":", linewidth=1.4)
+        ax.set(title=f"{matrices[i]}, {NORMS[batch_norm]}", ylim=(-5, 0))
+    for ax in axes[:, 0]:
+        ax.set_ylabel("log10 of update std / weight std")
+    for ax in axes[1]:
+        ax.set_xlabel("training step (thousands)")
+    _add_legend(figure, axes.flat)
+    figure.suptitle("How far one update moves the weights; dotted: 1/1000, the lecture's rule of thumb", fontsize=10)
+    return figure
+
+
+def _draw_history(ax: Axes, cell: Cell, values: Callable[[Row], Sequence[float | None]]) -> None:
+    if not cell.finished:
+        return
+    by_seed = np.array([values(row) for row in cell.finished], float)  # None becomes NaN.
+    estimates = [estimate(column[np.isfinite(column)]) for column in by_seed.T]
+    points = [(step / 1000, e) for step, e in zip(cell.finished[0]["history_step"], estimates, strict=True) if e.n]
+    if not points:
+        return
+    steps, means, halves = zip(*((step, e.mean, e.half) for step, e in points), strict=True)
+    style = scheme_style(cell.settings["init"]) | {"marker": ""}
+    ax.plot(steps, means, linewidth=1.1, label=cell.settings["init"], **style)
+    low, high = np.subtract(means, halves), np.add(means, halves)
+    ax.fill_between(steps, low, high, color=style["color"], alpha=0.18, linewidth=0)
+
+
+def draw_forest(schemes: Study, rates: Study | None) -> Figure:
+    """Differences from the reference paired by seed, at one learning rate and at each scheme's own best one."""
+    cells = {scheme: cells[0] for scheme, cells in by_scheme(schemes).items() if cells[0].finished}
+    differences = {scheme: paired_difference(cell, cells[REFERENCE]) for scheme, cell in cells.items()}
+    panels = {f"all at rate {schemes.cells[0].settings['learning_rate']:g}{lengths(schemes)}": differences}
+    at_best = differences_at_best_rates(rates) if rates else {}
+    if rates and any(difference.n for difference in at_best.values()):
+        panels[f"each at its own best rate{lengths(rates)}"] = at_best
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels) + 1.6, 6.0), squeeze=False)
+    for ax, (title, panel) in zip(axes[0], panels.items(), strict=True):
+        _draw_differences(ax, {scheme: difference for scheme, difference in panel.items() if difference.n})
+        ax.set_title(title, fontsize=9)
     figure.suptitle(
         f"Dev loss minus that of {scheme_label(*REFERENCE)}, paired by seed, 95 % intervals (left is better)",
         fontsize=10,
@@ -85,142 +201,86 @@ def draw_forest(studies: Sequence[tuple[str, Study]], rates: Table, rates_title:
     return figure
 
 
+def _draw_differences(ax: Axes, differences: Mapping[Scheme, Estimate]) -> None:
+    order = sorted(differences, key=lambda scheme: differences[scheme].mean, reverse=True)
+    limit = far_off([difference.mean for difference in differences.values()])
+    shown = [difference for difference in differences.values() if difference.mean <= limit]
+    left, right = min(e.mean - e.half for e in shown), max(e.mean + e.half for e in shown)
+    margin = 0.08 * max(right - left, 0.01)
+    ax.set_xlim(left - margin, right + (3 if len(shown) < len(differences) else 1) * margin)
+    for place, scheme in enumerate(order):
+        difference = differences[scheme]
+        if difference.mean <= limit:
+            style = scheme_style(*scheme) | {"markersize": 5}
+            ax.errorbar(difference.mean, place, xerr=difference.half or None, capsize=2, **style)
+        else:
+            at_edge(ax, place, difference.mean)
+    ax.axvline(0, color="black", linewidth=0.8)
+    ax.set_yticks(range(len(order)), [scheme_label(*scheme) for scheme in order], fontsize=8)
+    ax.set(xlabel="difference (nats per token)", ylim=(-0.7, len(order) - 0.3))
+
+
 def draw_rates(study: Study) -> Figure:
     """Dev loss against the learning rate, a line a scheme."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True)
     best = min(cell.estimate("dev_loss").mean for cell in study.cells if cell.finished)
     rates = sorted({cell.settings["learning_rate"] for cell in study.cells})
-    for ax, (norm, name) in zip(axes, NORMS.items(), strict=True):
-        for scheme, cells in by_scheme(study).items():
-            if scheme[1] == norm:
-                _draw_rates(ax, scheme, sorted(cells, key=lambda cell: cell.settings["learning_rate"]))
-        ax.set(title=name, xlabel="learning rate", ylim=(best - 0.02, best + 0.35))
-        ax.set_xscale("log")
+    for ax, (batch_norm, name) in zip(axes, NORMS.items(), strict=True):
+        for (init, norm), cells in by_scheme(study).items():
+            if norm == batch_norm:
+                losses = {cell.settings["learning_rate"]: cell.estimate("dev_loss") for cell in cells}
+                style = scheme_style(init, norm) | {"label": init, "markersize": 4, "linewidth": 1.1, "linestyle": "-"}
+                _draw_estimates(ax, losses, style)
+        ax.set(title=name, xlabel="learning rate", ylim=(best - 0.02, best + 0.35), xscale="log")
         ax.set_xticks(rates, [f"{rate:.2g}" for rate in rates], fontsize=8)
         ax.minorticks_off()
     axes[0].set_ylabel(LOSS)
-    _legend(figure, axes[0])
+    _add_legend(figure, axes)
     figure.suptitle(f"Dev loss by learning rate{lengths(study)}: mean and 95 % interval", fontsize=10)
     return figure
 
 
 def draw_depth(study: Study) -> Figure:
-    """Dev loss against depth by gain, and the scale of each layer's activations of the deepest models at step 0."""
-    figure, axes = plt.subplots(2, 2, figsize=(9, 6.4), sharey="row")
+    """Dev loss against depth by gain; where recorded, also the activations' scale in the deepest models at step 0."""
+    n_rows = 2 if has_diagnostics(study) else 1
+    figure, axes = plt.subplots(n_rows, 2, figsize=(9, 3.2 * n_rows), sharey="row", squeeze=False)
     gains = sorted({cell.settings["gain"] for cell in study.cells})
-    deepest = max(cell.settings["n_layers"] for cell in study.cells)
-    for (norm, name), (above, below) in zip(NORMS.items(), axes.T, strict=True):
-        # Markers of three sizes: with batch norm the gains lie on one another at step 0.
-        for gain, colour, size in zip(gains, COLOURS, (8, 5.5, 3), strict=False):
-            cells = [c for c in study.cells if (c.settings["gain"], c.settings["batch_norm"]) == (gain, norm)]
-            cells.sort(key=lambda cell: cell.settings["n_layers"])
+    depths = sorted({cell.settings["n_layers"] for cell in study.cells})
+    for (batch_norm, name), column in zip(NORMS.items(), axes.T, strict=True):
+        # Markers of several sizes: with batch norm the gains lie on one another at step 0.
+        for gain, colour, size in zip(gains, COLOURS, np.linspace(8, 3, len(gains)), strict=False):
             style = {"color": colour, "label": f"gain {gain:.3g}", "marker": "o", "markersize": size, "linewidth": 1.2}
-            depths = [cell.settings["n_layers"] for cell in cells]
-            _draw_estimates(above, depths, [cell.estimate("dev_loss") for cell in cells], style)
-            stds = [_layers(cell, "history_activation_std") for cell in cells if cell.settings["n_layers"] == deepest]
-            for told in stds:
-                _draw_estimates(below, range(1, len(told) + 1), told, style)
-        above.set(title=name, xlabel="hidden layers", xticks=sorted({c.settings["n_layers"] for c in study.cells}))
-        below.set(xlabel=f"hidden layer of {deepest}, at step 0", xticks=range(1, deepest + 1))
-    axes[0, 0].set_ylabel(LOSS)
-    axes[1, 0].set_ylabel("std of the activations")
-    _legend(figure, axes[0, 0])
-    figure.suptitle(
-        "Depth and gain (hidden weights of std gain / sqrt(fan_in)), 95 % intervals over seeds; "
-        "with batch norm the gains start alike",
-        fontsize=10,
-    )
+            cells = {
+                cell.settings["n_layers"]: cell
+                for cell in study.cells
+                if (cell.settings["gain"], cell.settings["batch_norm"]) == (gain, batch_norm)
+            }
+            _draw_estimates(column[0], {depth: cell.estimate("dev_loss") for depth, cell in cells.items()}, style)
+            if n_rows > 1 and depths[-1] in cells:
+                deepest = cells[depths[-1]]
+                scales = {i + 1: diagnostic(deepest, "activation_std", 0, i) for i in range(depths[-1])}
+                _draw_estimates(column[1], scales, style)
+        column[0].set(title=name, xlabel="hidden layers", xticks=depths)
+        if n_rows > 1:
+            column[1].set(xlabel=f"hidden layer of {depths[-1]}, at step 0", xticks=range(1, depths[-1] + 1))
+    for ax, label in zip(axes[:, 0], (LOSS, "std of the activations"), strict=False):
+        ax.set_ylabel(label)
+    _add_legend(figure, axes[0])
+    note = "; with batch norm, all gains start alike" if n_rows > 1 else ""
+    figure.suptitle(f"Depth, and gain of the hidden weights: means and 95 % intervals over seeds{note}", fontsize=10)
     return figure
 
 
-def _over_steps(study: Study, draw: Callable[[Axes, Cell], None], ylabel: str, title: str) -> Figure:
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), sharey=True)
-    for ax, (norm, name) in zip(axes, NORMS.items(), strict=True):
-        for cell in study.cells:
-            if cell.settings["batch_norm"] == norm:
-                draw(ax, cell)
-        ax.set(title=name, xlabel="training step (thousands)")
-    axes[0].set_ylabel(ylabel)
-    _legend(figure, axes[0])
-    figure.suptitle(title, fontsize=10)
-    return figure
+def _draw_estimates(ax: Axes, estimates: Mapping[Any, Estimate], style: Mapping[str, Any]) -> None:
+    places = sorted(place for place, estimate in estimates.items() if estimate.n)
+    means, halves = [estimates[place].mean for place in places], [estimates[place].half for place in places]
+    ax.errorbar(places, means, yerr=halves, capsize=2, **style)
 
 
-def _draw_over_steps(ax: Axes, cell: Cell, values: Callable[[dict[str, Any]], Sequence[float | None]]) -> None:
-    if not cell.finished:
-        return
-    told = np.array([values(row) for row in cell.finished], float)  # None becomes NaN.
-    steps = np.array(cell.finished[0]["history_step"]) / 1000
-    found = [estimate(column[np.isfinite(column)]) for column in told.T]
-    shown = np.array([e.n > 0 for e in found])
-    style = scheme_style(cell.settings["init"]) | {"marker": ""}
-    mean, low, high = (np.array([getattr(e, k) for e in found])[shown] for k in ("mean", "low", "high"))
-    if not shown.any():
-        return
-    ax.plot(steps[shown], mean, linewidth=1.1, label=cell.settings["init"], **style)
-    if np.isfinite(low).all():
-        ax.fill_between(steps[shown], low, high, color=style["color"], alpha=0.18, linewidth=0)
-
-
-def _draw_forest(ax: Axes, told: dict[tuple[str, bool], Estimate], title: str) -> None:
-    order = sorted(told, key=lambda scheme: told[scheme].mean, reverse=True)
-    beyond = far_off([value.mean for value in told.values()])
-    shown = [value for value in told.values() if value.mean <= beyond]
-    left, right = min(e.mean - e.half for e in shown), max(e.mean + e.half for e in shown)
-    margin = 0.08 * max(right - left, 0.01)
-    ax.set_xlim(left - margin, right + (3 if len(shown) < len(told) else 1) * margin)
-    for place, scheme in enumerate(order):
-        value = told[scheme]
-        if value.mean <= beyond:
-            ax.errorbar(value.mean, place, xerr=value.half or None, capsize=2, markersize=5, **scheme_style(*scheme))
-        else:
-            at_edge(ax, place, value.mean)
-    ax.axvline(0, color="black", linewidth=0.8)
-    ax.set_yticks(range(len(order)), [scheme_label(*scheme) for scheme in order], fontsize=8)
-    ax.set_title(title, fontsize=9)
-    ax.set(xlabel="difference (nats per token)", ylim=(-0.7, len(order) - 0.3))
-
-
-def _mean_loss(cell: Cell) -> float:
-    return cell.estimate("dev_loss").mean if cell.finished else np.nan
-
-
-def _draw_rates(ax: Axes, scheme: tuple[str, bool], cells: Sequence[Cell]) -> None:
-    style = scheme_style(*scheme) | {"label": scheme[0], "markersize": 4, "linewidth": 1.1, "linestyle": "-"}
-    rates = [cell.settings["learning_rate"] for cell in cells]
-    _draw_estimates(ax, rates, [cell.estimate("dev_loss") for cell in cells], style)
-
-
-def _draw_estimates(ax: Axes, places: Sequence[float], told: Sequence[Estimate], style: dict[str, Any]) -> None:
-    points = [(place, e) for place, e in zip(places, told, strict=True) if e.n]
-    ax.errorbar(
-        [place for place, _ in points],
-        [e.mean for _, e in points],
-        yerr=[e.half for _, e in points],
-        capsize=2,
-        **style,
-    )
-
-
-def _layers(cell: Cell, name: str) -> list[Estimate]:
-    rows = [row[name][0] for row in cell.rows if row.get(name)]
-    return [estimate(values) for values in zip(*rows, strict=True)]
-
-
-def _ratios_of(matrix: int) -> Callable[[dict[str, Any]], Sequence[float | None]]:
-    return lambda row: [told[matrix] for told in row["history_log10_update_to_weight"]]
-
-
-def _differences(rates: Table) -> dict[tuple[str, bool], Estimate]:
-    name = "difference_at_best_rates"
-    told = {}
-    for row in rates:
-        init, norm = row["scheme"].removesuffix(" + batch norm"), row["scheme"].endswith(" + batch norm")
-        told[init, norm] = Estimate(row[name], row[f"{name}_low"], row[f"{name}_high"], 2)
-    return {scheme: value for scheme, value in told.items() if np.isfinite(value.mean)}
-
-
-def _legend(figure: Figure, ax: Axes) -> None:
-    handles, labels = ax.get_legend_handles_labels()
-    order = sorted(range(len(labels)), key=lambda i: labels[i])
-    figure.legend([handles[i] for i in order], [labels[i] for i in order], loc="outside right center", fontsize=8)
+def _add_legend(figure: Figure, axes: Iterable[Axes]) -> None:
+    """One legend of the labels of all panels, in alphabetical order."""
+    handles: dict[str, Artist] = {}
+    for ax in axes:
+        handles |= {label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    labels = sorted(handles)
+    figure.legend([handles[label] for label in labels], labels, loc="outside right center", fontsize=8)

@@ -1,161 +1,268 @@
-"""The study's tables, from rows alone: schemes, schemes at their own best rate, depth, and the published figures."""
+"""The study's sweeps and its tables, from rows alone: nothing is trained, and JAX is not needed."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
 
-from experiments.analysis.studies import Cell, Estimate, Study, estimate, paired_difference
+from experiments.analysis.baselines import load_baselines
+from experiments.analysis.results import SweepResults, open_sweep
+from experiments.analysis.studies import Cell, Estimate, Study, estimate, make_study, paired_difference
 from experiments.analysis.style import scheme_label
-from experiments.analysis.tables import markdown_table
-from experiments.runner.rows import DIVERGED
+from experiments.analysis.tables import csv_text, markdown_table
+from experiments.store.atomic import replace_file
+from experiments.sweeps.catalog import LECTURE
+from mlp_lm.config import AXES
+from mlp_lm.data.word_lists import MAKEMORE_SHA256
+from mlp_lm.ngram.baselines import Baselines
+from mlp_lm.schemes import SCHEMES, TANH_GAIN
 
-REFERENCE = ("kaiming_tanh", False)  # What every scheme is compared with.
+Scheme: TypeAlias = tuple[str, bool]  # A scheme's name, and whether batch norm is used with it.
+Table: TypeAlias = list[dict[str, Any]]
 
-# makemore lecture 3, its log of losses: (train, dev) of single runs, and the dev losses that count as the same, the
-# seed noise of one run being 0.014.
-PUBLISHED = {
+REFERENCE: Scheme = ("kaiming_tanh", False)  # All schemes are compared with this one.
+
+# makemore lecture 3, its log of losses: (train, dev) of single runs, and the range of dev losses that agree with the
+# published one, given that the standard deviation over seeds is 0.014.
+PUBLISHED: dict[Scheme, tuple[float, float, tuple[float, float]]] = {
     ("normal", False): (2.1245, 2.1682, (2.15, 2.19)),
     ("scaled_output", False): (2.07, 2.13, (2.11, 2.15)),
     ("scaled_hidden", False): (2.0356, 2.1027, (2.09, 2.13)),
     ("kaiming_tanh", False): (2.0377, 2.1070, (2.09, 2.13)),
     ("kaiming_tanh", True): (2.0668, 2.1048, (2.09, 2.13)),
 }
+FREE_AXES = {
+    "init",
+    "batch_norm",
+    "n_evaluations",
+    "diagnostics",
+}  # Published losses are comparable whatever these are.
 
-Table = list[dict[str, Any]]
+# The axes in which the configurations of each sweep must differ, beside batch_norm, in which they may.
+COMPARED = {
+    "initialisation": ("init",),
+    "initialisation-rates": ("init", "learning_rate"),
+    "depth": ("n_layers", "gain"),
+}
 
 
 @dataclass(frozen=True)
-class BestRate:
-    """A scheme at its own best learning rate. Each seed's loss is at the rate that is best for the other seeds."""
+class Studies:
+    """What the study rests on: the sweep of schemes, those of learning rates and depths if given, and baselines."""
 
-    rate: float  # The best over all seeds.
-    losses: dict[int, float]  # By seed.
-
-    @property
-    def estimate(self) -> Estimate:
-        """Mean dev loss and interval."""
-        return estimate(self.losses.values())
+    schemes: Study
+    rates: Study | None
+    depth: Study | None
+    baselines: Baselines
 
 
-def scheme_of(cell: Cell) -> tuple[str, bool]:
-    """What the study compares."""
-    return cell.settings["init"], cell.settings["batch_norm"]
+class TitledTable(NamedTuple):
+    """A table, the stem of its file names, its title, and the headings of the columns that Markdown shows."""
+
+    name: str
+    title: str
+    rows: Table
+    headings: dict[str, str]
 
 
-def by_scheme(study: Study) -> dict[tuple[str, bool], list[Cell]]:
-    """A study's cells by scheme, in the order of their mean dev loss."""
-    groups: dict[tuple[str, bool], list[Cell]] = {}
+class BestRate(NamedTuple):
+    """A scheme's best learning rate, and each seed's dev loss at the rate that is best for the other seeds."""
+
+    rate: float
+    losses: dict[int, float]
+
+
+def read_studies(results: SweepResults, rates: Path | None, depth: Path | None) -> Studies:
+    """The studies of an opened sweep of schemes and of the folders of the two other sweeps.
+
+    Raises:
+        ValueError: a folder does not hold the sweep that it should hold, or not on the same data.
+    """
+    schemes = _checked_study("DIR", results, "initialisation")
+    reference = by_scheme(schemes).get(REFERENCE)
+    if reference is None or not reference[0].finished:
+        raise ValueError(
+            f"{results.folder} has no finished run of {scheme_label(*REFERENCE)}, with which all schemes are compared; "
+            "add it with `python -m experiments.sweep initialisation`"
+        )
+    others: dict[str, Study | None] = {}
+    for flag, folder, sweep in (("--rates", rates, "initialisation-rates"), ("--depth", depth, "depth")):
+        if folder is None:
+            others[sweep] = None
+            continue
+        try:
+            other = open_sweep(folder)
+        except ValueError as error:
+            raise ValueError(f"{flag}: {error}") from None
+        others[sweep] = _checked_study(flag, other, sweep)
+        if other.request.data_hash != results.request.data_hash:
+            raise ValueError(
+                f"{flag} {folder} was trained on {other.request.data}, and {results.folder} on {results.request.data}; "
+                "give a sweep on the same data"
+            )
+    return Studies(
+        schemes, others["initialisation-rates"], others["depth"], load_baselines(results.folder, results.request)
+    )
+
+
+def _checked_study(flag: str, results: SweepResults, sweep: str) -> Study:
+    results.request.load_ideas()
+    study = make_study(results.request.name, results.rows) if results.rows else None
+    if study is None or not any(cell.finished for cell in study.cells):
+        raise ValueError(f"{flag} {results.folder} has no finished run; run its sweep first")
+    if set(study.axes) - {"batch_norm"} != set(COMPARED[sweep]):
+        raise ValueError(
+            f"{flag} {results.folder}: its runs differ in {', '.join(study.axes) or 'nothing but the seed'}, not in "
+            f"{' and '.join(COMPARED[sweep])} (and perhaps batch_norm); give the folder of a sweep such as {sweep}"
+        )
+    return study
+
+
+def by_scheme(study: Study) -> dict[Scheme, list[Cell]]:
+    """A study's cells by scheme; cells and schemes are in the order of their mean dev loss."""
+    groups: dict[Scheme, list[Cell]] = {}
     for cell in study.cells:
-        groups.setdefault(scheme_of(cell), []).append(cell)
+        groups.setdefault((cell.settings["init"], cell.settings["batch_norm"]), []).append(cell)
     return groups
 
 
-def scheme_table(study: Study, vocab_size: int) -> Table:
-    """One row a scheme: how it starts, where it ends, and its difference to the reference, paired by seed."""
+def write_tables(folder: Path, studies: Studies) -> str:
+    """Write each table of the study to `tables/` as CSV and as Markdown; returns the Markdown of all of them."""
+    sections = []
+    for table in study_tables(studies):
+        sections.append(f"## {table.title}\n\n{as_markdown(table)}\n")
+        replace_file(folder / "tables" / f"{table.name}.csv", csv_text(table.rows).encode())
+        replace_file(folder / "tables" / f"{table.name}.md", sections[-1].encode())
+    return "\n".join(sections)
+
+
+def study_tables(studies: Studies) -> Iterator[TitledTable]:
+    """The tables that the given sweeps allow; losses are in nats per token."""
+    yield TitledTable(
+        "schemes",
+        f"Schemes (log of the vocabulary is {studies.baselines.uniform:.4f})",
+        scheme_table(studies.schemes, studies.baselines.uniform),
+        {
+            "scheme": "scheme",
+            "seeds": "seeds",
+            "diverged": "diverged",
+            "initial_loss": "loss at step 0",
+            "initial_saturated_share": "saturated at step 0",
+            "final_dead_units": "dead units at the end",
+            "train_loss": "train",
+            "dev_loss": "dev",
+            "difference": "dev minus reference",
+        },
+    )
+    yield TitledTable(
+        "definitions",
+        "What each scheme draws",
+        definition_table(studies.schemes),
+        {"scheme": "scheme", "draws": "weights and biases", "source": "source"},
+    )
+    yield TitledTable(
+        "batch_norm",
+        "What batch norm changes",
+        batch_norm_table(studies.schemes),
+        {
+            "scheme": "scheme",
+            "without": "dev without",
+            "with": "dev with batch norm",
+            "difference": "with minus without",
+        },
+    )
+    settings = studies.schemes.cells[0].settings
+    is_lectures = all(settings[axis] == getattr(LECTURE, axis) for axis in AXES if axis not in FREE_AXES)
+    if is_lectures and studies.baselines.data_hash == MAKEMORE_SHA256:
+        yield TitledTable(
+            "published",
+            "The lecture's single runs, and the same configurations here",
+            published_table(studies.schemes),
+            {
+                "scheme": "scheme",
+                "published_train_loss": "published train",
+                "train_loss": "train here",
+                "published_dev_loss": "published dev",
+                "dev_loss": "dev here",
+                "lowest_of_a_seed": "lowest seed here",
+                "highest_of_a_seed": "highest seed here",
+                "expected_low": "expected from",
+                "expected_high": "to",
+                "holds": "holds",
+            },
+        )
+    if studies.rates:
+        yield TitledTable(
+            "rates",
+            "Each scheme at the lecture's learning rate and at its own best one",
+            rate_table(studies.rates),
+            {
+                "scheme": "scheme",
+                "dev_loss_at_default_rate": f"dev at rate {LECTURE.learning_rate}",
+                "difference_at_default_rate": "minus reference",
+                "best_rate": "best rate",
+                "dev_loss_at_best_rate": "dev at best rate",
+                "difference_at_best_rates": "minus reference at its best",
+            },
+        )
+    if studies.depth:
+        yield TitledTable(
+            "depth",
+            "Depth, gain and batch norm",
+            depth_table(studies.depth),
+            {
+                "hidden layers": "hidden layers",
+                "gain": "gain",
+                "batch_norm": "batch norm",
+                "diverged": "diverged",
+                "initial_loss": "loss at step 0",
+                "first_layer_initial_activation_std": "activation std, first layer",
+                "last_layer_initial_activation_std": "activation std, last layer",
+                "last_layer_initial_saturated_share": "saturated, last layer",
+                "train_loss": "train",
+                "dev_loss": "dev",
+                "difference": "dev minus gain 5/3",
+            },
+        )
+
+
+def scheme_table(study: Study, uniform_loss: float) -> Table:
+    """One row a scheme: how it starts, where it ends, and its difference from the reference, paired by seed."""
     reference = by_scheme(study)[REFERENCE][0]
-    return [_scheme_row(cell, reference, vocab_size) for cell in study.cells]
+    return [
+        {
+            "scheme": scheme_label(*scheme),
+            "seeds": len(cell.finished),
+            "diverged": cell.n_diverged,
+            **cell.estimate("initial_loss").columns("initial_loss"),
+            "initial_loss_above_log_vocab": cell.estimate("initial_loss").mean - uniform_loss,
+            **diagnostic(cell, "saturated_share", 0).columns("initial_saturated_share"),
+            **diagnostic(cell, "dead_units", 0).columns("initial_dead_units"),
+            **diagnostic(cell, "saturated_share", -1).columns("final_saturated_share"),
+            **diagnostic(cell, "dead_units", -1).columns("final_dead_units"),
+            **cell.estimate("train_loss").columns("train_loss"),
+            **cell.estimate("dev_loss").columns("dev_loss"),
+            **paired_difference(cell, reference).columns("difference"),
+        }
+        for scheme, (cell,) in by_scheme(study).items()
+    ]
 
 
-def _scheme_row(cell: Cell, reference: Cell, vocab_size: int) -> dict[str, Any]:
-    start = cell.estimate("initial_loss")
-    return {
-        "scheme": scheme_label(*scheme_of(cell)),
-        "seeds": len(cell.finished),
-        "diverged": cell.n_diverged,
-        **start.columns("initial_loss"),
-        "initial_loss_above_log_vocab": start.mean - math.log(vocab_size),
-        **_history(cell, "saturated_share", 0).columns("initial_saturated_share"),
-        **_history(cell, "dead_units", 0).columns("initial_dead_units"),
-        **_history(cell, "saturated_share", -1).columns("final_saturated_share"),
-        **_history(cell, "dead_units", -1).columns("final_dead_units"),
-        **cell.estimate("train_loss").columns("train_loss"),
-        **cell.estimate("dev_loss").columns("dev_loss"),
-        **paired_difference(cell, reference).columns("difference"),
-    }
+def diagnostic(cell: Cell, name: str, evaluation: int, place: int = 0) -> Estimate:
+    """A diagnostic at one evaluation, of one layer or matrix; n is 0 where it was not recorded.
+
+    Runs that diverge later count at step 0, which is evaluation 0.
+    """
+    rows = cell.rows if evaluation == 0 else cell.finished
+    histories = [history for row in rows if (history := row.get(f"history_{name}"))]
+    return estimate(value for history in histories if (value := history[evaluation][place]) is not None)
 
 
 def definition_table(study: Study) -> Table:
     """One row a scheme: what it draws, and where it comes from."""
-    # JAX is imported with the schemes: what else reads tables starts without it.
-    from mlp_lm.initializers import SCHEMES
-
     names = sorted({init for init, _ in by_scheme(study)})
     return [{"scheme": name, "draws": SCHEMES[name].summary, "source": SCHEMES[name].source} for name in names]
-
-
-def rate_table(study: Study, default_rate: float) -> Table:
-    """One row a scheme: its dev loss at the default rate and at its own best one, and both differences.
-
-    What a sweep of fewer schemes or rates does not have is NaN.
-    """
-    best = {scheme: best_rate(cells) for scheme, cells in by_scheme(study).items()}
-    at_default = {
-        scheme: cell for scheme, cells in by_scheme(study).items() for cell in cells if _has(cell, default_rate)
-    }
-    reference = best[REFERENCE].losses if REFERENCE in best else {}
-    return [
-        {
-            "scheme": scheme_label(*scheme),
-            **_at_rate(at_default.get(scheme), at_default.get(REFERENCE)),
-            "best_rate": best[scheme].rate,
-            **best[scheme].estimate.columns("dev_loss_at_best_rate"),
-            **_difference(best[scheme].losses, reference).columns("difference_at_best_rates"),
-        }
-        for scheme in sorted(best, key=lambda scheme: best[scheme].estimate.mean)
-    ]
-
-
-def _at_rate(cell: Cell | None, reference: Cell | None) -> dict[str, float]:
-    loss = cell.estimate("dev_loss") if cell else estimate(())
-    difference = paired_difference(cell, reference) if cell and reference else estimate(())
-    return {**loss.columns("dev_loss_at_default_rate"), **difference.columns("difference_at_default_rate")}
-
-
-def best_rate(cells: Sequence[Cell]) -> BestRate:
-    """The best of cells that differ in their learning rate only, without choosing and judging on one seed."""
-    losses = {cell.settings["learning_rate"]: {row["seed"]: row["dev_loss"] for row in cell.finished} for cell in cells}
-    seeds = sorted({seed for by_seed in losses.values() for seed in by_seed})
-    # A rate at which any seed diverged is no candidate.
-    whole = {rate: by_seed for rate, by_seed in losses.items() if len(by_seed) == len(seeds)} or losses
-
-    def mean_without(rate: float, left_out: int | None) -> float:
-        others = [loss for seed, loss in whole[rate].items() if seed != left_out]
-        return sum(others) / len(others) if others else math.inf
-
-    held_out = {seed: min(whole, key=lambda rate, seed=seed: mean_without(rate, seed)) for seed in seeds}  # type: ignore[misc]
-    chosen = {seed: whole[rate][seed] for seed, rate in held_out.items() if seed in whole[rate]}
-    return BestRate(min(whole, key=lambda rate: mean_without(rate, None)), chosen)
-
-
-def depth_table(study: Study) -> Table:
-    """One row a depth, gain and norm: losses, and the scale of the first and last hidden layer at the start."""
-    order = sorted(study.cells, key=lambda c: (c.settings["n_layers"], c.settings["batch_norm"], c.settings["gain"]))
-    return [_depth_row(cell, _depth_reference(study, cell)) for cell in order]
-
-
-def _depth_row(cell: Cell, reference: Cell) -> dict[str, Any]:
-    return {
-        "hidden layers": cell.settings["n_layers"],
-        "gain": round(cell.settings["gain"], 4),
-        "batch_norm": cell.settings["batch_norm"],
-        "seeds": len(cell.finished),
-        "diverged": cell.n_diverged,
-        **cell.estimate("initial_loss").columns("initial_loss"),
-        **_history(cell, "activation_std", 0, 0).columns("first_layer_initial_activation_std"),
-        **_history(cell, "activation_std", 0, -1).columns("last_layer_initial_activation_std"),
-        **_history(cell, "saturated_share", 0, -1).columns("last_layer_initial_saturated_share"),
-        **_history(cell, "gradient_to_weight", 0, 1).columns("first_hidden_initial_gradient_to_weight"),
-        **cell.estimate("train_loss").columns("train_loss"),
-        **cell.estimate("dev_loss").columns("dev_loss"),
-        **paired_difference(cell, reference).columns("difference"),
-    }
-
-
-def _depth_reference(study: Study, cell: Cell) -> Cell:
-    """The cell of the same depth and norm at the gain nearest to 5/3."""
-    alike = [c for c in study.cells if all(c.settings[k] == cell.settings[k] for k in ("n_layers", "batch_norm"))]
-    return min(alike, key=lambda c: abs(c.settings["gain"] - 5 / 3))
 
 
 def batch_norm_table(study: Study) -> Table:
@@ -168,68 +275,148 @@ def batch_norm_table(study: Study) -> Table:
             **cells[init, True][0].estimate("dev_loss").columns("with"),
             **paired_difference(cells[init, True][0], cells[init, False][0]).columns("difference"),
         }
-        for init, norm in cells
-        if not norm and (init, True) in cells
+        for init, batch_norm in cells
+        if not batch_norm and (init, True) in cells
     ]
 
 
 def published_table(study: Study) -> Table:
-    """The lecture's single runs beside ours."""
-    cells = by_scheme(study)
-    rows = []
+    """The lecture's single runs beside this study's runs of the same configurations."""
+    cells, table = by_scheme(study), []
     for scheme, (train, dev, (low, high)) in PUBLISHED.items():
         if scheme in cells:
-            ours = cells[scheme][0].estimate("dev_loss")
-            seeds = [row["dev_loss"] for row in cells[scheme][0].finished]
-            rows.append(
+            dev_loss = cells[scheme][0].estimate("dev_loss")
+            dev_losses = [row["dev_loss"] for row in cells[scheme][0].finished]
+            table.append(
                 {
                     "scheme": scheme_label(*scheme),
                     "published_train_loss": train,
                     **cells[scheme][0].estimate("train_loss").columns("train_loss"),
                     "published_dev_loss": dev,
-                    **ours.columns("dev_loss"),
-                    "lowest_of_a_seed": min(seeds, default=math.nan),
-                    "highest_of_a_seed": max(seeds, default=math.nan),
+                    **dev_loss.columns("dev_loss"),
+                    "lowest_of_a_seed": min(dev_losses, default=math.nan),
+                    "highest_of_a_seed": max(dev_losses, default=math.nan),
                     "expected_low": low,
                     "expected_high": high,
-                    "holds": low <= ours.mean <= high,
+                    "holds": low <= dev_loss.mean <= high,
                 }
             )
-    return rows
+    return table
 
 
-def as_markdown(table: Table, columns: dict[str, str]) -> str:
-    """Some columns of a table under headings of their own; a column with an interval is written with it."""
-    rows = [[_shown(row, name) for name in columns] for row in table]
-    return markdown_table(list(columns.values()), rows)
+def rate_table(study: Study) -> Table:
+    """One row a scheme: its dev loss at the lecture's learning rate and at its own best one, and both differences.
+
+    NaN stands for what a sweep of fewer schemes or rates does not have.
+    """
+    best, differences = best_rates(study), differences_at_best_rates(study)
+    at_default = {
+        scheme: cell
+        for scheme, cells in by_scheme(study).items()
+        for cell in cells
+        if math.isclose(cell.settings["learning_rate"], LECTURE.learning_rate)
+    }
+    nothing, reference = estimate(()), at_default.get(REFERENCE)
+    table = []
+    for scheme, (rate, losses) in best.items():
+        cell = at_default.get(scheme)
+        difference = paired_difference(cell, reference) if cell and reference else nothing
+        table.append(
+            {
+                "scheme": scheme_label(*scheme),
+                **(cell.estimate("dev_loss") if cell else nothing).columns("dev_loss_at_default_rate"),
+                **difference.columns("difference_at_default_rate"),
+                "best_rate": rate,
+                **estimate(losses.values()).columns("dev_loss_at_best_rate"),
+                **differences[scheme].columns("difference_at_best_rates"),
+            }
+        )
+    return table
 
 
-def _shown(row: dict[str, Any], name: str) -> str:
-    value, low = row[name], row.get(f"{name}_low")
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if not isinstance(value, float):
-        return str(value)
-    digits = _significant if abs(value) < 0.1 else "{:.4f}".format
-    signed = "+" if name.startswith("difference") and value > 0 else ""
-    half = f" ± {digits(row[f'{name}_high'] - value)}" if low is not None and math.isfinite(low) else ""
-    return f"{signed}{digits(value)}{half}" if math.isfinite(value) else "-"
+def best_rates(study: Study) -> dict[Scheme, BestRate]:
+    """Each scheme at its best learning rate, in the order of the mean dev loss there."""
+    best = {scheme: best_rate(cells) for scheme, cells in by_scheme(study).items()}
+
+    def rank(scheme: Scheme) -> tuple[bool, float]:
+        losses = best[scheme].losses
+        return not losses, estimate(losses.values()).mean
+
+    return {scheme: best[scheme] for scheme in sorted(best, key=rank)}
 
 
-def _significant(value: float) -> str:
-    return f"{value:.4f}" if value == 0 or abs(value) >= 0.001 else f"{value:.1e}"
+def best_rate(cells: Sequence[Cell]) -> BestRate:
+    """The best learning rate of cells that differ in nothing else, without choosing and judging on the same seed."""
+    losses = {cell.settings["learning_rate"]: {row["seed"]: row["dev_loss"] for row in cell.finished} for cell in cells}
+    seeds = sorted({seed for by_seed in losses.values() for seed in by_seed})
+    # A rate at which any seed diverged is no candidate.
+    candidates = {rate: by_seed for rate, by_seed in losses.items() if len(by_seed) == len(seeds)} or losses
+
+    def best_without(left_out: int | None) -> float:
+        def mean(rate: float) -> float:
+            others = [loss for seed, loss in candidates[rate].items() if seed != left_out]
+            return sum(others) / len(others) if others else math.inf
+
+        return min(candidates, key=mean)
+
+    chosen = {seed: candidates[best_without(seed)] for seed in seeds}
+    return BestRate(best_without(None), {seed: by_seed[seed] for seed, by_seed in chosen.items() if seed in by_seed})
 
 
-def _history(cell: Cell, name: str, evaluation: int, place: int = 0) -> Estimate:
-    """A diagnostic at one evaluation, at one layer or matrix; no estimate where a run did not record it."""
-    told = [row.get(f"history_{name}") for row in cell.rows if row["status"] != DIVERGED or evaluation == 0]
-    found = [values[evaluation][place] for values in told if values]
-    return estimate(value for value in found if value is not None)
+def differences_at_best_rates(study: Study) -> dict[Scheme, Estimate]:
+    """Each scheme's dev loss minus the reference's, paired by seed, both at their best learning rates."""
+    best = best_rates(study)
+    reference = best[REFERENCE].losses if REFERENCE in best else {}
+    return {
+        scheme: estimate(losses[seed] - reference[seed] for seed in sorted(losses.keys() & reference.keys()))
+        for scheme, (_, losses) in best.items()
+    }
 
 
-def _difference(ours: dict[int, float], theirs: dict[int, float]) -> Estimate:
-    return estimate(ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys()))
+def depth_table(study: Study) -> Table:
+    """One row a depth, gain and batch norm: scales at step 0, losses, and the difference from gain 5/3."""
+    table = []
+    order = ("n_layers", "batch_norm", "gain")
+    for cell in sorted(study.cells, key=lambda cell: [cell.settings[axis] for axis in order]):
+        alike = [c for c in study.cells if all(c.settings[a] == cell.settings[a] for a in ("n_layers", "batch_norm"))]
+        reference = min(alike, key=lambda c: abs(c.settings["gain"] - TANH_GAIN))
+        table.append(
+            {
+                "hidden layers": cell.settings["n_layers"],
+                "gain": round(cell.settings["gain"], 4),
+                "batch_norm": cell.settings["batch_norm"],
+                "seeds": len(cell.finished),
+                "diverged": cell.n_diverged,
+                **cell.estimate("initial_loss").columns("initial_loss"),
+                **diagnostic(cell, "activation_std", 0, 0).columns("first_layer_initial_activation_std"),
+                **diagnostic(cell, "activation_std", 0, -1).columns("last_layer_initial_activation_std"),
+                **diagnostic(cell, "saturated_share", 0, -1).columns("last_layer_initial_saturated_share"),
+                **diagnostic(cell, "gradient_to_weight", 0, 1).columns("first_hidden_initial_gradient_to_weight"),
+                **cell.estimate("train_loss").columns("train_loss"),
+                **cell.estimate("dev_loss").columns("dev_loss"),
+                **paired_difference(cell, reference).columns("difference"),
+            }
+        )
+    return table
 
 
-def _has(cell: Cell, rate: float) -> bool:
-    return math.isclose(cell.settings["learning_rate"], rate)
+def as_markdown(table: TitledTable) -> str:
+    """The columns that have a heading; a mean is shown with half its interval."""
+
+    def significant(value: float) -> str:
+        return f"{value:.1e}" if 0 < abs(value) < 0.001 else f"{value:.4f}"
+
+    def text(row: dict[str, Any], name: str) -> str:
+        value, high = row[name], row.get(f"{name}_high", math.inf)
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        if not isinstance(value, float):
+            return str(value)
+        if not math.isfinite(value):
+            return "-"
+        number = significant if abs(value) < 0.1 else "{:.4f}".format
+        sign = "+" if name.startswith("difference") and value > 0 else ""
+        return f"{sign}{number(value)}" + (f" ± {number(high - value)}" if math.isfinite(high) else "")
+
+    rows = [[text(row, name) for name in table.headings] for row in table.rows]
+    return markdown_table(list(table.headings.values()), rows)

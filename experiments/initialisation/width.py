@@ -5,57 +5,145 @@ a few steps, means that a learning rate found on a narrow model does not carry o
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from experiments.analysis.studies import Estimate, estimate
-from experiments.initialisation.measure import trace
-from experiments.runner.rows import LAYER_STATISTICS, MATRIX_STATISTICS
-from experiments.sweeps.grids import INIT_NAMES, RunSpec
+from experiments.analysis.style import STYLE, save_figure, scheme_style
+from experiments.analysis.tables import csv_text, markdown_table
+from experiments.initialisation.snapshots import train_through
+from experiments.initialisation.tables import Table
+from experiments.store.atomic import replace_file
+from mlp_lm.config import RunConfig
+from mlp_lm.data.dataset import Dataset
+from mlp_lm.diagnostics import diagnose_runs
+from mlp_lm.history import LayerStatistics, MatrixStatistics
+from mlp_lm.schemes import SCHEMES
 
 WIDTHS = {1: (32, 64, 128, 256, 512, 1024, 2048), 2: (32, 64, 128, 256, 512)}  # By number of hidden layers.
 STEPS = (0, 1, 10, 100)
-# The matrices from the input to the last hidden layer, whose fan_in is the width where there are two.
+# The embedding, the last hidden layer's weights, whose fan-in is the width where there are two layers, and the output.
 MATRICES = {"embedding": 0, "hidden": -2, "output": -1}
+EXPONENTS = ("preactivation_std", "activation_std", "hidden_gradient_std", "output_gradient_std")
+SHOWN_STEPS = (STEPS[0], STEPS[-1])  # In Markdown; the CSV has all.
+LABELS = {  # Of the figure's rows, by statistic.
+    "activation_std": "activation std (log10)",
+    "hidden_gradient_std": "gradient std, hidden (log10)",
+    "output_gradient_std": "gradient std, output (log10)",
+    "hidden_log10_update_to_weight": "update / weight, hidden (log10)",
+    "output_log10_update_to_weight": "update / weight, output (log10)",
+}
+
+
+def write_width(folder: Path, dataset: Dataset, n_seeds: int) -> str:
+    """Tables and figures of the coordinate check; returns the exponents of the width as Markdown."""
+    sections, exponents = [], []
+    for n_layers, widths in WIDTHS.items():
+        rows = coordinate_check(dataset, n_seeds, n_layers, widths, tuple(SCHEMES))
+        replace_file(folder / "tables" / f"width_{n_layers}.csv", csv_text(rows).encode())
+        with plt.rc_context(STYLE):
+            save_figure(draw_width(rows), folder / "figures" / f"width_{n_layers}.png")
+        of_layers = exponent_rows(rows)
+        exponents += of_layers
+        layers = "1 hidden layer" if n_layers == 1 else f"{n_layers} hidden layers"
+        title = f"Exponent k of the width, {layers} of {widths[0]} to {widths[-1]} (0: the scale is kept)"
+        sections.append(f"## {title}\n\n{exponents_as_markdown(of_layers)}\n")
+    replace_file(folder / "tables" / "width.csv", csv_text(exponents).encode())
+    replace_file(folder / "tables" / "width.md", "\n".join(sections).encode())
+    return "\n".join(sections)
 
 
 def coordinate_check(
-    data: str, n_seeds: int, n_layers: int, widths: Sequence[int], schemes: Sequence[str] = INIT_NAMES
-) -> list[dict[str, Any]]:
-    """One row a scheme, width and step: the last hidden layer's statistics, means over seeds with intervals.
+    dataset: Dataset, n_seeds: int, n_layers: int, widths: Sequence[int], schemes: Sequence[str]
+) -> Table:
+    """One row a scheme, width and step: means over seeds with intervals.
 
-    Matrices are the embedding, the last hidden layer's weights, and the output weights.
+    Statistics of activations are those of the last hidden layer; those of matrices are named after MATRICES.
     """
     rows = []
     for init in schemes:
         for width in widths:
-            runs = [RunSpec(init=init, hidden_size=width, n_layers=n_layers, seed=seed) for seed in range(n_seeds)]
-            for step, told in zip(STEPS, trace(runs, STEPS, data), strict=True):
-                place = {"scheme": init, "hidden_layers": n_layers, "hidden_size": width, "step": step}
-                rows.append({**place, "n_seeds": n_seeds, **_columns(told)})
+            configs = [RunConfig(init=init, hidden_size=width, n_layers=n_layers, seed=seed) for seed in range(n_seeds)]
+            for batch in train_through(configs, STEPS, dataset):
+                statistics = diagnose_runs(batch)
+                row: dict[str, Any] = {"scheme": init, "hidden_layers": n_layers, "hidden_size": width}
+                row |= {"step": batch.step, "n_seeds": n_seeds}
+                for name in LayerStatistics._fields:
+                    row |= _over_seeds(statistics[name][:, -1]).columns(name)
+                for name in MatrixStatistics._fields:
+                    for matrix, i in MATRICES.items():
+                        row |= _over_seeds(statistics[name][:, i]).columns(f"{matrix}_{name}")
+                rows.append(row)
     return rows
 
 
-def slopes(rows: list[dict[str, Any]], name: str, step: int) -> dict[str, float]:
-    """Each scheme's exponent k where the statistic goes as width^k, by least squares over the widths; 0 keeps it."""
-    found = {}
-    for init in dict.fromkeys(row["scheme"] for row in rows):
-        points = [(row["hidden_size"], row[name]) for row in rows if row["scheme"] == init and row["step"] == step]
-        logs = np.log([(width, value) for width, value in points if np.isfinite(value) and value > 0])
-        found[init] = float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0]) if len(logs) > 1 else float("nan")
-    return found
-
-
-def _columns(told: dict[str, np.ndarray]) -> dict[str, float]:
-    columns: dict[str, float] = {}
-    for name in LAYER_STATISTICS:
-        columns |= _over_seeds(told[name][:, -1]).columns(name)
-    for name in MATRIX_STATISTICS:
-        for matrix, i in MATRICES.items():
-            columns |= _over_seeds(told[name][:, i]).columns(f"{matrix}_{name}")
-    return columns
-
-
-def _over_seeds(values: np.ndarray) -> Estimate:
+def _over_seeds(values: Float[np.ndarray, " seed"]) -> Estimate:
     return estimate(values[np.isfinite(values)])
+
+
+def width_exponents(rows: Table, name: str, step: int) -> dict[str, float]:
+    """Each scheme's exponent k where the statistic goes as width^k, by least squares over the logarithms."""
+    exponents = {}
+    for init in dict.fromkeys(row["scheme"] for row in rows):
+        points = [(row["hidden_size"], row[name]) for row in rows if (row["scheme"], row["step"]) == (init, step)]
+        logs = np.log([(width, value) for width, value in points if np.isfinite(value) and value > 0])
+        exponents[init] = float(np.polyfit(logs[:, 0], logs[:, 1], 1)[0]) if len(logs) > 1 else float("nan")
+    return exponents
+
+
+def exponent_rows(rows: Table) -> Table:
+    """One row a scheme and step of a coordinate check: the exponents of the width."""
+    table = []
+    for step in STEPS:
+        by_name = {name: width_exponents(rows, name, step) for name in EXPONENTS}
+        for init in dict.fromkeys(row["scheme"] for row in rows):
+            place = {"scheme": init, "hidden_layers": rows[0]["hidden_layers"], "step": step}
+            table.append(place | {f"{name}_exponent": by_name[name][init] for name in EXPONENTS})
+    return table
+
+
+def exponents_as_markdown(exponents: Table) -> str:
+    """One row a scheme, at the first and last step; `-` where no value was above zero at two widths."""
+    values = {(row["scheme"], row["step"], name): row[f"{name}_exponent"] for row in exponents for name in EXPONENTS}
+    columns = [(step, name) for name in EXPONENTS for step in SHOWN_STEPS]
+    lines = [
+        [init, *(f"{k:+.2f}" if np.isfinite(k := values[init, *column]) else "-" for column in columns)]
+        for init in dict.fromkeys(row["scheme"] for row in exponents)
+    ]
+    return markdown_table(["scheme", *(f"{name.replace('_', ' ')}, step {step}" for step, name in columns)], lines)
+
+
+def draw_width(rows: Table) -> Figure:
+    """A row a statistic, a column a step, a line a scheme over the width."""
+    size = (2.5 * len(STEPS) + 1.8, 2.1 * len(LABELS) + 0.7)
+    figure, axes = plt.subplots(len(LABELS), len(STEPS), figsize=size, sharex=True, sharey="row")
+    for line, (name, label) in zip(axes, LABELS.items(), strict=True):
+        for ax, step in zip(line, STEPS, strict=True):
+            for init in dict.fromkeys(row["scheme"] for row in rows):
+                _draw_scheme(ax, [row for row in rows if (row["scheme"], row["step"]) == (init, step)], name)
+        line[0].set_ylabel(label, fontsize=8)
+    for ax, step in zip(axes[0], STEPS, strict=True):
+        ax.set_title(f"step {step}")
+    for ax in axes[-1]:
+        ax.set_xlabel("hidden units (log2)")
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
+    layers = rows[0]["hidden_layers"]
+    title = f"Scale against width, {layers} hidden layer{'s' if layers > 1 else ''}; a flat line keeps its scale"
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def _draw_scheme(ax: Axes, rows: Table, name: str) -> None:
+    values = np.array([row[name] for row in rows])
+    if not name.endswith("log10_update_to_weight"):
+        values = np.log10(values, out=np.full(len(values), np.nan), where=values > 0)
+    values[~np.isfinite(values)] = np.nan
+    if np.isfinite(values).any():
+        style = scheme_style(rows[0]["scheme"]) | {"markersize": 3, "linewidth": 1}
+        ax.plot([np.log2(row["hidden_size"]) for row in rows], values, label=rows[0]["scheme"], **style)

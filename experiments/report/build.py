@@ -19,10 +19,13 @@ from experiments.analysis.effects import FEWEST_SEEDS, Importance, best_run, imp
 from experiments.analysis.results import SweepResults, open_sweep
 from experiments.analysis.studies import Estimate, Study, best_study, estimate
 from experiments.analysis.style import scheme_colour
-from experiments.analysis.trained_models import HeldOut, Samples, read_held_out, read_samples
+from experiments.analysis.summary import describe_losses, looks_of
+from experiments.analysis.trained_models import HeldOut, Samples, read_samples
 from experiments.report.page_data import (
     EXPLANATION,
+    MAX_TOKENS,
     ordered_runs,
+    rounded,
     run_columns,
     run_curves,
     run_diagnostics,
@@ -30,7 +33,8 @@ from experiments.report.page_data import (
     run_samples,
     study_data,
 )
-from experiments.report.words import answer, facts
+from experiments.report.sections import Section, picture_uri, read_sections
+from experiments.report.words import answers, facts, wording
 from experiments.store.atomic import replace_file
 from mlp_lm.ngram.baselines import Baselines
 
@@ -44,8 +48,9 @@ class Report:
     results: SweepResults
     baselines: Baselines
     samples: dict[str, Samples]
-    held_out: HeldOut | None
+    looks: dict[str, HeldOut]
     ensembles: list[dict[str, str]]
+    sections: list[Section]
 
 
 def write_report(folder: Path) -> Path:
@@ -72,8 +77,9 @@ def read_report(folder: Path) -> Report:
         results,
         load_baselines(folder, results.request),
         read_samples(folder),
-        read_held_out(folder),
+        looks_of(results),
         _read_ensembles(folder / "tables" / "ensembles.csv", results),
+        _read_sections(results),
     )
 
 
@@ -86,11 +92,14 @@ def render(report: Report) -> str:
     environment.filters |= {"loss": loss, "interval": interval, "percent": percent, "words": axis_words}
     return environment.from_string(asset("report.html")).render(
         request=report.results.request,
-        answer=answer(report.results.studies, report.baselines, report.held_out),
+        answers=answers(report.results, report.baselines, report.looks),
         facts=facts(report.results),
         studies=[_study_view(study) for study in report.results.studies],
         counts=report.baselines,
         ensembles=report.ensembles,
+        sections=[(one, picture_uri(report.results.folder, one.picture)) for one in report.sections],
+        wording=wording(report.results),
+        losses=describe_losses(report.results),
         samples=_sample_view(report),
         explanation=EXPLANATION,
         style=Markup(asset("report.css")),
@@ -108,7 +117,9 @@ def page_data(report: Report) -> dict[str, Any]:
     best = best_study(report.results.studies)
     row = best_run(best.best) if best else None
     return {
-        "tokens": list(tokens),
+        "tokens": list(tokens) if len(tokens) <= MAX_TOKENS else [],  # Which are all in an embedding's plane.
+        "uniform": rounded(report.baselines.uniform, 7),
+        "wording": wording(report.results),
         "runs": run_columns(rows),
         "curves": run_curves(rows),
         "diagnostics": run_diagnostics(rows),
@@ -134,9 +145,9 @@ def embedded_json(value: Any) -> Markup:
 def _ranked_baselines(report: Report) -> list[dict[str, Any]]:
     counts = report.baselines
     best = [min(rows, key=lambda row: row.dev_loss) for rows in counts.families.values()]
-    told = [{"name": row.name, "dev": row.dev_loss, "train": None} for row in best if math.isfinite(row.dev_loss)]
+    rows = [{"name": row.name, "dev": row.dev_loss, "train": None} for row in best if math.isfinite(row.dev_loss)]
     lengths = sorted({row["block_size"] for row in report.results.rows} & counts.floors.keys())
-    told += [
+    rows += [
         {
             "name": f"floor at {k} context tokens: no model has a lower train loss",
             "dev": None,
@@ -144,18 +155,18 @@ def _ranked_baselines(report: Report) -> list[dict[str, Any]]:
         }
         for k in lengths
     ]
-    return [*told, {"name": "uniform: log of the vocabulary", "dev": counts.uniform, "train": counts.uniform}]
+    return [*rows, {"name": "uniform: log of the vocabulary", "dev": counts.uniform, "train": counts.uniform}]
 
 
 def _study_view(study: Study) -> dict[str, Any]:
-    found = importance(study)
+    decomposition = importance(study)
     return {
         "name": study.name,
         "axes": study.axes,
         "n_cells": len(study.cells),
-        "importance": found if isinstance(found, Importance) else None,
-        "no_importance": found if isinstance(found, str) else "",
-        "few_seeds": isinstance(found, Importance) and found.n_seeds < FEWEST_SEEDS,
+        "importance": decomposition if isinstance(decomposition, Importance) else None,
+        "no_importance": decomposition if isinstance(decomposition, str) else "",
+        "few_seeds": isinstance(decomposition, Importance) and decomposition.n_seeds < FEWEST_SEEDS,
         "schemes": _scheme_view(study) if "init" in study.axes else [],
     }
 
@@ -179,21 +190,21 @@ def _scheme_view(study: Study) -> list[dict[str, Any]]:
 
 def _saturated(rows) -> tuple[float, float] | None:
     """Share of saturated units of the first layer at step 0 and at the end, where diagnostics were recorded."""
-    found = [row["history_saturated_share"] for row in rows if row.get("history_saturated_share")]
-    if not found:
+    histories = [row["history_saturated_share"] for row in rows if row.get("history_saturated_share")]
+    if not histories:
         return None
-    first, last = ([history[i][0] or 0.0 for history in found] for i in (0, -1))
+    first, last = ([history[i][0] or 0.0 for history in histories] for i in (0, -1))
     return sum(first) / len(first), sum(last) / len(last)
 
 
 def _sample_view(report: Report) -> list[dict[str, Any]]:
     rows = {row["run_id"]: row for row in report.results.rows}
-    told = []
+    views = []
     for study in report.results.studies:
         row = best_run(study.best)
         if row is not None and row["run_id"] in report.samples and row["run_id"] in rows:
-            told.append({"study": study.name, "label": study.label(study.best), "one": report.samples[row["run_id"]]})
-    return told
+            views.append({"study": study.name, "label": study.label(study.best), "one": report.samples[row["run_id"]]})
+    return views
 
 
 def loss(value: float | None) -> str:
@@ -225,6 +236,12 @@ def _read_ensembles(path: Path, results: SweepResults) -> list[dict[str, str]]:
     except (OSError, ValueError, KeyError):
         return []
     return rows if members and members <= {row["run_id"] for row in results.rows} else []
+
+
+def _read_sections(results: SweepResults) -> list[Section]:
+    """The sections of a study, but for those of runs that are no longer asked for."""
+    run_ids = {row["run_id"] for row in results.rows}
+    return [section for section in read_sections(results.folder) if set(section.run_ids) <= run_ids]
 
 
 SCRIPTS = ("dom", "theme", "plot", "table", "parallel", "charts", "embedding", "detail", "main")

@@ -82,19 +82,21 @@ def run_curves(rows: Sequence[Row]) -> list[list[list[float | None]]]:
 
 def run_diagnostics(rows: Sequence[Row]) -> dict[int, dict[str, Any]]:
     """By place: steps, and for each statistic its lists of one number a layer or matrix."""
-    told: dict[int, dict[str, Any]] = {}
+    by_place: dict[int, dict[str, Any]] = {}
     for place, row in enumerate(rows):
-        found: dict[str, Any] = {name: row.get(f"history_{name}") for name in DIAGNOSTICS}
-        if len(told) < MAX_DIAGNOSTIC_RUNS and all(found.values()):
+        histories: dict[str, Any] = {name: row.get(f"history_{name}") for name in DIAGNOSTICS}
+        if len(by_place) < MAX_DIAGNOSTIC_RUNS and all(histories.values()):
             kept = thinned(len(row["history_step"]))
-            statistics = {name: [[rounded(v, 4) for v in values[i]] for i in kept] for name, values in found.items()}
-            told[place] = {"steps": [row["history_step"][i] for i in kept], "statistics": statistics}
-    return told
+            statistics = {
+                name: [[rounded(v, 4) for v in values[i]] for i in kept] for name, values in histories.items()
+            }
+            by_place[place] = {"steps": [row["history_step"][i] for i in kept], "statistics": statistics}
+    return by_place
 
 
 def run_embeddings(store: Store, rows: Sequence[Row], n_tokens: int) -> dict[int, dict[str, Any]]:
     """By place: a plane of the run's embedding, at its last step, or at every step where the row has a history."""
-    told: dict[int, dict[str, Any]] = {}
+    by_place: dict[int, dict[str, Any]] = {}
     budget = MAX_EMBEDDING_NUMBERS if n_tokens <= MAX_TOKENS else 0
     for place, row in enumerate(rows):
         if row["weights_sha256"] is None or row["status"] == DIVERGED:
@@ -102,8 +104,8 @@ def run_embeddings(store: Store, rows: Sequence[Row], n_tokens: int) -> dict[int
         plane = _plane(store, row, n_tokens) if budget > 0 else None
         if plane is not None:
             budget -= plane.places.size
-            told[place] = _plane_data(plane)
-    return told
+            by_place[place] = _plane_data(plane)
+    return by_place
 
 
 def _plane(store: Store, row: Row, n_tokens: int) -> "Plane | None":
@@ -131,10 +133,10 @@ def _plane_data(plane: "Plane") -> dict[str, Any]:
 
 def run_samples(rows: Sequence[Row], samples: dict[str, Samples]) -> dict[int, dict[str, Any]]:
     """By place: sampled words."""
-    found = ((place, samples.get(row["run_id"])) for place, row in enumerate(rows))
+    drawn = ((place, samples.get(row["run_id"])) for place, row in enumerate(rows))
     return {
         place: {"words": one.words, "new": one.new, "duplicates": one.n_duplicates, "temperature": one.temperature}
-        for place, one in found
+        for place, one in drawn
         if one is not None
     }
 
@@ -194,7 +196,7 @@ def study_data(study: Study, places: Mapping[str, int]) -> dict[str, Any]:
 
 
 def shown_cells(study: Study) -> list[Cell]:
-    """The best cells, as many as curves can be told apart."""
+    """The best cells, as many as there are distinct curves."""
     return [cell for cell in study.cells if cell.finished][:MAX_CURVES]
 
 
@@ -225,10 +227,10 @@ def fit_of(cell: Cell, study: Study) -> str:
 
 
 def _main_data(study: Study) -> list[dict[str, Any]]:
-    told = []
+    axes = []
     for axis in study.axes:
         effects = main_effects(study, axis)
-        told.append(
+        axes.append(
             {
                 "axis": axis,
                 "names": [value_name(value) for value in effects],
@@ -237,18 +239,18 @@ def _main_data(study: Study) -> list[dict[str, Any]]:
                 "colours": [scheme_colour(v) for v in effects] if axis == "init" else None,
             }
         )
-    return told
+    return axes
 
 
 def _pair_data(study: Study) -> list[dict[str, Any]]:
-    told = []
+    pairs = []
     for (a, b), effects in interactions(study).items():
         firsts, seconds = (list(dict.fromkeys(sorted(key[i] for key in effects))) for i in (0, 1))
         if len(firsts) * len(seconds) <= MAX_PAIR_CELLS:
             points = [[numbers(effects[first, second]) for first in firsts] for second in seconds]
             names = {"first": list(map(value_name, firsts)), "second": list(map(value_name, seconds))}
-            told.append({"axes": [a, b], **names, "points": points})
-    return sorted(told, key=_strength, reverse=True)
+            pairs.append({"axes": [a, b], **names, "points": points})
+    return sorted(pairs, key=_strength, reverse=True)
 
 
 def _strength(pair: dict[str, Any]) -> float:

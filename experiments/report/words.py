@@ -1,34 +1,66 @@
-"""A sweep's answer in a sentence, and the facts of its head."""
+"""A sweep's answer in a sentence a study, and the facts of its head."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping
 
 from experiments.analysis.results import SweepResults
-from experiments.analysis.studies import Cell, Estimate, Study, best_study, estimate
+from experiments.analysis.studies import Cell, Estimate, Study, estimate
 from experiments.analysis.trained_models import HeldOut
-from experiments.runner.failures import describe_failures, read_failures
 from experiments.runner.rows import DIVERGED
 from experiments.runner.run import format_seconds
+from experiments.store.small_files import describe_failures, read_failures
 from experiments.sweeps.text import count
 from mlp_lm.ngram.baselines import Baselines
 
 
-def answer(studies: Sequence[Study], baselines: Baselines, held_out: HeldOut | None) -> str:
-    """One sentence: what is best, by how much, and how it stands against counting."""
-    study = best_study(studies)
-    if study is None:
-        return "No run has finished without diverging, so there is no answer yet."
-    parts = [_best(study), *_lead(study), _against_counting(study.best, baselines), *_tested(study.best, held_out)]
-    return "; ".join(parts) + "."
+def wording(results: SweepResults) -> dict[str, str]:
+    """What a page calls the things of a word list or of a running text."""
+    if results.is_running_text:
+        return {
+            "test": "test part",
+            "unseen": "dev, unseen",
+            "samples": "sentences",
+            "training": "training text",
+            "counted": "text",
+            "dots": "Words",
+            "perplexity": "yes",
+        }
+    return {
+        "test": "test words",
+        "unseen": "dev, unseen words",
+        "samples": "words",
+        "training": "training list",
+        "counted": "words",
+        "dots": "Tokens",
+        "perplexity": "",
+    }
 
 
-def _best(study: Study) -> str:
+def answers(results: SweepResults, baselines: Baselines, looks: Mapping[str, HeldOut]) -> list[str]:
+    """One sentence a study: what is best, by how much, and how it compares with counting."""
+    sentences = []
+    for study in results.studies:
+        if not study.best.finished:
+            sentences.append(f"In “{study.name}” every run diverged, so there is no answer.")
+            continue
+        parts = [_best(study, results.is_running_text), *_lead(study), _against_counting(study.best, baselines)]
+        if study.name in looks:
+            tested = estimate(looks[study.name].losses)
+            interval = f" ({span(tested)})" if tested.n > 1 else ""
+            part, look = wording(results)["test"], looks[study.name].look
+            parts.append(f"on the {part} it has {tested.mean:.4f}{interval}, look {look} at it")
+        sentences.append("; ".join(parts) + ".")
+    return sentences or ["No run has finished, so there is no answer yet."]
+
+
+def _best(study: Study, perplexity: bool) -> str:
     cells = sum(bool(cell.finished) for cell in study.cells)
     which = f"Of {cells} configurations in “{study.name}”, {study.label(study.best)} has the lowest dev loss"
     lowest = which if cells > 1 else f"In “{study.name}”, {study.label(study.best)} has this dev loss"
     reached = study.best.estimate("dev_loss")
-    if reached.n == 1:
-        return f"{lowest}: {reached.mean:.4f} nats per token (one seed, so no interval)"
-    return f"{lowest}: {reached.mean:.4f} nats per token (95 % interval {span(reached)}, {reached.n} seeds)"
+    sure = "one seed, so no interval" if reached.n == 1 else f"95 % interval {span(reached)}, {reached.n} seeds"
+    also = f", a perplexity of {math.exp(reached.mean):.1f}" if perplexity else ""
+    return f"{lowest}: {reached.mean:.4f} nats per token ({sure}){also}"
 
 
 def _lead(study: Study) -> Iterator[str]:
@@ -38,7 +70,7 @@ def _lead(study: Study) -> Iterator[str]:
     close = [cell for cell in others if not study.to_best(cell).low > 0]
     lead = study.to_best(others[0])
     if close and lead.n > 1:
-        yield f"{count(len(close), 'other')} cannot be told from it (intervals of paired differences hold zero)"
+        yield f"{count(len(close), 'other')} cannot be distinguished from it (intervals of paired differences hold 0)"
     elif lead.n > 1:
         yield f"its lead over the next, paired by seed, is {lead.mean:.4f} ({span(lead)})"
     elif lead.n == 1:
@@ -51,12 +83,6 @@ def _against_counting(cell: Cell, baselines: Baselines) -> str:
     word = "worse" if difference > 0 else "better"
     name = f"{best.context_length + 1}-gram {best.family}"
     return f"it is {abs(difference):.4f} {word} than the best count model ({name}, {best.dev_loss:.4f})"
-
-
-def _tested(cell: Cell, held_out: HeldOut | None) -> Iterator[str]:
-    if held_out is not None and held_out.run_ids == [row["run_id"] for row in cell.finished]:
-        tested = estimate(held_out.losses)
-        yield f"on the test words it has {tested.mean:.4f}" + (f" ({span(tested)})" if tested.n > 1 else "")
 
 
 def span(value: Estimate) -> str:

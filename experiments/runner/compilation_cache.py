@@ -1,21 +1,17 @@
-"""Compiled programs kept between processes, in the user's own cache folder."""
+"""Compiled programs kept between processes, in the user's own cache folder, each under a digest."""
 
-import functools
+import contextlib
 import hashlib
 import importlib.metadata
 import platform
-import re
-import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from platformdirs import user_cache_path
 
 from experiments.runner.rows import processor
 
 MIN_COMPILE_SECONDS = 0.1  # What compiles faster is not worth a file.
-DAMAGED_ENTRY = re.compile(r"Error reading persistent compilation cache entry for '([^']+)'")
+DIGEST_BYTES = 32
 
 
 def compilation_cache() -> Path:
@@ -25,19 +21,44 @@ def compilation_cache() -> Path:
 
 
 def use_compilation_cache(folder: Path) -> None:
-    """Have JAX read and write compiled programs there; an entry it cannot read is deleted, and so written anew."""
+    """Have JAX read and write compiled programs there.
+
+    JAX trusts what it reads: a flipped bit may run as a program with other numbers, or end the process. So each entry
+    begins with a digest of its key and content, which is verified before JAX has it; one that fails is deleted, and
+    compiled again. Where this JAX has no such cache, or the folder cannot be used, there is none.
+    """
     import jax
 
+    try:
+        from jax._src import compilation_cache as jax_cache
+        from jax._src.lru_cache import LRUCache
+
+        folder.mkdir(parents=True, exist_ok=True)
+    except (ImportError, OSError):
+        return
+
+    class SealedCache(LRUCache):
+        def get(self, key: str) -> bytes | None:
+            path = folder / f"{key}-cache"
+            with contextlib.suppress(OSError):
+                sealed = super().get(key)
+                if sealed is None:
+                    return None
+                if sealed[:DIGEST_BYTES] == _digest(key, sealed[DIGEST_BYTES:]):
+                    return sealed[DIGEST_BYTES:]
+                path.unlink(missing_ok=True)
+            return None
+
+        def put(self, key: str, value: bytes) -> None:
+            with contextlib.suppress(OSError):
+                super().put(key, _digest(key, value) + value)
+
+    if not hasattr(jax_cache, "LRUCache"):
+        return
+    jax_cache.LRUCache = SealedCache  # type: ignore[misc]
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_COMPILE_SECONDS)
-    warnings.showwarning = functools.partial(_show_or_mend, folder, warnings.showwarning)
 
 
-def _show_or_mend(folder: Path, show: Callable[..., None], message: Warning | str, *rest: Any, **named: Any) -> None:
-    # JAX warns, compiles, and would leave the damaged entry to warn again for ever.
-    damaged = DAMAGED_ENTRY.search(str(message))
-    if damaged is None:
-        show(message, *rest, **named)
-        return
-    for path in folder.glob(f"{damaged[1]}-*"):
-        path.unlink(missing_ok=True)
+def _digest(key: str, value: bytes) -> bytes:
+    return hashlib.sha256(key.encode() + b"\0" + value).digest()

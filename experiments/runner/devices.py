@@ -18,7 +18,7 @@ BYTES_PER_RUN = 8 << 20
 
 
 def best_device() -> str:
-    """The kind of device that this machine's JAX can use, found without importing it."""
+    """The kind of device that this machine's JAX can use, determined without importing it."""
     if shutil.which("nvidia-smi") and any(importlib.util.find_spec(name) for name in GPU_PLUGINS):
         return "gpu"
     return "tpu" if importlib.util.find_spec("libtpu") else "cpu"

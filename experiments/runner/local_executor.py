@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from experiments.runner.protocol import FAILED, RESUMED, STEPS, Failure, Fault, 
 from experiments.runner.worker import Job
 from experiments.store import Store
 from mlp_lm.config import RunConfig
+from mlp_lm.settings import HOST_XLA_FLAGS, clean_environment
 
 PROGRAMS_PER_WORKER = 200  # XLA keeps some 7 MB a program for good: then a fresh process goes on.
 SINGLE_THREADED = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
@@ -78,8 +80,8 @@ class _Process:
         self.connection, theirs = multiprocessing.Pipe()
         watched, self._alive = multiprocessing.Pipe(duplex=False)
         self.programs: set[RunConfig] = set()
-        environment = os.environ | {
-            "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} {SINGLE_THREADED}".strip(),
+        environment = clean_environment(os.environ) | {
+            "XLA_FLAGS": SINGLE_THREADED if job.device == "cpu" else HOST_XLA_FLAGS,
             "PYTHONPATH": os.pathsep.join(path or str(Path.cwd()) for path in sys.path),
             "MLP_LM_PIPE": str(theirs.fileno()),
             "MLP_LM_ALIVE": str(watched.fileno()),
@@ -165,6 +167,8 @@ class _Slot:
             self.task = None
         if message[0] == FAILED and message[1].fault is not Fault.ERROR:
             self.end()
+            if message[1].fault is Fault.DEATH:  # Perhaps of a cached program: the next process does without.
+                self.job = replace(self.job, cache=False)
         yield from ledger.note(task, message)
 
     def end(self) -> None:

@@ -104,14 +104,14 @@ def make_plan(runs: Iterable[RunConfig], dataset: Dataset, widest: int, started:
     companies: dict[tuple, list[RunConfig]] = defaultdict(list)
     for run in left.values():
         companies[run.company].append(run)
-    groups = [(sorted(members, key=in_order), run_seconds(members[0], dataset)) for members in companies.values()]
+    groups = [(tuple(sorted(each, key=in_order)), run_seconds(each[0], dataset)) for each in companies.values()]
     total = sum(seconds * len(members) for members, seconds in groups)
     longest = min(LONGEST_COHORT, max(SHORTEST_COHORT, total / COHORTS_AT_LEAST))
     for members, seconds in groups:  # The same seconds for all runs of one company.
         size = run_batch_size(members[0], vocab_size, widest)
         n_runs = max(1, int(longest / (seconds * size))) * size
         for first in range(0, len(members), n_runs):
-            piece = tuple(members[first : first + n_runs])
+            piece = members[first : first + n_runs]
             cohorts.append(Cohort(piece, seconds * len(piece), size))
     return Plan(tuple(sorted(cohorts, key=lambda cohort: (-cohort.seconds, cohort.cohort_id))))
 

@@ -147,7 +147,7 @@ class Ledger:
             yield Progress(task.cohort, model_steps=-task.model_steps, resumed=True)
 
     def check(self) -> None:
-        """Raise CannotContinue where that was found."""
+        """Raise CannotContinue if nothing can be trained or stored."""
         if self.hopeless:
             raise CannotContinue(self.hopeless)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Protocol
 
 from experiments.runner.devices import DEVICES, choose_device, widest_batch, worker_slots
-from experiments.runner.failures import by_reason, describe_failures, read_failures, write_failures
 from experiments.runner.interrupt import Interruption
 from experiments.runner.local_executor import Execute, execute
 from experiments.runner.plan import Plan, check_feasible, make_plan
@@ -17,6 +16,7 @@ from experiments.runner.worker import Job
 from experiments.store import Location, Store
 from experiments.store.atomic import explained
 from experiments.store.mirror import copy_analysis, fetch
+from experiments.store.small_files import by_reason, describe_failures, read_failures, write_failures
 from experiments.sweeps.grids import SweepSpec
 from experiments.sweeps.request import FILE_NAME, Request, encode_request, make_request, read_request
 from experiments.sweeps.text import count
@@ -83,7 +83,7 @@ class Terminal(Protocol):
         """The display of a plan beside which `n_done` runs are done already."""
 
 
-Analyse = Callable[[Store, Dataset], None]
+Analyse = Callable[[Store, Dataset], object]
 
 
 def run_sweep(
@@ -94,11 +94,12 @@ def run_sweep(
     interruption: Interruption,
     analyse: Analyse,
     program: str = "experiments.sweep",
-    arguments: list[str] | None = None,
+    code: str | None = None,
 ) -> int:
     """Train what is missing of a sweep, and have its folder analysed, where it has a run.
 
-    Returns 0, 1 where runs failed, 130 or 143 where it was interrupted.
+    Its page names the command of this process, `python -m PROGRAM`, or the Python `code` that asked for it. Returns 0,
+    1 where runs failed, 130 or 143 where it was interrupted.
 
     Raises:
         ValueError: a sweep that cannot be trained here, or a folder that holds another one.
@@ -116,7 +117,7 @@ def run_sweep(
     store = Store(options.out or RESULTS / sweep.name)
 
     def plan_missing(done: set[str]) -> Plan:
-        started = [metadata["run_ids"] for metadata in store.begun().values() if "run_ids" in metadata]
+        started = [metadata["run_ids"] for metadata in store.started().values() if "run_ids" in metadata]
         return make_plan([run for run_id, run in mine.items() if run_id not in done], dataset, widest, started)
 
     if options.dry_run:
@@ -129,7 +130,7 @@ def run_sweep(
             f"{count(len(plan.cohorts), 'cohort')}, {count(plan.n_programs, 'program')} to compile, {where}"
         )
         return 0
-    request = make_request(sweep, studies, dataset, program, arguments)
+    request = make_request(sweep, studies, dataset, program, code)
     with store.lock(shared=options.shard is not None), _copy(store, options, sweep) as copy, explained(copy.location):
         _check_folder(store, copy, request, terminal)
         done = store.run_ids() if options.shard else _sound_runs(store, terminal)

@@ -19,6 +19,7 @@ from mlp_lm.diagnostics import diagnose_runs
 from mlp_lm.history import History
 from mlp_lm.model import Params
 from mlp_lm.padding import share_out, stack_runs, take_run
+from mlp_lm.settings import pinned_settings
 from mlp_lm.training import RunBatch
 from mlp_lm.weights import from_tensors, to_tensors
 
@@ -53,7 +54,11 @@ def train_cohort(cohort: Cohort, dataset: Dataset, store: Store, hooks: Hooks | 
     """
     if cohort.runs[0].data_hash not in ("", dataset.sha256):
         raise ValueError(f"{dataset.name} has changed since the sweep was planned: bring it back or start anew")
-    hooks = hooks or Hooks()
+    with pinned_settings():
+        return _train_cohort(cohort, dataset, store, hooks or Hooks())
+
+
+def _train_cohort(cohort: Cohort, dataset: Dataset, store: Store, hooks: Hooks) -> list[Row]:
     size = fit_batch(cohort.batch_size, len(cohort.runs))
     progress = _resume(cohort, dataset, store, size)
     hooks.on_resume(progress.model_steps)

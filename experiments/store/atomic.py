@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 CHUNK_BYTES = 1 << 20
 
-FULL = {errno.ENOSPC, errno.EDQUOT}
+TOO_LARGE = errno.EFBIG  # Past the file system's limit, or the user's (ulimit -f).
+FULL = {errno.ENOSPC, errno.EDQUOT, TOO_LARGE}  # Another try would not help.
 FORBIDDEN = {errno.EROFS, errno.EACCES, errno.EPERM}
 NOT_A_FOLDER = {errno.ENOTDIR, errno.EEXIST}
 CANNOT_SYNC_FOLDERS = {errno.EINVAL, errno.ENOTSUP}  # some network file systems
@@ -23,6 +24,10 @@ CANNOT_SYNC_FOLDERS = {errno.EINVAL, errno.ENOTSUP}  # some network file systems
 
 class Explained(OSError):
     """An error of storage whose text is one line that names the place and the remedy."""
+
+
+class Damaged(ValueError):
+    """A file is not what was written; the text is one line that names it."""
 
 
 class Fingerprint(NamedTuple):
@@ -106,6 +111,13 @@ def explained(root: Path | str) -> Iterator[None]:
 
 
 def _remedy(error: OSError) -> str:
+    if error.errno == TOO_LARGE:
+        return (
+            "a file became larger than the file system or this user's limit (ulimit -f) allows; raise it or choose "
+            "another folder and run the same command again, finished runs are kept"
+        )
+    if error.errno == errno.ENAMETOOLONG:
+        return "a name is too long for this file system; choose another folder"
     if error.errno in FULL:
         return "no space left; free some and run the same command again, finished runs are kept"
     if error.errno in FORBIDDEN:
@@ -124,12 +136,7 @@ def _write_through(path: Path, data: bytes) -> None:
         while rest:
             rest = rest[os.write(descriptor, rest[:CHUNK_BYTES]) :]
         os.fsync(descriptor)
-        _forget_cached_pages(descriptor)
+        if hasattr(os, "posix_fadvise"):  # So that rereading asks the disk, not the memory that the data came from.
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(descriptor)
-
-
-def _forget_cached_pages(descriptor: int) -> None:
-    """So that rereading asks the disk, not the memory that the data came from."""
-    if hasattr(os, "posix_fadvise"):
-        os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)

@@ -11,8 +11,7 @@ from numpy.typing import ArrayLike
 
 from experiments.store.atomic import Explained
 from experiments.store.folder import Folder
-from experiments.store.manifest import SCHEMA_VERSION, canonical_json
-from experiments.store.names import cohort_ids, each, file_name
+from experiments.store.manifest import SCHEMA_VERSION, canonical_json, cohort_ids, each, file_name
 from experiments.store.tensor_file import as_arrays, encode_tensors, read_metadata, read_tensors, tensors_digest
 
 KIND = "checkpoints"
@@ -44,7 +43,7 @@ def load_checkpoint(folder: Folder, cohort_id: str) -> Checkpoint | None:
         with folder.as_file(name) as path:
             arrays, header = read_tensors(path)
         sound = header.pop("sha256") == _digest(arrays, header)
-        return Checkpoint(arrays, header["metadata"]) if sound and _is_ours(header, cohort_id) else None
+        return Checkpoint(arrays, header["metadata"]) if sound and _is_current(header, cohort_id) else None
     except Explained:
         raise
     except Exception:  # a damaged header can provoke anything
@@ -54,21 +53,21 @@ def load_checkpoint(folder: Folder, cohort_id: str) -> Checkpoint | None:
 def load_metadata(folder: Folder) -> dict[str, dict[str, Any]]:
     """By cohort id, the metadata of every checkpoint. Tensors are not read, and so the digest is not verified."""
     ids = cohort_ids(folder, KIND)
-    found = zip(ids, each(folder, functools.partial(_metadata, folder), ids), strict=True)
-    return {cohort_id: metadata for cohort_id, metadata in found if metadata is not None}
+    metadata = zip(ids, each(folder, functools.partial(_metadata, folder), ids), strict=True)
+    return {cohort_id: entry for cohort_id, entry in metadata if entry is not None}
 
 
 def _metadata(folder: Folder, cohort_id: str) -> dict[str, Any] | None:
     try:
         header = read_metadata(functools.partial(folder.read, file_name(KIND, cohort_id)))
-        return dict(header["metadata"]) if _is_ours(header, cohort_id) else None
+        return dict(header["metadata"]) if _is_current(header, cohort_id) else None
     except Explained:
         raise
     except Exception:  # a damaged header can provoke anything
         return None
 
 
-def _is_ours(header: Mapping[str, Any], cohort_id: str) -> bool:
+def _is_current(header: Mapping[str, Any], cohort_id: str) -> bool:
     return bool(header["schema_version"] == SCHEMA_VERSION and header["cohort_id"] == cohort_id)
 
 

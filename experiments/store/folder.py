@@ -3,8 +3,13 @@
 A folder of this machine, or of a file system that machines share, is here; object stores are in `object_folder`.
 """
 
+import errno
+import fcntl
 import itertools
 import os
+import re
+import socket
+import stat
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
@@ -20,13 +25,16 @@ from experiments.store.atomic import (
     replace_file,
     sync_folder,
 )
-from experiments.store.folder_lock import folder_lock
+
+# What file systems without locks answer.
+NO_FLOCK = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
 
 
 class Folder(Protocol):
     """What a store asks of the place that it writes to. A missing file raises FileNotFoundError."""
 
     concurrency: int  # Reads at a time: many where each one waits for a network.
+    hashed_names: bool  # Whether the names of shards hold their hashes, since no lock keeps other writers away.
 
     def describe(self, name: str) -> str:
         """A file as messages call it."""
@@ -49,6 +57,9 @@ class Folder(Protocol):
     def put(self, name: str, data: bytes) -> None:
         """Write a file: all of it or nothing, and reread."""
 
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a file where another writer has none; whether this is now what lies there."""
+
     def remove(self, name: str) -> None:
         """Remove a file; a missing one is no error."""
 
@@ -69,6 +80,7 @@ class LocalFolder:
 
     root: Path
     concurrency = 1
+    hashed_names = False
 
     def __post_init__(self) -> None:
         """Refuse what can never be a folder."""
@@ -111,6 +123,11 @@ class LocalFolder:
         """Write a file durably."""
         replace_file(self.root / name, data)
 
+    def create(self, name: str, data: bytes) -> bool:
+        """Write a file durably: the lock keeps other writers away."""
+        self.put(name, data)
+        return True
+
     def remove(self, name: str) -> None:
         """Remove a file durably."""
         remove_file(self.root / name)
@@ -140,3 +157,63 @@ class LocalFolder:
 def fresh_name(label: str, taken: Callable[[str], bool]) -> str:
     """`damaged/LABEL.N` with the first N that is not taken."""
     return next(name for n in itertools.count(1) if not taken(name := f"damaged/{label}.{n}"))
+
+
+@contextmanager
+def folder_lock(path: Path, shared: bool = False) -> Iterator[None]:
+    """Hold the lock file `path`; raises ValueError at once where somebody else holds it, or where it is a link.
+
+    Any number may hold it `shared` (slices of one sweep on one folder), nobody beside an exclusive holder. The kernel
+    releases it when its holder dies. Where the file system has no locks, the process id recorded in the file decides:
+    good for one machine. The file is emptied only once it is held, and what a link leads to never is.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ValueError(f"{path} is a link, and no lock is kept behind one: remove it") from None
+        raise
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ValueError(f"{path} is not a file: move it away")
+        _acquire(descriptor, path, shared)
+        _record(descriptor, f"process {os.getpid()} on {socket.gethostname()}")
+        try:
+            yield
+        finally:
+            _record(descriptor, "")
+    finally:
+        os.close(descriptor)
+
+
+def _acquire(descriptor: int, path: Path, shared: bool) -> None:
+    try:
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError as error:
+        holder = os.pread(descriptor, 300, 0).decode(errors="replace").strip()
+        if error.errno in NO_FLOCK and (shared or not _alive_here(holder)):
+            return
+        if error.errno not in NO_FLOCK and not isinstance(error, BlockingIOError):
+            raise
+        raise ValueError(
+            f"{path.parent} is in use by another sweep ({holder or 'process unknown'}): "
+            "wait until it ends, or choose another folder"
+        ) from None
+
+
+def _record(descriptor: int, holder: str) -> None:
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, holder.encode(), 0)
+
+
+def _alive_here(holder: str) -> bool:
+    match = re.fullmatch(r"process (\d+) on (.*)", holder)
+    if match is None or match[2] != socket.gethostname():
+        return False
+    try:
+        os.kill(int(match[1]), 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # it lives, and belongs to another user
+    return True

@@ -2,26 +2,42 @@
 
 import re
 
+from experiments.store.atomic import Damaged
 from experiments.store.folder import Folder
 from experiments.store.shards import Store
+from experiments.store.small_files import SMALL_FILES, unseal
 
-FOLDERS = ("", "tables", "figures")  # What analysis writes, besides files at the top.
-ANALYSIS = re.compile(r"\w[\w.-]*\.(json|html|csv|md|png|svg)", re.ASCII)
+# By folder, what an analysis writes, by names that fit any file system. Whatever else lies there stays there.
+ANALYSIS = {
+    "": re.compile("|".join(map(re.escape, ("report.html", *SMALL_FILES)))),
+    "tables": re.compile(r"\w[\w.-]{0,150}\.(csv|md)", re.ASCII),
+    "figures": re.compile(r"\w[\w.-]{0,150}\.png", re.ASCII),
+}
 
 
 def fetch(source: Store, target: Store) -> tuple[str, ...]:
     """Copy the finished cohorts that are not in `target` yet, verified, and the files of analysis.
 
-    Returns a message for each cohort that was found damaged in `source`, where it is set aside.
+    Returns a message for each cohort that was damaged in `source`, where it is set aside, and for each damaged small
+    file, which is left out.
     """
-    messages = target.adopt(source)
-    copy_analysis(source.folder, target.folder)
-    return messages
+    return (*target.adopt(source), *copy_analysis(source.folder, target.folder))
 
 
-def copy_analysis(source: Folder, target: Folder) -> None:
-    """Copy what is made from the shards: the request, the failures, tables, figures and the page."""
-    for kind in FOLDERS:
-        for name in filter(ANALYSIS.fullmatch, source.names(kind)):
+def copy_analysis(source: Folder, target: Folder) -> tuple[str, ...]:
+    """Copy what is made from the shards: the small files, verified, tables, figures and the page.
+
+    Returns a message for each small file that is damaged, and so left out.
+    """
+    messages = []
+    for kind, pattern in ANALYSIS.items():
+        for name in filter(pattern.fullmatch, source.names(kind)):
             path = f"{kind}/{name}" if kind else name
-            target.put(path, source.read(path))
+            data = source.read(path)
+            try:
+                if name in SMALL_FILES:
+                    unseal(data, source.describe(path), unsealed=True)
+                target.put(path, data)
+            except Damaged as damage:
+                messages.append(f"{damage}; it is not copied")
+    return tuple(messages)

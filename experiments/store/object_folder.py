@@ -1,15 +1,15 @@
-"""A store's files as objects of Amazon S3, of what speaks its protocol, or of Google Cloud Storage, through pyarrow.
+"""A store's files as objects of Amazon S3 or what speaks its protocol, of Google Cloud Storage or of Azure.
 
-An object is put whole or not at all, which replaces the rename; it is read back before it counts. There are no locks:
-two sweeps at one address may train the same cohort, and the one that commits it first is kept.
+An object is put whole or not at all, which replaces the rename; it is read back before it counts. There is no lock: two
+sweeps at one address may train the same cohort. That is why the name of a shard holds its hash, so that no writer
+replaces another's, and why a manifest is put only where none lies: the first commit stays.
 
-Credentials come from where the clouds' own tools look: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws, or the
-machine's role; for Google, GOOGLE_APPLICATION_CREDENTIALS or the machine's account. AWS_ENDPOINT_URL, or the query
-`?endpoint_override=HOST:PORT&scheme=http`, names a server that is not Amazon's.
+Credentials come from the environment or the machine's own role, as obstore takes them: AWS_ACCESS_KEY_ID and
+AWS_SECRET_ACCESS_KEY; GOOGLE_APPLICATION_CREDENTIALS; AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY.
+AWS_ENDPOINT_URL, or the query `?endpoint_override=HOST:PORT&scheme=http`, names a server that is not Amazon's.
 """
 
 import errno
-import os
 import re
 import secrets
 import tempfile
@@ -21,30 +21,89 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-import pyarrow as pa
-from pyarrow import fs
+from obstore.exceptions import AlreadyExistsError, BaseError
+from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store
 
 from experiments.store.atomic import Explained, Fingerprint, fingerprint
-from experiments.store.folder import fresh_name
+from experiments.store.folder import Folder, LocalFolder, fresh_name
 
-SCHEMES = ("s3", "gs")
-QUERY = {"s3": {"region", "endpoint_override", "scheme"}, "gs": {"endpoint_override", "scheme", "anonymous"}}
+Location = Path | str  # A folder, or the address of a place in an object store.
+
+OPTIONS = {  # By scheme, what may follow the `?` of an address.
+    "s3": {"region", "endpoint_override", "scheme"},
+    "gs": {"endpoint_override", "scheme", "anonymous"},
+    "az": {"account"},
+}
 SAFE_KEY = re.compile(r"[\w!.*'()/-]*", re.ASCII)  # Which need no escape in any tool.
 
-CONNECT_SECONDS, REQUEST_SECONDS, ATTEMPTS = 5.0, 20.0, 3  # Out of reach is known after a minute or so.
-GOOGLE_SECONDS = 20
+# Out of reach is known after a minute or so. A request lasts as long as bytes come; what is sent counts as silence, so
+# large objects go in parts of 5 MB, two at a time, which asks for half a megabyte a second.
+CLIENT = {
+    "allow_http": True,  # For servers that are named so: the clouds' own are https.
+    "connect_timeout": timedelta(seconds=5),
+    "read_timeout": timedelta(seconds=20),
+    "timeout": timedelta(hours=1),
+}
+RETRIES = 2
+PARTS_AT_A_TIME = 2
 
-# What the libraries say, and what it means. Such errors are forbidden ones to callers: another try would not help.
-NO_BUCKET = re.compile("NO_SUCH_BUCKET|[Bb]ucket .*(not found|not exist)")
-DENIED = re.compile(
-    "ACCESS_DENIED|FORBIDDEN|Forbidden|PERMISSION_DENIED|UNAUTHENTICATED|INVALID_ACCESS_KEY|SIGNATURE|TOKEN|OAuth2|"
-    "[Cc]redential|HTTP status 40[13]"
-)
+# What the clouds answer, and what to do. Such errors are forbidden ones to callers: another try would not help.
 REMEDIES = {
-    NO_BUCKET: "there is no such bucket; create it or name another one",
-    DENIED: "access is denied; set credentials as the cloud's own tools take them, or choose another place",
+    r"NoSuchBucket|ContainerNotFound|[Tt]he specified (bucket|container) does not exist": (
+        "there is no such bucket; create it or name another one"
+    ),
+    r"[Rr]edirect|AuthorizationHeaderMalformed|incorrectly configured region": (
+        "the bucket is in another region; set AWS_REGION or add ?region=REGION"
+    ),
+    "Account must be specified": "the storage account is missing; set AZURE_STORAGE_ACCOUNT_NAME or add ?account=NAME",
+    "Encountered object with invalid path": "a name there is no path; remove it or choose another place",
+    r"40[13] (Forbidden|Unauthorized)|AccessDenied|SignatureDoesNotMatch|[Cc]redential|OAuth2|token request|"
+    r"169\.254\.|metadata\.google": (
+        "access is denied; set credentials as the cloud's own tools take them, or choose another place"
+    ),
 }
 LONGEST_REASON = 200
+
+
+def parse_location(text: str) -> Location:
+    """A path, or a checked address `s3://...`, `gs://...` or `az://...`, which stays text.
+
+    Raises:
+        ValueError: an address of another kind, or one that can't be.
+    """
+    if not re.match(r"[A-Za-z0-9+.-]+:/", text):
+        return Path(text)
+    check_address(text)
+    return text
+
+
+def open_folder(location: Location) -> Folder:
+    """The place itself, which need not exist yet; raises ValueError or OSError where there can be none."""
+    if isinstance(location, Path):
+        return LocalFolder(location)
+    check_address(location)
+    parts = urlsplit(location)
+    options = dict(parse_qsl(parts.query))
+    settings: dict[str, Any] = {
+        "prefix": parts.path.strip("/"),
+        "client_options": CLIENT,
+        "retry_config": {"max_retries": RETRIES},
+    }
+    endpoint = options.get("endpoint_override")
+    endpoint = endpoint and f"{options.get('scheme', 'https')}://{endpoint}"
+    shown = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
+    with _explained(shown):
+        if parts.scheme == "s3":
+            settings |= {"aws_endpoint_url_s3": endpoint} if endpoint else {}
+            settings |= {"region": options["region"]} if "region" in options else {}
+            # One object at a time is what every server that speaks S3 can delete.
+            return ObjectFolder(S3Store(parts.netloc, disable_bulk_delete=True, **settings), shown)
+        if parts.scheme == "gs":
+            settings |= {"base_url": endpoint} if endpoint else {}
+            settings |= {"skip_signature": True} if options.get("anonymous") == "true" else {}
+            return ObjectFolder(GCSStore(parts.netloc, **settings), shown)
+        settings |= {"account_name": options["account"]} if "account" in options else {}
+        return ObjectFolder(AzureStore(parts.netloc, **settings), shown)
 
 
 def check_address(address: str) -> None:
@@ -55,8 +114,11 @@ def check_address(address: str) -> None:
     """
     parts = urlsplit(address)
     shown = f"{address[:200]!r}"
-    if parts.scheme not in SCHEMES:
-        raise ValueError(f"{shown} is neither a folder nor s3://BUCKET/PREFIX nor gs://BUCKET/PREFIX; give one of them")
+    if parts.scheme not in OPTIONS:
+        raise ValueError(
+            f"{shown} is neither a folder nor s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://CONTAINER/PREFIX; "
+            "give one of them"
+        )
     if "@" in parts.netloc:
         raise ValueError("credentials do not belong in an address; set them as the cloud's own tools take them")
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{1,220}", parts.netloc):
@@ -64,34 +126,19 @@ def check_address(address: str) -> None:
     segments = parts.path.strip("/").split("/")
     if parts.fragment or not SAFE_KEY.fullmatch(parts.path) or {".", ".."} & {*segments} or "" in segments[1:]:
         raise ValueError(f"{shown}: give a prefix of plain letters, digits and ! - _ . * ' ( ) between single slashes")
-    if unknown := {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)} - QUERY[parts.scheme]:
-        raise ValueError(f"{shown}: unknown option {min(unknown)!r}; known: {', '.join(sorted(QUERY[parts.scheme]))}")
-
-
-def open_address(address: str) -> "ObjectFolder":
-    """The folder at `s3://BUCKET/PREFIX` or `gs://BUCKET/PREFIX`, which need not exist yet.
-
-    Raises:
-        OSError: its region cannot be found out.
-        ValueError: no such address.
-    """
-    check_address(address)
-    parts = urlsplit(address)
-    options = dict(parse_qsl(parts.query))
-    shown = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
-    with _explained(shown):
-        system = _s3(parts.netloc, options) if parts.scheme == "s3" else _google(options)
-    return ObjectFolder(system, f"{parts.netloc}{parts.path}".rstrip("/"), shown)
+    if unknown := {name for name, _ in parse_qsl(parts.query, keep_blank_values=True)} - OPTIONS[parts.scheme]:
+        known = ", ".join(sorted(OPTIONS[parts.scheme]))
+        raise ValueError(f"{shown}: unknown option {min(unknown)!r}; known: {known}")
 
 
 @dataclass(frozen=True)
 class ObjectFolder:
-    """The objects whose names start with `base`, a bucket and a prefix; messages call it `shown`."""
+    """The objects of a bucket below a prefix; messages call the place `shown`."""
 
-    system: fs.FileSystem
-    base: str
+    store: ObjectStore
     shown: str
     concurrency = 16
+    hashed_names = True
 
     def describe(self, name: str) -> str:
         """Its address."""
@@ -99,9 +146,9 @@ class ObjectFolder:
 
     def read(self, name: str, first: int | None = None) -> bytes:
         """The content of an object, or its first bytes."""
-        with _explained(self.shown), self.system.open_input_file(self._path(name)) as file:
-            data: bytes = file.read(first)
-            return data
+        with _explained(self.shown):
+            answer = self.store.get(name)
+            return bytes(answer.bytes()) if first is None else next(iter(answer.stream(first)), b"")[:first]
 
     @contextmanager
     def as_file(self, name: str) -> Iterator[Path]:
@@ -112,9 +159,11 @@ class ObjectFolder:
             yield Path(file.name)
 
     def exists(self, name: str) -> bool:
-        """Whether there is such an object, or a longer name below it."""
-        with _explained(self.shown):
-            return self.system.get_file_info(self._path(name)).type != fs.FileType.NotFound
+        """Whether there is such an object."""
+        with suppress(FileNotFoundError), _explained(self.shown):
+            self.store.head(name)
+            return True
+        return False
 
     def fingerprint(self, name: str) -> Fingerprint:
         """Length and hash of an object's content."""
@@ -123,82 +172,69 @@ class ObjectFolder:
     def names(self, kind: str) -> list[str]:
         """The objects directly below a name."""
         with _explained(self.shown):
-            found = self.system.get_file_info(fs.FileSelector(self._path(kind), allow_not_found=True))
-        return sorted(info.base_name for info in found if info.type == fs.FileType.File)
+            objects = self.store.list_with_delimiter(kind or None)["objects"]
+        return sorted(entry["path"].rpartition("/")[2] for entry in objects)
 
     def put(self, name: str, data: bytes) -> None:
         """Put an object, and read it back."""
-        with _explained(self.shown), self.system.open_output_stream(self._path(name)) as stream:
-            stream.write(data)
-        if self.fingerprint(name) != fingerprint(data):
-            raise Explained(
-                errno.EIO, f"{self.describe(name)}: what was read back differs from what was put; run it again"
-            )
+        with _explained(self.shown):
+            self.store.put(name, data, max_concurrency=PARTS_AT_A_TIME)
+        self._compare(name, data)
+
+    def create(self, name: str, data: bytes) -> bool:
+        """Put an object where none lies, and read it back; whether this is now what lies there."""
+        try:
+            with _explained(self.shown):
+                self.store.put(name, data, mode="create")
+        except FileExistsError:
+            return self.read(name) == data  # It may be our own, whose answer was lost on the way.
+        self._compare(name, data)
+        return True
 
     def remove(self, name: str) -> None:
         """Delete an object; a missing one is no error."""
         with suppress(FileNotFoundError), _explained(self.shown):
-            self.system.delete_file(self._path(name))
+            self.store.delete(name)
 
     def set_aside(self, names: Sequence[str], label: str) -> str:
         """Copy objects to fresh names, and delete each once it is copied."""
-        folder = fresh_name(label, self.exists)
+        folder = fresh_name(label, lambda name: bool(self.names(name)))
         for name in names:
-            if self.exists(name):
-                with _explained(self.shown):
-                    self.system.copy_file(self._path(name), self._path(f"{folder}/{Path(name).name}"))
-                self.remove(name)
+            with suppress(FileNotFoundError), _explained(self.shown):
+                self.store.copy(name, f"{folder}/{Path(name).name}")
+                self.store.delete(name)
         return self.describe(folder)
 
     @contextmanager
     def lock(self, kinds: Sequence[str], shared: bool) -> Iterator[None]:
-        """There is no lock. But this is where a sweep starts: a bucket that cannot be used is told now."""
+        """There is no lock. But a sweep starts here, and a bucket that cannot be used is refused now."""
         probe = f".probe.{secrets.token_hex(4)}"
         self.put(probe, b"")
         self.remove(probe)
         yield
 
-    def _path(self, name: str) -> str:
-        return f"{self.base}/{name}".rstrip("/")
-
-
-def _s3(bucket: str, options: dict[str, str]) -> fs.FileSystem:
-    """Amazon's store, or at an endpoint of its own one that needs no region."""
-    endpoint = options.get("endpoint_override") or os.environ.get("AWS_ENDPOINT_URL_S3")
-    endpoint = endpoint or os.environ.get("AWS_ENDPOINT_URL") or ""
-    scheme, _, host = endpoint.rpartition("://")
-    settings: dict[str, Any] = {"region": options.get("region")}
-    if host:
-        settings |= {"endpoint_override": host.rstrip("/"), "scheme": options.get("scheme") or scheme or "https"}
-    elif not settings["region"]:
-        settings["region"] = fs.resolve_s3_region(bucket)
-    return fs.S3FileSystem(
-        **settings,
-        connect_timeout=CONNECT_SECONDS,
-        request_timeout=REQUEST_SECONDS,
-        retry_strategy=fs.AwsStandardS3RetryStrategy(max_attempts=ATTEMPTS),
-        allow_delayed_open=True,  # A small object is a single put.
-    )
-
-
-def _google(options: dict[str, str]) -> fs.FileSystem:
-    settings: dict[str, Any] = {name: options[name] for name in ("endpoint_override", "scheme") if name in options}
-    anonymous = options.get("anonymous") == "true"
-    return fs.GcsFileSystem(anonymous=anonymous, **settings, retry_time_limit=timedelta(seconds=GOOGLE_SECONDS))
+    def _compare(self, name: str, data: bytes) -> None:
+        with suppress(FileNotFoundError):
+            if self.fingerprint(name) == fingerprint(data):
+                return
+        raise Explained(errno.EIO, f"{self.describe(name)}: what was read back differs from what was put; run it again")
 
 
 @contextmanager
 def _explained(shown: str) -> Iterator[None]:
-    """Turn a library's error into one line; only a missing object stays what it is."""
+    """Turn an error of obstore into one line; an object that is missing, or lies there already, stays what it is."""
     try:
         yield
-    except (FileNotFoundError, Explained):
-        raise
-    except (OSError, pa.ArrowException) as error:
-        text = " ".join(str(error).split())
+    except AlreadyExistsError as error:
+        raise FileExistsError(errno.EEXIST, f"{shown}: another object lies there") from error
+    except (BaseError, OSError) as error:
+        summary = " ".join(str(error).split("Debug source")[0].split())
+        text = "".join(character if character.isprintable() else "?" for character in summary)
         for pattern, remedy in REMEDIES.items():
             if re.search(pattern, text):
                 raise Explained(errno.EACCES, f"{shown}: {remedy}") from error
+        if isinstance(error, FileNotFoundError):
+            raise
         reason = text if len(text) <= LONGEST_REASON else f"{text[:LONGEST_REASON]}..."
         raise Explained(
             errno.ECONNABORTED,

@@ -1,5 +1,6 @@
 """Rows of finished runs as Arrow tables, and those as Parquet bytes."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,8 @@ import pyarrow.parquet as pq
 
 from experiments.store.manifest import SCHEMA_VERSION
 
+# A sweep's own run ids are 16 hexadecimal digits. They become parts of file names and links: none may lead elsewhere.
+RUN_ID_TEXT = re.compile(r"[0-9A-Za-z][0-9A-Za-z_-]{0,63}")
 VERSION_KEY = "mlp_lm.schema_version"
 
 RUN_ID = pa.field("run_id", pa.string())
@@ -23,7 +26,12 @@ Rows = Sequence[Mapping[str, Any]]
 
 def cohort_table(cohort_id: str, rows: Rows, digests: Sequence[str | None], schema: pa.Schema | None) -> pa.Table:
     """One row a run, with its place in the store. Types are those that `schema` declares, or inferred."""
-    _check_run_ids([row.get("run_id") for row in rows])
+    run_ids = [row.get("run_id") for row in rows]
+    if not run_ids:
+        raise ValueError("a cohort needs at least one row")
+    if not all(map(_is_run_id, run_ids)) or len(set(run_ids)) < len(run_ids):
+        shown = ", ".join(repr(run_id)[:80] for run_id in run_ids[:5])
+        raise ValueError(f"every row needs a run_id of its own, at most 64 letters, digits, - and _, got {shown}")
     declared = {field.name: field.type for field in schema or ()} | {"run_id": RUN_ID.type}
     names = dict.fromkeys([*declared, *(name for row in rows for name in row)])
     if taken := names.keys() & {field.name for field in PLACE_FIELDS}:
@@ -46,9 +54,16 @@ def encode_table(table: pa.Table) -> bytes:
 
 
 def decode_table(data: bytes, columns: Sequence[str] | None) -> pa.Table:
-    """The table, or only the basic columns and `columns`; raises an Arrow or OS error where damaged."""
+    """The table, or only the basic columns and `columns`; raises an Arrow or OS error where damaged.
+
+    A run id that `cohort_table` would have refused is damage as well.
+    """
     file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-    return file.read(columns=None if columns is None else [*BASE_SCHEMA.names, *columns])
+    # One thread: Arrow's own pool may still run when the process wants to end.
+    table = file.read(None if columns is None else [*BASE_SCHEMA.names, *columns], use_threads=False)
+    if not all(map(_is_run_id, table["run_id"].to_pylist())):
+        raise pa.ArrowInvalid("not a run id")
+    return table
 
 
 def unite(tables: Sequence[pa.Table]) -> pa.Table:
@@ -60,11 +75,8 @@ def unite(tables: Sequence[pa.Table]) -> pa.Table:
     return table if len(first) == len(table) else table.take(list(first.values()))
 
 
-def _check_run_ids(run_ids: Sequence[Any]) -> None:
-    if not run_ids:
-        raise ValueError("a cohort needs at least one row")
-    if not all(isinstance(run_id, str) for run_id in run_ids) or len(set(run_ids)) < len(run_ids):
-        raise ValueError(f"every row needs a text run_id of its own, got {run_ids[:5]}")
+def _is_run_id(value: Any) -> bool:
+    return isinstance(value, str) and RUN_ID_TEXT.fullmatch(value) is not None
 
 
 def _column(name: str, rows: Rows, declared: pa.DataType | None) -> pa.Array:

@@ -7,13 +7,15 @@
     DIR/damaged/<cohort_id>.<n>/             what failed its checksum, set aside
     DIR/.lock                                held by the sweep that writes
 
+In an object store, where there is no lock, shards and weights are named <cohort_id>/<hash>.parquet and .safetensors.
 What has no manifest does not exist. A weights file may be deleted (they are large): the rows stay good. Any
 other change of a finished file is damage.
 """
 
+import errno
 import functools
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,26 +24,33 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import ArrayLike
 
-from experiments.store.atomic import Explained, explained, fingerprint
+from experiments.store.atomic import Damaged, Explained, Fingerprint, explained, fingerprint
 from experiments.store.checkpoints import Checkpoint, load_checkpoint, load_metadata, save_checkpoint
-from experiments.store.committed import (
-    commit,
-    is_committed,
-    move_damaged,
-    read_promises,
-    read_verified,
-    shard_or_damage,
-)
 from experiments.store.folder import Folder
-from experiments.store.location import Location, open_folder
-from experiments.store.manifest import SCHEMA_VERSION, Damaged
-from experiments.store.names import SUFFIXES, cohort_ids, each, file_name
-from experiments.store.row_table import Rows, cohort_table, encode_table, unite
+from experiments.store.manifest import (
+    SCHEMA_VERSION,
+    SUFFIXES,
+    cohort_ids,
+    damage_of,
+    data_name,
+    data_names,
+    decode_manifest,
+    each,
+    encode_manifest,
+    file_name,
+    locate,
+)
+from experiments.store.object_folder import Location, open_folder
+from experiments.store.row_table import Rows, cohort_table, decode_table, encode_table, unite
 from experiments.store.tensor_file import as_arrays, encode_tensors, read_run, tensors_digest
+
+COMMIT_ATTEMPTS = 3
+
+Promises = Mapping[str, Fingerprint]
 
 
 class Contents(NamedTuple):
-    """The sound rows of a store, and one message for each cohort that was found damaged and set aside."""
+    """The sound rows of a store, and one message for each cohort that was damaged, and so set aside."""
 
     table: pa.Table
     damaged: tuple[str, ...]
@@ -59,6 +68,10 @@ class Store:
     def __post_init__(self) -> None:
         """Refuse a place that can never hold results."""
         _ = self.folder
+
+    def __reduce__(self) -> tuple[type["Store"], tuple[Location]]:
+        """To another process goes the address alone: that one opens it, with its own credentials."""
+        return Store, (self.location,)
 
     @functools.cached_property
     def folder(self) -> Folder:
@@ -107,10 +120,9 @@ class Store:
         if arrays:
             run_ids = table["run_id"].to_pylist()
             contents["weights"] = encode_tensors(arrays, {"run_ids": run_ids, "schema_version": SCHEMA_VERSION})
-        if not is_committed(self.folder, cohort_id):
-            promises = {kind: fingerprint(data) for kind, data in contents.items()}
-            with explained(self.location):
-                commit(self.folder, cohort_id, contents, promises)
+        promises = {kind: fingerprint(data) for kind, data in contents.items()}
+        with explained(self.location):
+            commit(self.folder, cohort_id, contents, promises)
         self.drop_checkpoint(cohort_id)
 
     def rows(self, columns: Sequence[str] | None = None, set_aside: bool = True) -> Contents:
@@ -146,31 +158,34 @@ class Store:
         rows: list[dict[str, Any]] | None = None if isinstance(table, Damaged) else table.to_pylist()
         return rows
 
-    def begun(self) -> dict[str, dict[str, Any]]:
+    def started(self) -> dict[str, dict[str, Any]]:
         """The cohorts in progress: by cohort id, the metadata of its checkpoint, of which only that is read."""
         return load_metadata(self.folder)
 
     def has_weights(self, row: Mapping[str, Any]) -> bool:
         """Whether the weights of the run with this row were kept, and are still there."""
-        return row["weights_sha256"] is not None and self.folder.exists(file_name("weights", row["cohort_id"]))
+        return row["weights_sha256"] is not None and bool(data_names(self.folder, "weights", row["cohort_id"]))
 
     def weights(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Verified weights of the run that has this row.
 
         Raises ValueError where they are missing, or damaged: then their cohort is set aside.
         """
-        name = file_name("weights", row["cohort_id"])
+        cohort_id = row["cohort_id"]
         if row["weights_sha256"] is None:
             raise ValueError(f"{self.location} has no weights of run {row['run_id']!r}: run it again, keeping them")
-        if not self.folder.exists(name):
-            manifest = self.folder.describe(file_name("manifests", row["cohort_id"]))
-            raise ValueError(
-                f"{self.folder.describe(name)} is missing: bring it back, or delete {manifest} and run the sweep again"
-            )
-        arrays = self._run_or_none(name, row["weights_index"])
-        if arrays is None or tensors_digest(arrays) != row["weights_sha256"]:
-            raise ValueError(self._explain_mismatch(row["cohort_id"]))
-        return arrays
+        weights, manifest = (self.folder.describe(file_name(kind, cohort_id)) for kind in ("weights", "manifests"))
+        names = data_names(self.folder, "weights", cohort_id)
+        for name in names:
+            arrays = self._run_or_none(name, row["weights_index"])
+            if arrays is not None and tensors_digest(arrays) == row["weights_sha256"]:
+                return arrays
+        if not names:
+            raise ValueError(f"{weights} is missing: bring it back, or delete {manifest} and run the sweep again")
+        damage = shard_or_damage(self.folder, cohort_id, ())
+        if isinstance(damage, Damaged):
+            raise ValueError(move_damaged(self.folder, cohort_id, str(damage)))
+        raise ValueError(f"{weights} is sound but this row is not its own: read the rows again")
 
     def adopt(self, other: "Store") -> tuple[str, ...]:
         """Commit what is finished in another store and not here; returns a message for each cohort damaged there.
@@ -201,7 +216,7 @@ class Store:
         Such cohorts were cut otherwise, and their runs finished in others.
         """
         done = set(run_ids)
-        for cohort_id, metadata in self.begun().items():
+        for cohort_id, metadata in self.started().items():
             if not done.isdisjoint(metadata.get("run_ids", ())):
                 self.drop_checkpoint(cohort_id)
 
@@ -210,8 +225,8 @@ class Store:
             return None
         try:
             promises = read_promises(other, cohort_id)
-            kinds = [kind for kind in promises if kind != "weights" or other.exists(file_name(kind, cohort_id))]
-            contents = {kind: read_verified(other, kind, cohort_id, promises) for kind in kinds}
+            kinds = [kind for kind in promises if kind != "weights" or locate(other, kind, cohort_id, promises[kind])]
+            contents = {kind: read_verified(other, kind, cohort_id, promises[kind]) for kind in kinds}
         except Damaged as error:
             return move_damaged(other, cohort_id, str(error))
         with explained(self.location):
@@ -221,9 +236,15 @@ class Store:
     def _survey(self, columns: Sequence[str] | None) -> tuple[list[pa.Table], dict[str, str]]:
         """The tables of the sound cohorts, and by cohort id what is wrong with the others."""
         ids = cohort_ids(self.folder, "manifests")
-        found = each(self.folder, lambda cohort_id: shard_or_damage(self.folder, cohort_id, columns), ids)
-        damage = {i: str(found_) for i, found_ in zip(ids, found, strict=True) if isinstance(found_, Damaged)}
-        return [table for table in found if not isinstance(table, Damaged)], damage
+        tables, damage = [], {}
+        for cohort_id, shard in zip(
+            ids, each(self.folder, lambda cohort_id: shard_or_damage(self.folder, cohort_id, columns), ids), strict=True
+        ):
+            if isinstance(shard, Damaged):
+                damage[cohort_id] = str(shard)
+            else:
+                tables.append(shard)
+        return tables, damage
 
     def _run_or_none(self, name: str, index: int) -> dict[str, np.ndarray] | None:
         try:
@@ -236,13 +257,6 @@ class Store:
         except Exception:  # a damaged header can provoke anything
             return None
 
-    def _explain_mismatch(self, cohort_id: str) -> str:
-        damage = shard_or_damage(self.folder, cohort_id, ())
-        if isinstance(damage, Damaged):
-            return move_damaged(self.folder, cohort_id, str(damage))
-        weights = self.folder.describe(file_name("weights", cohort_id))
-        return f"{weights} is sound but this row is not its own: read the rows again"
-
 
 def _run_digests(arrays: Mapping[str, np.ndarray], run_count: int) -> list[str | None]:
     for name, array in arrays.items():
@@ -250,3 +264,93 @@ def _run_digests(arrays: Mapping[str, np.ndarray], run_count: int) -> list[str |
             raise ValueError(f"tensor {name!r} of shape {array.shape} needs a leading axis of {run_count} runs")
     runs = ({name: np.asarray(array[index]) for name, array in arrays.items()} for index in range(run_count))
     return [tensors_digest(run) if arrays else None for run in runs]
+
+
+def commit(folder: Folder, cohort_id: str, contents: Mapping[str, bytes], promises: Promises) -> None:
+    """Write a cohort's files, by kind; they exist once their manifest does. A sound one that is there already stays.
+
+    Another writer may train the same cohort where there is no lock, or where two slices overlap. Its rows differ in
+    their wall times, so that one's manifest might come to stand beside the other's shard. In an object store it cannot:
+    the names of shards hold their hashes, and a manifest is put only where none lies. In a folder, who commits last
+    looks again.
+    """
+    manifest = file_name("manifests", cohort_id)
+    for _ in range(COMMIT_ATTEMPTS):
+        has_manifest = folder.exists(manifest)
+        if is_committed(folder, cohort_id):
+            break
+        if has_manifest:
+            folder.remove(manifest)  # A damaged cohort ends here; the new one begins with its new manifest.
+        for kind, data in contents.items():
+            folder.put(data_name(folder, kind, cohort_id, promises[kind]), data)
+        folder.create(manifest, encode_manifest(cohort_id, promises))
+    else:
+        if not is_committed(folder, cohort_id):
+            raise OSError(errno.EBUSY, f"the files of cohort {cohort_id} change while they are written")
+    if folder.hashed_names:
+        _remove_unpromised(folder, cohort_id)
+
+
+def is_committed(folder: Folder, cohort_id: str) -> bool:
+    """Whether a cohort is finished, and sound."""
+    return not isinstance(shard_or_damage(folder, cohort_id, ()), Damaged)
+
+
+def shard_or_damage(folder: Folder, cohort_id: str, columns: Sequence[str] | None) -> pa.Table | Damaged:
+    """A cohort's rows, all files verified, or what is wrong with one; weights may be missing."""
+    try:
+        promises = read_promises(folder, cohort_id)
+        weights = locate(folder, "weights", cohort_id, promises["weights"]) if "weights" in promises else None
+        if weights is not None:
+            with damage_of(folder.describe(weights)):
+                if folder.fingerprint(weights) != promises["weights"]:
+                    return _mismatch(folder, weights)
+        data = read_verified(folder, "shards", cohort_id, promises["shards"])
+        with damage_of(folder.describe(file_name("shards", cohort_id))):
+            return decode_table(data, columns)
+    except Damaged as damage:
+        return damage
+
+
+def read_promises(folder: Folder, cohort_id: str) -> Promises:
+    """What a cohort's manifest promises of each kind of file; raises Damaged, and ValueError for a newer version."""
+    name = file_name("manifests", cohort_id)
+    with damage_of(folder.describe(name)):
+        data = folder.read(name)
+    return decode_manifest(data, cohort_id, folder.describe(name))
+
+
+def read_verified(folder: Folder, kind: str, cohort_id: str, promise: Fingerprint) -> bytes:
+    """A file's content; raises Damaged where it is not what was promised."""
+    name = locate(folder, kind, cohort_id, promise) or file_name(kind, cohort_id)
+    with damage_of(folder.describe(name)):
+        data = folder.read(name)
+    if fingerprint(data) != promise:
+        raise _mismatch(folder, name)
+    return data
+
+
+def move_damaged(folder: Folder, cohort_id: str, reason: str) -> str:
+    """Move a damaged cohort out of the way; returns the message about it."""
+    # The manifest first: without it the rest is nothing.
+    names = [file_name("manifests", cohort_id)]
+    try:
+        names += [name for kind in ("shards", "weights") for name in data_names(folder, kind, cohort_id)]
+        place = folder.set_aside(names, cohort_id)
+    except OSError as error:
+        return f"{reason}: its runs count as not done (it could not be set aside: {error.strerror})"
+    return f"{reason}: set aside in {place}, the next sweep computes its runs again"
+
+
+def _mismatch(folder: Folder, name: str) -> Damaged:
+    return Damaged(f"{folder.describe(name)} does not match its checksum")
+
+
+def _remove_unpromised(folder: Folder, cohort_id: str) -> None:
+    """Remove what killed writers of a committed cohort left, and who came second: no manifest can name it now."""
+    with suppress(Damaged):  # Set aside meanwhile, and then somebody writes it anew.
+        for kind, promise in read_promises(folder, cohort_id).items():
+            promised = locate(folder, kind, cohort_id, promise)
+            for name in data_names(folder, kind, cohort_id):
+                if promised is not None and name != promised:
+                    folder.remove(name)

@@ -143,7 +143,7 @@ def _grid_from_dict(table: Mapping[str, Any]) -> Grid:
         if type(table.get(key, 1)) is not int:
             raise ValueError(f"{key} must be a whole number, got {table[key]!r}")
     axes = {key: table[key] if isinstance(table[key], list) else [table[key]] for key in table if key in AXES}
-    checked = {name: [_check_type(name, value) for value in values] for name, values in axes.items()}
+    checked: dict[str, Any] = {name: [_check_type(name, v) for v in values] for name, values in axes.items()}
     return Grid(study, n_seeds=table.get("seeds", 1), first_seed=table.get("first_seed", 0), **checked)
 
 

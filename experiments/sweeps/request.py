@@ -1,6 +1,5 @@
 """What a sweep's folder was last asked for, beside its shards: analysis needs nothing else."""
 
-import json
 import shlex
 import sys
 from collections.abc import Mapping
@@ -8,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from experiments.store.atomic import Damaged
+from experiments.store.small_files import read_small, seal
 from experiments.sweeps.grids import SweepSpec
 from mlp_lm.config import RunConfig
 from mlp_lm.data.dataset import Dataset, load_dataset
@@ -69,10 +70,10 @@ def make_request(
     studies: Mapping[str, Mapping[str, RunConfig]],
     dataset: Dataset,
     program: str = "experiments.sweep",
-    arguments: list[str] | None = None,
+    code: str | None = None,
 ) -> Request:
-    """The request of a sweep, which this process's command line asks for unless `arguments` says otherwise."""
-    command = shlex.join(["python", "-m", program, *(sys.argv[1:] if arguments is None else arguments)])
+    """The request of a sweep, which this process's command line asks for, or Python code given as `code`."""
+    command = code or shlex.join(["python", "-m", program, *sys.argv[1:]])
     listed = {study: list(runs) for study, runs in studies.items()}
     ideas = loaded_ideas() if any(run.ideas_hash for runs in studies.values() for run in runs.values()) else None
     return Request(
@@ -94,7 +95,7 @@ def _encodable(text: str) -> str:
 
 def encode_request(request: Request) -> bytes:
     """The content of the file FILE_NAME."""
-    return json.dumps(asdict(request), indent=1).encode()
+    return seal(asdict(request))
 
 
 def read_request(folder: Path) -> Request:
@@ -105,8 +106,8 @@ def read_request(folder: Path) -> Request:
     """
     path = folder / FILE_NAME
     try:
-        return _checked(json.loads(path.read_bytes()))
-    except (OSError, TypeError, ValueError, RecursionError):
+        return _checked(read_small(folder, FILE_NAME, unsealed=True))
+    except (OSError, Damaged, TypeError, ValueError):
         raise ValueError(
             f"{path} is missing or damaged: {folder} is no sweep's folder, or run its sweep again"
         ) from None

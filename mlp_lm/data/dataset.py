@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mlp_lm.data.texts import BROWN, RARE_TOKEN, SMALL_TEXT, TRAINING_VOCABULARY, cut_text, read_text, word_vocabulary
-from mlp_lm.data.vocabulary import BOUNDARY_ID, Vocabulary
+from mlp_lm.data.vocabulary import BOUNDARY, BOUNDARY_ID, Vocabulary
 from mlp_lm.data.word_lists import DEFAULT_DATA, MAKEMORE_DATA, SPLIT_SEED, read_word_list, split_words
 
 PARTS = ("train", "dev", "test")
@@ -127,6 +127,14 @@ class Dataset:
         _, index = np.unique(np.concatenate([train.contexts, windows.contexts]), axis=0, return_inverse=True)
         return ~np.isin(index[len(train) :], index[: len(train)])
 
+    def spelled(self, part: str) -> frozenset[str]:
+        """The words of a part, or the sentences of a running text's, as `mlp_lm.sampling` spells what it draws."""
+        if not self.is_running_text:
+            return frozenset(map("".join, self.parts[part]))
+        tokens = [self.vocabulary.tokens[i] for i in self.ids[part]]
+        sentences = " ".join([*tokens, ""]).split(f" {BOUNDARY} ")
+        return frozenset(sentence + BOUNDARY for sentence in sentences)
+
     def counted(self, block_size: int, parts: Sequence[str] = ("train", "dev", "dev_unseen")) -> CountedContexts:
         """Distinct contexts with counts for some parts, of which `dev_unseen` and `test_unseen` are the new windows."""
         return count_contexts([self._part(part, block_size) for part in parts], len(self.vocabulary))
@@ -197,11 +205,15 @@ def count_contexts(splits: Sequence[Windows], vocab_size: int) -> CountedContext
 
 @lru_cache(maxsize=4)
 def _load(source: str) -> Dataset:
-    kind, _, rest = source.partition(":")
-    if kind == "text":
-        counted, _, rest = rest.partition(":")
-        return _load_text(source, rest, counted)
+    if is_text_source(source):
+        _, counted, path = source.split(":", 2)
+        return _load_text(source, path, counted)
     return _load_words(source)
+
+
+def is_text_source(source: str) -> bool:
+    """Whether the dataset of this `source` is running text."""
+    return source.startswith("text:")
 
 
 def load_dataset(

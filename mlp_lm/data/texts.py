@@ -42,6 +42,9 @@ BROWN = "brown"
 BROWN_URL = "https://raw.githubusercontent.com/nltk/nltk_data/gh-pages/packages/corpora/brown.zip"
 BROWN_SHA256 = "9b275f9b3b95d7bd66ccfb7cd259f445a13bbe5d1f4107aba09fd3e8364bafa6"
 BROWN_FILE = re.compile(r"(?:.*/)?c[a-r]\d\d")
+MAX_TEXT_BYTES = 64 << 20  # Unpacked; the Brown corpus has 10 MB.
+PIECE = 4096  # Bytes read at once from an archive.
+WANTED = "nltk's brown.zip or its folder, or a text in UTF-8"
 
 TRAINING_TOKENS, VALIDATION_TOKENS = 800_000, 200_000  # Bengio et al. 2003, section 4.1; the rest is the test part.
 TRAINING_SHARE, VALIDATION_SHARE = 0.7, 0.15  # Of a text too short for those.
@@ -65,7 +68,7 @@ def read_text(source: str = SMALL_TEXT) -> tuple[tuple[str, ...], str]:
     if source == SMALL_TEXT:
         tokens = small_text()
         return tokens, hashlib.sha256("\n".join(tokens).encode()).hexdigest()
-    return _read_brown(download(BROWN_URL, BROWN_SHA256, "brown.zip")) if source == BROWN else _read(Path(source))
+    return _read(download(BROWN_URL, BROWN_SHA256, "brown.zip") if source == BROWN else Path(source))
 
 
 def cut_text(tokens: Sequence[str], source: str) -> dict[str, Sequence[str]]:
@@ -112,9 +115,11 @@ def tokenize(text: str) -> tuple[str, ...]:
 
 def _read(path: Path) -> tuple[tuple[str, ...], str]:
     try:
-        if path.is_dir() or zipfile.is_zipfile(path):
-            return _read_brown(path)
-        check_regular(path)
+        if path.is_dir():
+            return _read_brown(path, _unpacked(path))
+        check_regular(path, WANTED)  # Before it is opened: a FIFO would wait for its writer, a device never ends.
+        if zipfile.is_zipfile(path):
+            return _read_brown(path, _zipped(path))
         raw = path.read_bytes()
     except FileNotFoundError:
         raise ValueError(
@@ -128,9 +133,8 @@ def _read(path: Path) -> tuple[tuple[str, ...], str]:
         raise ValueError(f"{path}: not UTF-8 text (byte {error.start}); save it as UTF-8") from None
 
 
-def _read_brown(path: Path) -> tuple[tuple[str, ...], str]:
+def _read_brown(path: Path, files: Mapping[str, bytes]) -> tuple[tuple[str, ...], str]:
     """The tokens of the 500 tagged files, by name, and a hash of their contents, packed or not."""
-    files = _zipped(path) if path.is_file() else _unpacked(path)
     if not files:
         raise ValueError(f"{path}: no file of the Brown corpus (ca01 to cr09) in it; give nltk's brown.zip or a text")
     contents = [files[name] for name in sorted(files)]
@@ -142,16 +146,35 @@ def _read_brown(path: Path) -> tuple[tuple[str, ...], str]:
 
 
 def _zipped(path: Path) -> dict[str, bytes]:
+    """The corpus's files in an archive, by name without folders."""
+    files: dict[str, bytes] = {}
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if BROWN_FILE.fullmatch(name)]
-            return {Path(name).name: archive.read(name) for name in names}
-    except (zipfile.BadZipFile, OSError, RuntimeError):
+            members = [member for member in archive.infolist() if BROWN_FILE.fullmatch(member.filename)]
+            names = [Path(member.filename).name for member in members]
+            twice = next((name for name in names if names.count(name) > 1), None)
+            size = sum(member.file_size for member in members)
+            if twice is None and size <= MAX_TEXT_BYTES:
+                # In small pieces, of which no more is unpacked than the size that the archive declares.
+                for name, member in zip(names, members, strict=True):
+                    with archive.open(member) as file:
+                        files[name] = b"".join(iter(functools.partial(file.read, PIECE), b""))
+    except Exception:  # A damaged archive can provoke anything: zlib.error, LZMAError, EOFError, NotImplementedError...
         raise ValueError(f"{path}: a damaged zip file; fetch it again") from None
+    if twice is not None:
+        raise ValueError(f"{path}: two files named {twice} in it; give nltk's brown.zip as it is")
+    if size > MAX_TEXT_BYTES:
+        raise ValueError(f"{path}: unpacks to more than {MAX_TEXT_BYTES >> 20} MiB; give nltk's brown.zip as it is")
+    return files
 
 
 def _unpacked(path: Path) -> dict[str, bytes]:
-    return {file.name: file.read_bytes() for file in path.iterdir() if BROWN_FILE.fullmatch(file.name)}
+    files = {file.name: file for file in path.iterdir() if BROWN_FILE.fullmatch(file.name)}
+    for file in files.values():
+        check_regular(file, "nltk's folder of the Brown corpus as it is unpacked")
+    if sum(file.stat().st_size for file in files.values()) > MAX_TEXT_BYTES:
+        raise ValueError(f"{path}: more than {MAX_TEXT_BYTES >> 20} MiB; give nltk's folder of the Brown corpus")
+    return {name: file.read_bytes() for name, file in files.items()}
 
 
 @functools.cache

@@ -23,8 +23,8 @@ class Vocabulary:
     @classmethod
     def of(cls, sequences: Iterable[Iterable[str]]) -> "Vocabulary":
         """The vocabulary of all tokens that occur in `sequences` (for names: the characters of the words)."""
-        found = set().union(*sequences)
-        return cls((BOUNDARY, *sorted(found - {BOUNDARY})))
+        characters = set().union(*sequences)
+        return cls((BOUNDARY, *sorted(characters - {BOUNDARY})))
 
     @cached_property
     def ids(self) -> dict[str, int]:

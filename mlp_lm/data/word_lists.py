@@ -96,7 +96,7 @@ def _check_word(word: str, where: str) -> None:
 
 
 def _read_file(path: Path) -> bytes:
-    check_regular(path)
+    check_regular(path, "a UTF-8 list with one word a line")
     try:
         return path.read_bytes()
     except FileNotFoundError:
@@ -108,8 +108,8 @@ def _read_file(path: Path) -> bytes:
         raise ValueError(f"{path}: cannot be read ({reason}); give a readable word list") from None
 
 
-def check_regular(path: Path) -> None:
-    """Refuse what is no regular file, before reading it.
+def check_regular(path: Path, wanted: str) -> None:
+    """Refuse what is no regular file, before reading it, and say what is `wanted` instead.
 
     Raises:
         ValueError: a folder, a FIFO, a device, or a name that no result could hold.
@@ -122,7 +122,7 @@ def check_regular(path: Path) -> None:
         return
     if not stat.S_ISREG(mode):  # Reading a FIFO would wait for its writer.
         kind = "a folder" if stat.S_ISDIR(mode) else "not a regular file"
-        raise ValueError(f"{path} is {kind}; give a UTF-8 list with one word a line")
+        raise ValueError(f"{path} is {kind}; give {wanted}")
 
 
 def download(url: str, sha256: str, file_name: str) -> Path:

@@ -83,7 +83,7 @@ function schemesPlot(section, study) {
 
 function schemeChart(study) {
   const curves = study.curves.filter((curve) => curve.dev[0][0] !== null).reverse(), starts = curves.map((curve) => curve.dev[0][0]);
-  const uniform = Math.log(DATA.tokens.length), most = 1.1 * Math.max(uniform, ...starts);
+  const uniform = DATA.uniform, most = 1.1 * Math.max(uniform, ...starts);
   const marks = curves.map((curve, i) => ({
     kind: "bar", x: [starts[i]], y: [i], colour: themed(curve.colour), open: curve.dash !== "solid", hover: [`${curve.label}: ${estimate(curve.dev[0])} at step 0`],
   }));

@@ -4,7 +4,7 @@ function runDetail(run) {
   forget(parent);
   const runs = DATA.runs;
   const told = [
-    ["run", runs.id[run]], ["seed", runs.seed[run]], ["dev", loss(runs.dev_loss[run])], ["dev, unseen words", loss(runs.dev_unseen_loss[run])],
+    ["run", runs.id[run]], ["seed", runs.seed[run]], ["dev", loss(runs.dev_loss[run])], [DATA.wording.unseen, loss(runs.dev_unseen_loss[run])],
     ["train", loss(runs.train_loss[run])], ["train at step 0", loss(runs.initial_loss[run])], ["steps", runs.n_steps[run].toLocaleString("en")],
     ["parameters", runs.n_params[run].toLocaleString("en")], ["seconds", runs.seconds[run]],
     ...(runs.diverged[run] === null ? [] : [["diverged at step", runs.diverged[run]]]), ...ownSettings(run),
@@ -82,6 +82,6 @@ function runSamples(parent, run) {
     return;
   }
   const n = samples.words.length, share = (count) => `${count} of ${n} (${((100 * count) / n).toFixed(0)} %)`;
-  parent.append(element("p", {}, `${share(samples.new.filter(Boolean).length)} are not in the training list (bold), ${share(samples.duplicates)} are duplicates; temperature ${samples.temperature}.`),
-    element("ul", { class: "words" }, ...samples.words.map((word, i) => element("li", { class: samples.new[i] ? "new" : null }, element("bdi", {}, word || "(the empty word)")))));
+  parent.append(element("p", {}, `${share(samples.new.filter(Boolean).length)} are not in the ${DATA.wording.training} (bold), ${share(samples.duplicates)} are duplicates; temperature ${samples.temperature}.`),
+    element("ul", { class: DATA.wording.perplexity ? "sentences" : "words" }, ...samples.words.map((word, i) => element("li", { class: samples.new[i] ? "new" : null }, element("bdi", {}, word || "(the empty word)")))));
 }

@@ -9,7 +9,7 @@ function embeddingPlot(parent, run) {
   }
   const state = { step: plane.steps.length - 1 };
   const where = plane.projected ? `the first two principal components (${Math.round(100 * plane.explained)} % of the variance)` : "its own dimensions";
-  parent.append(element("p", { class: "note" }, `Tokens at their places in ${where}; vowels in orange.`));
+  parent.append(element("p", { class: "note" }, `${DATA.wording.dots} at their places in ${where}${DATA.wording.perplexity ? "." : "; vowels in orange."}`));
   const drawn = chart(parent, `Embedding of the ${DATA.tokens.length} tokens in ${where}`, () => embeddingChart(plane, state.step), 420);
   if (plane.steps.length > 1) parent.append(stepSlider(plane, state, drawn.redraw));
 }
@@ -32,7 +32,7 @@ function embeddingChart(plane, step) {
   const some = (kept, colour) => ({
     kind: "dots", x: kept.map((i) => plane.x[step][i]), y: kept.map((i) => plane.y[step][i]), colour, size: 22, alpha: 0.4, words: kept.map((i) => DATA.tokens[i]), hover: kept.map((i) => DATA.tokens[i]),
   });
-  const isVowel = (i) => VOWELS.has(DATA.tokens[i]);
+  const isVowel = (i) => !DATA.wording.perplexity && VOWELS.has(DATA.tokens[i]);
   // One frame for all steps: tokens move, the axes do not.
   const range = (all) => padded(Math.min(...all.flat()), Math.max(...all.flat()));
   const name = (i) => (plane.projected ? `principal component ${i}` : `dimension ${i}`);

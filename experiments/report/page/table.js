@@ -32,6 +32,7 @@ function tableColumns(study) {
   return [
     { key: "rank", title: "rank", show: (e) => String(e.values.rank) },
     { key: "dev", title: "dev", show: (e) => estimate(e.cell.dev) },
+    ...(DATA.wording.perplexity ? [{ key: "perplexity", title: "dev perplexity", show: (e) => (e.cell.dev[0] === null ? "–" : Math.exp(e.cell.dev[0]).toFixed(1)) }] : []),
     { key: "to_best", title: "to best", show: (e) => (e.cell.to_best ? signed(e.cell.to_best) : "best") },
     ...axes,
     { key: "unseen", title: "dev, unseen", show: (e) => estimate(e.cell.unseen) },
@@ -49,7 +50,7 @@ function signed(value) {
 
 function cellEntry(study, cell, i) {
   const values = {
-    rank: i + 1, dev: cell.dev[0], to_best: cell.to_best ? cell.to_best[0] : 0, n: cell.n, unseen: cell.unseen[0],
+    rank: i + 1, dev: cell.dev[0], perplexity: cell.dev[0], to_best: cell.to_best ? cell.to_best[0] : 0, n: cell.n, unseen: cell.unseen[0],
     train: cell.train[0], n_params: cell.n_params, fit: cell.fit,
   };
   study.axes.forEach((_, k) => { values[`axis${k}`] = cell.values[k]; });
@@ -58,7 +59,7 @@ function cellEntry(study, cell, i) {
 }
 
 function baselineEntry(baseline) {
-  return { baseline, values: { dev: baseline.dev, train: baseline.train }, text: baseline.name.toLowerCase() };
+  return { baseline, values: { dev: baseline.dev, perplexity: baseline.dev, train: baseline.train }, text: baseline.name.toLowerCase() };
 }
 
 function headCell(column, state, update) {

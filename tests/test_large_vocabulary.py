@@ -5,13 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mlp_lm.config import BFLOAT16, FLOAT32, Architecture
 from mlp_lm.data.dataset import Windows
 from mlp_lm.evaluation import EvaluationWindows, each_loss, exact_losses
-from mlp_lm.cpu_gradients import minibatch_loss_and_grad, wide_loss_and_grad
-from mlp_lm.initializers import SCHEMES, init_params
-from mlp_lm.loss import cross_entropy, minibatch_loss
-from mlp_lm.model import Architecture, Dropout, forward
-from mlp_lm.large_vocabulary import BFLOAT16, BLOCK, FLOAT32
+from mlp_lm.initializers import init_params
+from mlp_lm.large_vocabulary import BLOCK, blockwise_loss_and_grad
+from mlp_lm.loss import cross_entropy, minibatch_loss, minibatch_loss_and_grad
+from mlp_lm.model import Dropout, forward
+from mlp_lm.schemes import SCHEMES
 
 # Vocabularies of less than a block, of whole blocks, and of one token more.
 MODELS = {
@@ -36,7 +37,7 @@ def test_loss_and_gradient_are_those_of_the_plain_softmax(architecture, precisio
     batch = model_and_batch(architecture)
     dropout = None if rate is None else Dropout(jax.random.key(7), jnp.float32(rate), jnp.float32(rate / 2))
     loss, grads = minibatch_loss_and_grad(*batch, dropout)
-    wide_loss, wide_grads = wide_loss_and_grad(*batch, dropout, precision)
+    wide_loss, wide_grads = blockwise_loss_and_grad(*batch, dropout, precision)
     assert float(wide_loss) == pytest.approx(float(loss), rel=tolerance)
     for plain, wide in zip(jax.tree.leaves(grads), jax.tree.leaves(wide_grads), strict=True):
         scale = np.abs(np.asarray(plain)).max(initial=0)

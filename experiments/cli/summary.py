@@ -1,0 +1,60 @@
+"""What a terminal shows of a finished sweep: a table a study in 80 columns, what it means, and its report."""
+
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from experiments.analysis.studies import Study
+from experiments.analysis.summary import Summary
+from experiments.report.words import answers
+from experiments.runner.rows import DIVERGED
+from experiments.sweeps.text import count, printable
+
+SHOWN_CELLS = 10
+
+
+def print_summary(summary: Summary, report: Path) -> None:
+    """Print the tables of a sweep, its answers, and the report's path, which is the last line."""
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
+    if not console.is_terminal:
+        console.width = 80
+    request, rows = summary.results.request, summary.results.rows
+    n_diverged = sum(row["status"] == DIVERGED for row in rows)
+    steps = sum(row["n_steps"] for row in rows) / 1e6
+    console.print(
+        f"\n{printable(request.name)}: {printable(request.title)}\n{len(rows):,} of "
+        f"{count(len(request.run_ids), 'run')} done, {n_diverged} diverged, {steps:,.1f} million steps, "
+        f"{printable(request.data)}"
+    )
+    for study in summary.results.studies:
+        console.print(f"\n{printable(study.name)}: {study.fixed}")
+        console.print(_table(study))
+        more = len(study.cells) - SHOWN_CELLS
+        if more > 0:
+            console.print(f"  and {count(more, 'more configuration')} in tables/summary.md")
+        if study.caution:
+            console.print(study.caution)
+    console.print("\nLosses in nats per token; ± is half of a 95 % interval over seeds; to best: paired by seed.\n")
+    for sentence in answers(summary.results, summary.baselines, summary.looks):
+        console.print(printable(sentence))
+    print(f"\nReport: {printable(str(report))}", flush=True)
+
+
+def _table(study: Study) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+    table.add_column("", justify="right")
+    for axis in study.axes or ("configuration",):
+        table.add_column(axis.replace("_", " "))
+    for column in ("seeds", "dev", "to best"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for rank, cell in enumerate(study.cells[:SHOWN_CELLS], start=1):
+        values = [printable(_short(cell.settings[axis])) for axis in study.axes] or ["the one"]
+        seeds = f"{len(cell.finished)}" + (f" ({cell.n_diverged} diverged)" if cell.n_diverged else "")
+        to_best = "best" if cell is study.best else study.to_best(cell).signed()
+        table.add_row(f"{rank}", *values, seeds, str(cell.estimate("dev_loss")), to_best)
+    return table
+
+
+def _short(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
