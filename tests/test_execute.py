@@ -195,7 +195,9 @@ def test_a_caller_without_a_main_guard_in_another_folder_is_run_once(tmp_path):
 def test_a_killed_caller_without_a_main_guard_leaves_no_worker(tmp_path, to_group):
     script = tmp_path / "caller.py"
     (tmp_path / "out").mkdir()
-    content = CALLER.format(root=str(Path(__file__).parents[1]), cores=TWO).replace("toy_cohorts(2)", "toy_cohorts(200)")
+    content = CALLER.format(root=str(Path(__file__).parents[1]), cores=TWO).replace(
+        "toy_cohorts(2)", "toy_cohorts(200)"
+    )
     script.write_text(f"import os; os.chdir({str(tmp_path)!r})\n{content}")
     with processes.started(str(script)) as process:
         processes.wait_until(lambda: len(processes.workers(process.pid)) == 2)

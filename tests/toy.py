@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -225,7 +226,7 @@ def start_telling_where(job: Job) -> Train:
     """A worker that leaves its current folder, and where it found modules, in files."""
     import random
 
-    (job.root / "cwd").write_text(os.getcwd())
+    (job.root / "cwd").write_text(str(Path.cwd()))
     (job.root / "random").write_text(str(random.__file__))
     return start_toy(job)
 
