@@ -44,7 +44,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "early stopping": {"early_stopping": True, "learning_rate": 2.0, "n_evaluations": 10},
     "epochs of large batches": {"shuffle": True, "batch_size": 128, "init": "uniform"},
     "direct connections alone": {"direct": True, "hidden_size": 0, "block_size": 2},
-    "direct connections, bengio2003": {"direct": True, "init": "bengio2003", "batch_size": 7},
+    "direct connections, bengio2003": {"direct": True, "init": "bengio2003"},
     "bfloat16": {"precision": "bfloat16", "n_steps": 50},
 }
 
