@@ -1,6 +1,7 @@
 """`python -m tests.golden > tests/golden.json`: what a dozen small runs end with, to the last bit.
 
-Write the file anew only where a change of bits is meant, and raise RESULTS_VERSION (mlp_lm/config.py) with it.
+Write the file anew only where a change of bits is meant, and raise RESULTS_VERSION (mlp_lm/config.py) with it. It was
+first written from the code before the redesign, which gave the same numbers through its own interface.
 """
 
 import functools
@@ -43,7 +44,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "early stopping": {"early_stopping": True, "learning_rate": 2.0, "n_evaluations": 10},
     "epochs of large batches": {"shuffle": True, "batch_size": 128, "init": "uniform"},
     "direct connections alone": {"direct": True, "hidden_size": 0, "block_size": 2},
-    "direct connections, bengio2003": {"direct": True, "init": "bengio2003", "batch_size": 7},
+    "direct connections, bengio2003": {"direct": True, "init": "bengio2003"},
     "bfloat16": {"precision": "bfloat16", "n_steps": 50},
 }
 

@@ -1,5 +1,9 @@
 """The local executor and its rules, with a toy train function: laws and injected faults, without JAX."""
 
+import os
+import signal
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 
@@ -23,7 +27,7 @@ from experiments.runner.protocol import (
 )
 from experiments.runner.worker import Job
 from experiments.store import Store
-from tests import toy
+from tests import processes, toy
 
 TWO = (available_cores() * 2)[:2]
 
@@ -115,6 +119,104 @@ def test_exception_of_every_run_is_soon_believed(tmp_path):
 def test_worker_that_cannot_start_ends_the_sweep_with_its_reason(tmp_path):
     with pytest.raises(CannotContinue, match=r"^no worker can start \(ImportError: no module named"):
         run_toy(tmp_path, toy.start_broken, toy.toy_cohorts(10))
+
+
+def test_an_operating_system_s_error_at_the_start_is_told_too(tmp_path):
+    with pytest.raises(CannotContinue, match=r"^no worker can start \(.*permission denied: .names\.txt"):
+        run_toy(tmp_path, toy.start_unreadable, toy.toy_cohorts(1))
+
+
+def test_worker_that_ends_without_a_word_is_replaced(tmp_path):
+    cohorts = toy.toy_cohorts(3)
+    events = run_toy(tmp_path, toy.start_ending, cohorts)
+    assert failures(events) == {}
+    assert Store(tmp_path).run_ids() == {run.run_id for cohort in cohorts for run in cohort.runs}
+
+
+def test_worker_that_is_killed_at_every_start_ends_after_bounded_tries(tmp_path):
+    (cohort,) = toy.toy_cohorts(1, n_runs=1)
+    events = run_toy(tmp_path, toy.start_dying_at_start, [cohort])
+    assert list(failures(events)) == [cohort.runs[0].run_id]
+    assert len(list(tmp_path.glob("death.*"))) == MAX_ATTEMPTS
+
+
+def test_a_signal_without_a_name_is_told_by_its_number(tmp_path):
+    (cohort,) = toy.toy_cohorts(1, n_runs=1)
+    (reason,) = failures(run_toy(tmp_path, toy.start_killed_by_an_odd_signal, [cohort])).values()
+    assert f"its process died (signal {signal.SIGRTMIN + 3})" in reason
+
+
+@processes.needs_proc
+def test_a_worker_killed_while_it_is_idle_is_replaced(tmp_path):
+    """The only worker dies between two cohorts: the second one is given to another process, and loses nothing."""
+    cohorts, events = toy.toy_cohorts(2), []
+    for event in execute(cohorts, Job("", tmp_path, start=toy.start_toy), TWO[:1]):
+        events.append(event)
+        if event.rows and len(Store(tmp_path).run_ids()) == 4:
+            (worker,) = processes.workers(os.getpid())
+            os.kill(worker, signal.SIGKILL)
+            processes.wait_until(lambda pid=worker: not processes.alive(pid))
+    assert failures(events) == {}
+    assert Store(tmp_path).run_ids() == {run.run_id for cohort in cohorts for run in cohort.runs}
+
+
+CALLER = """
+import sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+with open("calls", "a") as file:
+    file.write("called ")
+from experiments.runner.local_executor import execute
+from experiments.runner.worker import Job
+from tests import toy
+events = list(execute(toy.toy_cohorts(2), Job("", Path("out"), start=toy.start_telling_where), {cores}))
+print(sum(len(event.rows) for event in events))
+"""
+
+
+def test_a_caller_without_a_main_guard_in_another_folder_is_run_once(tmp_path):
+    """Not even a module in that folder that hides one of Python's is found, unless the caller's own path has it."""
+    there, script = tmp_path / "there", tmp_path / "scripts" / "caller.py"
+    (there / "out").mkdir(parents=True)
+    (there / "experiments").mkdir()
+    (there / "experiments" / "__init__.py").write_text("raise ImportError('of another project')")
+    (there / "random.py").write_text("raise ImportError('not that one')")
+    script.parent.mkdir()
+    script.write_text(CALLER.format(root=str(Path(__file__).parents[1]), cores=TWO))
+    done = subprocess.run([sys.executable, str(script)], cwd=there, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "8\n", "")
+    assert (there / "calls").read_text() == "called "
+    assert (there / "out" / "cwd").read_text() == str(there)
+    assert Path((there / "out" / "random").read_text()).parent != there
+
+
+@processes.needs_proc
+@pytest.mark.parametrize("to_group", [False, True], ids=["its parent alone", "the whole group"])
+def test_a_killed_caller_without_a_main_guard_leaves_no_worker(tmp_path, to_group):
+    script = tmp_path / "caller.py"
+    (tmp_path / "out").mkdir()
+    content = CALLER.format(root=str(Path(__file__).parents[1]), cores=TWO).replace(
+        "toy_cohorts(2)", "toy_cohorts(200)"
+    )
+    script.write_text(f"import os; os.chdir({str(tmp_path)!r})\n{content}")
+    with processes.started(str(script)) as process:
+        processes.wait_until(lambda: len(processes.workers(process.pid)) == 2)
+        pids = processes.children(process.pid)
+        (os.killpg if to_group else os.kill)(process.pid, signal.SIGKILL)
+        processes.wait_until(lambda: not any(processes.alive(pid) for pid in pids))
+
+
+@processes.needs_proc
+def test_ctrl_c_to_the_whole_group_while_workers_start_is_theirs_to_ignore(tmp_path):
+    """Python itself would end a process that is still importing: signals are blocked until the worker ignores them."""
+    with processes.started("-m", "tests.toy", str(tmp_path)) as process:
+        processes.wait_until(lambda: len(processes.workers(process.pid)) == 2)
+        pids = processes.children(process.pid)
+        os.killpg(process.pid, signal.SIGINT)
+        _, errors = process.communicate(timeout=processes.PATIENCE_SECONDS)
+        assert (process.returncode, errors) == (130, "")
+        processes.wait_until(lambda: not any(processes.alive(pid) for pid in pids))
+    assert Store(tmp_path).rows().damaged == ()
 
 
 def test_full_disk_ends_the_sweep_with_the_stores_own_words(tmp_path):

@@ -11,7 +11,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import pytest
 
-from experiments.analysis.summary import write_summary
+from experiments.analysis.summary import as_markdown, write_summary
 from experiments.analysis.tables import csv_text, markdown_table
 from experiments.store import Store
 from experiments.sweeps.catalog import SWEEPS
@@ -153,7 +153,7 @@ def summarise_as(folder: Path, **changes) -> str:
     store, request = Store(folder), read_request(folder)
     write_request(folder, replace(request, **changes))
     try:
-        return write_summary(store, load_dataset(request.data))
+        return as_markdown(write_summary(store, load_dataset(request.data)))
     finally:
         write_request(folder, request)
 

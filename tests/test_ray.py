@@ -88,7 +88,7 @@ def test_tasks_are_told_whole_paths(tmp_path, monkeypatch):
         "text:closed:brown-folder": f"text:closed:{tmp_path / 'brown-folder'}",
         "ssa2018": "ssa2018",
         "text:training:small": "text:training:small",
-        "missing.txt": "missing.txt",
+        "missing.txt": str(tmp_path / "missing.txt"),
     }.items():
         assert from_anywhere(Job(data, Path("out"))) == Job(told, tmp_path / "out")
     assert from_anywhere(Job("ssa2018", "s3://bucket/x")).root == "s3://bucket/x"

@@ -1,6 +1,7 @@
 """The sweep command as a user types it."""
 
 import csv
+import hashlib
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,8 +18,10 @@ from experiments.store import Store
 from experiments.sweeps.catalog import SWEEPS
 from mlp_lm.config import CPU_RUNS, PADDED_STEPS, RunConfig
 from mlp_lm.data.dataset import Windows, load_dataset
+from mlp_lm.ideas import load_ideas
 from mlp_lm.loss import cross_entropy
 from mlp_lm.model import forward
+from tests import cli
 
 COLUMNS = """
     run_id init hidden_size embedding_dim block_size batch_size n_layers batch_norm direct learning_rate schedule
@@ -102,7 +105,8 @@ def test_the_tables_rank_cells_and_show_baselines(finished):
         assert float(cell["dev_loss_high"]) - float(cell["dev_loss"]) == pytest.approx(half, rel=1e-3)
     families = {row["study"] for row in table if row["kind"] == "baseline"}
     assert {"uniform", "absolute discount", "modified Kneser-Ney"} <= families
-    assert [row["kind"] for row in table].count("test") == 1
+    tested = [row["study"] for row in table if row["kind"] == "test"]
+    assert tested == list(dict.fromkeys(row["study"] for row in cells))  # The best of each study, once.
 
 
 def test_figures_and_report_are_written(finished):
@@ -178,3 +182,67 @@ def test_widths_are_padded_by_a_rule_on_the_run_alone():
 
 def widths(config: RunConfig) -> dict[str, int]:
     return {name: getattr(config.program(), name) for name in ("embedding_dim", "hidden_size")}
+
+
+def test_a_folder_that_holds_a_sweep_on_other_data_is_refused_and_stays(finished, few_words, tmp_path):
+    store, _ = finished
+    other = tmp_path / "other.txt"
+    other.write_text("\n".join(few_words[:300]))
+    request, rows = (store.root / "request.json").read_bytes(), rows_of(store)
+    said = cli.sweep(*TINY, "--data", str(other), "--out", str(store.root))
+    cli.assert_one_line(said, "holds a sweep on other data", "give another --out")
+    assert ((store.root / "request.json").read_bytes(), rows_of(store)) == (request, rows)
+
+
+@pytest.mark.parametrize(("first", "missing"), [("0", 0), ("1", 2), ("2", 4)])
+def test_seeds_may_begin_anywhere(names, finished, first, missing):
+    flags = (*TINY, "--data", str(names), "--out", str(finished[0].root), "--first-seed", first, "--dry-run")
+    assert f"4 runs, {missing} to train" in cli.sweep(*flags).output
+
+
+def test_three_files_are_the_three_parts(few_words, tmp_path):
+    parts = {"train": few_words[:200], "dev": few_words[200:300], "test": few_words[300:]}
+    files = [tmp_path / f"{part}.txt" for part in parts]
+    for file, words in zip(files, parts.values(), strict=True):
+        file.write_text("\n".join(words))
+    flags = (
+        "--hidden-size",
+        "4",
+        "--n-steps",
+        "20",
+        "--n-evaluations",
+        "1",
+        "--seeds",
+        "1",
+        "--out",
+        str(tmp_path / "out"),
+    )
+    assert cli.sweep("smoke", "--data", *map(str, files), *flags).code == 0
+    results = open_sweep(tmp_path / "out")
+    assert {part: tuple(words) for part, words in results.dataset.parts.items()} == parts
+    assert len(results.rows) == 1
+
+
+@pytest.fixture
+def ideas(tmp_path):
+    """An ideas file with a scheme of its own; afterwards the tables are as before."""
+    path, nothing = tmp_path / "ideas.py", tmp_path / "nothing.py"
+    path.write_text("from mlp_lm import SCHEMES\nSCHEMES['mine'] = SCHEMES['fan_in']\n")
+    nothing.write_text("")
+    yield path
+    load_ideas(nothing)
+
+
+def test_an_idea_is_found_by_workers_and_marks_its_own_runs_only(names, ideas, tmp_path):
+    flags = ("smoke", "--data", str(names), "--hidden-size", "8", "--n-steps", "40", "--n-evaluations", "1")
+    flags += ("--seeds", "1", "--init", "mine", "fan_in", "--ideas", str(ideas), "--out", str(tmp_path / "out"))
+    assert cli.sweep(*flags).code == 0
+    results = open_sweep(tmp_path / "out")
+    rows = {row["init"]: row for row in results.rows}
+    assert rows["mine"]["dev_loss"] == rows["fan_in"]["dev_loss"]  # The same scheme under two names.
+    assert rows["mine"]["ideas_hash"] == hashlib.sha256(ideas.read_bytes()).hexdigest()
+    assert not rows["fan_in"]["ideas_hash"]
+    ideas.write_text(ideas.read_text() + "# Edited.\n")
+    assert "2 runs, 1 to train" in cli.sweep(*flags, "--dry-run").output
+    with pytest.raises(ValueError, match="has changed since the sweep"):
+        results.load_model(rows["mine"])

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 
@@ -193,6 +194,41 @@ for _name, _start in list(globals().items()):
 
 def start_broken(job: Job) -> Train:
     raise ImportError("no module named 'jaxlib.of_another_python'")
+
+
+def start_unreadable(job: Job) -> Train:
+    raise PermissionError(13, "permission denied", "names.txt")
+
+
+def start_ending(job: Job) -> Train:
+    """A worker that ends without a word, as code of others may have it."""
+
+    def train(cohort: Cohort, hooks: Hooks) -> Rows:
+        if _first_time(job, "death"):
+            os._exit(3)
+        return train_toy(Store(job.root), cohort, hooks)
+
+    return train
+
+
+def start_dying_at_start(job: Job) -> Train:
+    _first_time(job, "death", times=1000)
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError("unreachable")
+
+
+def start_killed_by_an_odd_signal(job: Job) -> Train:
+    os.kill(os.getpid(), signal.SIGRTMIN + 3)  # Which has no name.
+    raise AssertionError("unreachable")
+
+
+def start_telling_where(job: Job) -> Train:
+    """A worker that leaves its current folder, and where it found modules, in files."""
+    import random
+
+    (job.root / "cwd").write_text(str(Path.cwd()))
+    (job.root / "random").write_text(str(random.__file__))
+    return start_toy(job)
 
 
 def main(folder: str, n_workers: str = "2", executor: str = "local") -> int:

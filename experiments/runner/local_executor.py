@@ -20,6 +20,7 @@ from mlp_lm.settings import HOST_XLA_FLAGS, clean_environment
 
 PROGRAMS_PER_WORKER = 200  # XLA keeps some 7 MB a program for good: then a fresh process goes on.
 SINGLE_THREADED = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
+ENDING_SECONDS = 10.0  # For a process that has closed its pipe; then it is killed.
 LOOK_SECONDS = 0.2  # Between two looks at whether to stop.
 
 
@@ -88,7 +89,8 @@ class _Process:
         }
         with _blocked_signals():
             self.process = subprocess.Popen(
-                [sys.executable, "-c", "from experiments.runner.worker import main; main()"],
+                # -P: what lies in the current folder must not hide a module, where the caller's path has it not.
+                [sys.executable, "-P", "-c", "from experiments.runner.worker import main; main()"],
                 env=environment,
                 pass_fds=(theirs.fileno(), watched.fileno()),
                 stdin=subprocess.DEVNULL,
@@ -116,13 +118,7 @@ class _Process:
         try:
             return self.connection.recv()
         except (EOFError, OSError):
-            code = self.process.wait()
-            reason = f"exit code {code}"
-            if code < 0:
-                reason = signal.Signals(-code).name + (
-                    ", perhaps for want of memory" if -code == signal.SIGKILL else ""
-                )
-            return FAILED, Failure(Fault.DEATH, f"its process died ({reason})")
+            return FAILED, Failure(Fault.DEATH, f"its process died ({self._end_in_words()})")
 
     def end(self) -> None:
         """End it at once."""
@@ -130,6 +126,16 @@ class _Process:
         self.process.wait()
         self.connection.close()
         self._alive.close()
+
+    def _end_in_words(self) -> str:
+        try:
+            code = self.process.wait(timeout=ENDING_SECONDS)
+        except subprocess.TimeoutExpired:
+            return "it fell silent"
+        if code >= 0:
+            return f"exit code {code}"
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        return f"{name}, perhaps for want of memory" if -code == signal.SIGKILL else name
 
     def _send(self, message: object) -> None:
         with contextlib.suppress(OSError):  # Dead already: reading from it will say so.

@@ -63,20 +63,13 @@ def main() -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))  # Blocked by whoever started us.
     threading.Thread(target=_die_with_parent, args=(alive,), daemon=True).start()
     with contextlib.suppress(EOFError, OSError):  # The parent is gone.
-        core = connection.recv()
-        if core is not None and hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, {core})
         _serve(connection)
 
 
 def _serve(connection: Connection) -> None:
-    try:
-        job = connection.recv()
-        train = job.start(job)
-    except (EOFError, OSError):
-        raise
-    except Exception as error:
-        connection.send((FAILED, Failure(Fault.START, f"no worker can start ({failure_of(error).reason})")))
+    core = connection.recv()
+    train = _start(connection, core)
+    if train is None:
         return
     hooks = Hooks(
         lambda steps: connection.send((STEPS, steps)),
@@ -85,6 +78,18 @@ def _serve(connection: Connection) -> None:
     )
     while (cohort := connection.recv()) is not None:
         connection.send(outcome(train, cohort, hooks))
+
+
+def _start(connection: Connection, core: int | None) -> Train | None:
+    """The train function of the job that the parent sends; None where the parent has been told that there is none."""
+    try:
+        if core is not None and hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, {core})
+        job: Job = connection.recv()
+        return job.start(job)
+    except Exception as error:  # An OSError too: a dataset or a store that cannot be reached.
+        connection.send((FAILED, Failure(Fault.START, f"no worker can start ({failure_of(error).reason})")))
+        return None
 
 
 def _die_with_parent(alive: Connection) -> None:
