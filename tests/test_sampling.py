@@ -7,17 +7,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.analysis.finished import open_finished
+from experiments.analysis.results import open_sweep
 from experiments.analysis.trained_models import Samples, read_samples
 from experiments.sample import main as sample
 from experiments.sweep import main as sweep
-from mlp_lm.initializers import SCHEMES
-from mlp_lm.model import Architecture, Dense, Moments, Params, forward
-from mlp_lm.sampling import MAX_LENGTH, MAX_WORDS, check_draw, sample_ids, sample_words
-from mlp_lm.training import draw_weights
-from mlp_lm.data.vocabulary import Vocabulary
+from mlp_lm.config import RunConfig
+from mlp_lm.data.dataset import load_dataset
+from mlp_lm.model import Dense, Moments, Params, forward
+from mlp_lm.sampling import MAX_LENGTH, MAX_WORDS, check_draw, sample_from, sample_ids
+from mlp_lm.training import initial_params
+from tests.conftest import dataset_of
 
-VOCABULARY = Vocabulary.of(["ab"])
+WORDS = dataset_of(["ab"] * 10, "ab")
 
 
 def constant_model(probabilities: list[float]) -> Params:
@@ -43,7 +44,7 @@ def test_a_large_vocabulary_leaves_room_for_fewer():
 
 def test_words_have_the_model_s_probabilities():
     # Each token ends the word with probability 1/2, so lengths are geometric with mean 1, and a : b = 3 : 1.
-    words = sample_words(constant_model([0.5, 0.375, 0.125]), (), VOCABULARY, 2, n=4000)
+    words = sample_from(constant_model([0.5, 0.375, 0.125]), (), WORDS, n=4000)
     lengths = np.array([len(word) for word in words])
     assert abs(lengths.mean() - 1.0) < 4 * np.sqrt(2 / 4000)
     text = "".join(words)
@@ -52,14 +53,14 @@ def test_words_have_the_model_s_probabilities():
 
 def test_a_temperature_divides_the_logits():
     # At temperature 1/2 probabilities are squared: 0.5, 0.375, 0.125 become 16 : 9 : 1.
-    words = sample_words(constant_model([0.5, 0.375, 0.125]), (), VOCABULARY, 2, n=4000, temperature=0.5)
+    words = sample_from(constant_model([0.5, 0.375, 0.125]), (), WORDS, n=4000, temperature=0.5)
     text = "".join(words)
     assert abs(text.count("b") / len(text) - 0.1) < 4 * np.sqrt(0.1 * 0.9 / len(text))
 
 
 def test_words_agree_with_drawing_them_one_token_at_a_time():
-    architecture = Architecture(vocab_size=3, block_size=2, embedding_dim=2, hidden_size=4, batch_norm=True)
-    params = jax.tree.map(jnp.asarray, draw_weights(0, SCHEMES["normal"], architecture))
+    config = RunConfig(init="normal", block_size=2, embedding_dim=2, hidden_size=4, batch_norm=True)
+    params = jax.tree.map(jnp.asarray, initial_params(config, WORDS))
     moments = (Moments(jnp.full(4, 0.3), jnp.full(4, 2.0)),)
     key = jax.random.key(7)
     drawn = np.asarray(sample_ids(params, moments, key, jnp.float32(0.7), 5, 2))
@@ -77,12 +78,28 @@ def test_words_agree_with_drawing_them_one_token_at_a_time():
 
 def test_more_words_begin_with_the_fewer():
     model = constant_model([0.2, 0.4, 0.4])
-    assert sample_words(model, (), VOCABULARY, 2, n=30)[:7] == sample_words(model, (), VOCABULARY, 2, n=7)
-    assert sample_words(model, (), VOCABULARY, 2, n=7) != sample_words(model, (), VOCABULARY, 2, n=7, seed=1)
+    assert sample_from(model, (), WORDS, n=30)[:7] == sample_from(model, (), WORDS, n=7)
+    assert sample_from(model, (), WORDS, n=7) != sample_from(model, (), WORDS, n=7, seed=1)
+
+
+def test_sentences_begin_after_a_sentence_of_the_training_part_and_end_with_a_full_stop():
+    text = load_dataset("small")
+    vocab = len(text.vocabulary)
+    # A word is the one after the one before it: the contexts of the first draws decide whole sentences.
+    rule = jnp.roll(jnp.eye(vocab), 1, axis=1).at[5].set(jax.nn.one_hot(0, vocab))
+    params = Params(
+        embedding=jnp.eye(vocab),
+        hidden=(Dense(jnp.eye(vocab), jnp.zeros(vocab)),),
+        norms=(),
+        output=Dense(100 * rule, jnp.zeros(vocab)),
+        direct=None,
+    )
+    sentence = " ".join(text.vocabulary.tokens[1:6]) + "."
+    assert sample_from(params, (), text, n=3) == [sentence] * 3
 
 
 def test_a_word_that_never_ends_is_cut():
-    assert sample_words(constant_model([0.0, 1.0, 0.0]), (), VOCABULARY, 2, n=1) == ["a" * MAX_LENGTH]
+    assert sample_from(constant_model([0.0, 1.0, 0.0]), (), WORDS, n=1) == ["a" * MAX_LENGTH]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +107,7 @@ def test_a_word_that_never_ends_is_cut():
 )
 def test_what_cannot_be_drawn_is_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
-        sample_words(constant_model([0.5, 0.25, 0.25]), (), VOCABULARY, 2, **wrong)
+        sample_from(constant_model([0.5, 0.25, 0.25]), (), WORDS, **wrong)
 
 
 def test_new_words_and_duplicates_are_counted():
@@ -108,13 +125,13 @@ def folder(tmp_path_factory) -> Path:
 def test_the_command_prints_words_of_the_best_run_and_how_many_are_new(folder, capsys):
     assert sample([str(folder), "--n", "5"]) == 0
     *words, blank, told = capsys.readouterr().out.splitlines()
-    best = open_finished(folder).best["run_id"]
+    best = open_sweep(folder).best["run_id"]
     assert len(words) == 5 and blank == ""
-    assert best in told and "5 words are not in the training list" in told
+    assert best in told and "5 words are not in the training part" in told
 
 
 def test_a_run_may_be_named_by_the_beginning_of_its_id_and_kept(folder, capsys):
-    row = open_finished(folder).rows[-1]
+    row = open_sweep(folder).rows[-1]
     assert sample([str(folder), "--run", row["run_id"][:9], "--n", "3", "--seed", "5", "--keep"]) == 0
     kept = read_samples(folder)[row["run_id"]]
     assert kept.seed == 5
