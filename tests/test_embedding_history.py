@@ -3,8 +3,7 @@
 import numpy as np
 
 from experiments.analysis.results import open_sweep
-from experiments.report.build import read_report
-from experiments.report.page_data import page_data
+from experiments.report.build import page_data, read_report
 from experiments.runner.rows import config_of, tracks_embedding
 from experiments.sweep import main as sweep
 from mlp_lm.config import RunConfig
