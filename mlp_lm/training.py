@@ -38,7 +38,7 @@ from mlp_lm.large_vocabulary import blockwise_loss_and_grad
 from mlp_lm.loss import minibatch_loss_and_grad
 from mlp_lm.minibatches import DRAWN_STEPS, draw_block
 from mlp_lm.model import Dropout, Leaf, Params
-from mlp_lm.optimizers import OPTIMIZERS
+from mlp_lm.optimizers import ELEMENTWISE, OPTIMIZERS
 from mlp_lm.padding import pad_params, share_out, stack_runs, take_run, unpad_params
 from mlp_lm.random_keys import DROPOUT, WEIGHTS, purpose_key
 from mlp_lm.sampling import sample_from
@@ -197,6 +197,7 @@ def advance(
         and program.batch_size > 0
         and not program.drops
         and not _is_blockwise(state.params, program)
+        and program.optimizer in ELEMENTWISE  # Others may tell a matrix from its transpose.
         and can_arrange(program.architecture(state.params.embedding.shape[0]))
     )
     layout = arrange_all if arranged else lambda state: state
