@@ -1,9 +1,9 @@
 """What is recorded of a run while it trains: names and containers, without JAX."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsFloat, SupportsInt
 
 
 class SplitLosses(NamedTuple):
@@ -69,7 +69,9 @@ class History:
         i = self.best if early_stopping else -1
         return SplitLosses(self.train_loss[i], self.dev_loss[i], self.dev_unseen_loss[i])
 
-    def add(self, step: int, losses: Sequence[float], minibatch_loss: float, diverged_step: int) -> None:
+    def add(
+        self, step: int, losses: Iterable[SupportsFloat], minibatch_loss: SupportsFloat, diverged_step: SupportsInt
+    ) -> None:
         """Add an evaluation; `losses` are in the order of SplitLosses."""
         exact = SplitLosses(*map(float, losses))
         self.step.append(step)
