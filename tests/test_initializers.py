@@ -11,7 +11,7 @@ from mlp_lm.config import BUILT_IN, RunConfig
 from mlp_lm.initializers import standard_draws
 from mlp_lm.loss import minibatch_loss
 from mlp_lm.model import Architecture, Params
-from mlp_lm.schemes import SCHEMES, standard_normal, standard_uniform
+from mlp_lm.schemes import standard_normal, standard_uniform
 from mlp_lm.training import RunBatch, initial_params
 from tests.conftest import dataset_of
 
@@ -143,8 +143,8 @@ def first_batch(data, seed):
 
 
 # embedding[1, 0], hidden[0].weight[5, 3], hidden[0].bias[2], output.weight[0, 26], output.bias[7] and direct[3, 4] of
-# seed 0 for 27 tokens, block_size 3, embedding_dim 2, hidden_size 4 and direct connections, as jax 0.10.2 draws them. Six digits: the last bits of a normal
-# draw depend on the processor, its random integers do not.
+# seed 0 for 27 tokens, block_size 3, embedding_dim 2, hidden_size 4 and direct connections, as jax 0.10.2 draws them.
+# Six digits: the last bits of a normal draw depend on the processor, its random integers do not.
 GOLDEN = {
     "normal": (-2.136176, 1.899526, 0.3780188, 2.221688, -1.044667, -1.43731),
     "uniform": (-0.967335, 0.9425046, 0.2945833, 0.9736955, -0.7038231, -0.8493702),
