@@ -5,6 +5,7 @@ import sys
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -125,7 +126,7 @@ def test_losses_are_means_over_every_window(config, few_dataset):
 
 
 def test_early_stopping_reports_the_best_evaluation(few_dataset):
-    config = replace(SMALL, learning_rate=3.0, early_stopping=True, n_evaluations=8)  # Too fast: up and down.
+    config = replace(SMALL, learning_rate=5.0, schedule="constant", early_stopping=True, n_evaluations=20)  # Too fast: up and down.
     trained = train(config, few_dataset, 3)
     for i, history in enumerate(trained.histories):
         assert trained.dev_loss[i] == min(history.dev_loss)
@@ -140,9 +141,11 @@ def test_each_model_is_one_of_the_stack_at_its_own_widths(few_dataset):
     assert [np.shape(params.output.weight) for params in trained] == [(12, 27)] * 2
     for i in range(2):
         np.testing.assert_array_equal(trained[i].output.bias, trained.params.output.bias[i])
-    assert forward(trained[1], few_dataset.windows("dev", 3).contexts[:5]).logits.shape == (5, 27)
-    with pytest.raises(IndexError):
-        trained[2]
+    assert forward(trained[1], jnp.asarray(few_dataset.windows("dev", 3).contexts[:5])).logits.shape == (5, 27)
+    assert_same_bits(trained[-1], trained[1])
+    for beyond in (2, -3):
+        with pytest.raises(IndexError):
+            trained[beyond]
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
