@@ -1,7 +1,7 @@
 """What is recorded of a run while it trains: names and containers, without JAX."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, SupportsFloat, SupportsInt
 
@@ -81,7 +81,7 @@ class History:
         self.minibatch_loss.append(float(minibatch_loss))
         self.diverged_step = int(diverged_step)
 
-    def add_diagnostics(self, statistics: Mapping[str, Sequence[float]]) -> None:
+    def add_diagnostics(self, statistics: Mapping[str, Iterable[SupportsFloat]]) -> None:
         """Add the evaluation's diagnostics, each one number a layer or a matrix."""
         for name in DIAGNOSTICS:
             self.diagnostics.setdefault(name, []).append([float(value) for value in statistics[name]])
