@@ -36,7 +36,7 @@ FORMULAS = {
 }
 each_activation = pytest.mark.parametrize("name", FORMULAS)
 with_slope = pytest.mark.parametrize("name", [name for name in FORMULAS if activation_named(name).slope])
-keeping_zero = pytest.mark.parametrize("name", [name for name in FORMULAS if activation_named(name).keeps_zero])
+KEEPING_ZERO = [name for name in FORMULAS if activation_named(name).keeps_zero]
 
 
 def test_every_activation_is_here():
@@ -85,7 +85,7 @@ def test_without_a_slope_nothing_is_arranged():
         assert not can_arrange(replace(SMALL, activation=name).architecture(VOCAB))
 
 
-@keeping_zero
+@pytest.mark.parametrize("name", KEEPING_ZERO)
 def test_what_keeps_zero_maps_it_to_zero(name):
     assert activation_named(name)(jnp.zeros(())) == 0
 
@@ -96,8 +96,7 @@ def trained_params(config, dataset, n_steps=40):
     return batch.trained_params()[0]
 
 
-@keeping_zero
-@pytest.mark.parametrize("n_layers", [1, 2])
+@pytest.mark.parametrize(("name", "n_layers"), [*((name, 1) for name in KEEPING_ZERO), ("silu", 2)])
 def test_a_padded_run_is_the_unpadded_one(name, n_layers, few_dataset, monkeypatch):
     config = replace(SMALL, activation=name, n_layers=n_layers)
     architecture = config.architecture(VOCAB)
@@ -211,18 +210,13 @@ def weights_alone(params):
     return Params(True, tuple(dense for _ in params.hidden), (), dense, True, params.activation)
 
 
-def decayed_sgd(momentum):
-    return optax.chain(optax.add_decayed_weights(DECAY, mask=weights_alone), optax.sgd(RATE, momentum=momentum))
-
-
 BY_OPTAX = {
     "sgd": ({}, optax.sgd(RATE)),
-    "sgd, momentum": ({"momentum": MOMENTUM}, optax.sgd(RATE, momentum=MOMENTUM)),
-    "sgd, decay": ({"weight_decay": DECAY}, decayed_sgd(None)),
-    "sgd, momentum, decay": ({"momentum": MOMENTUM, "weight_decay": DECAY}, decayed_sgd(MOMENTUM)),
+    "sgd, momentum, decay": (
+        {"momentum": MOMENTUM, "weight_decay": DECAY},
+        optax.chain(optax.add_decayed_weights(DECAY, mask=weights_alone), optax.sgd(RATE, momentum=MOMENTUM)),
+    ),
     "sgd, clipped": ({"clip_norm": 0.05}, optax.chain(optax.clip_by_global_norm(0.05), optax.sgd(RATE))),
-    "sgd, clipped never": ({"clip_norm": 1e6}, optax.sgd(RATE)),
-    "adam": ({"optimizer": "adam"}, optax.adam(RATE)),
     "adam, decay, epsilon": (
         {"optimizer": "adam", "weight_decay": DECAY, "adam_epsilon": 1e-3},
         optax.adamw(RATE, eps=1e-3, weight_decay=DECAY, mask=weights_alone),
@@ -231,12 +225,10 @@ BY_OPTAX = {
         {"optimizer": "adam", "clip_norm": 0.05},
         optax.chain(optax.clip_by_global_norm(0.05), optax.adam(RATE)),
     ),
-    "lion": ({"optimizer": "lion"}, optax.lion(RATE, weight_decay=0.0)),
     "lion, decay": (
         {"optimizer": "lion", "weight_decay": DECAY},
         optax.lion(RATE, weight_decay=DECAY, mask=weights_alone),
     ),
-    "muon": ({"optimizer": "muon"}, optax.contrib.muon(RATE)),
     "muon, decay": (
         {"optimizer": "muon", "weight_decay": DECAY},
         optax.contrib.muon(RATE, weight_decay=DECAY, weight_decay_mask=weights_alone),
@@ -259,7 +251,7 @@ def test_every_optimiser_is_here():
 
 @pytest.mark.parametrize(
     ("name", "activation"),  # With the hand-arranged gradient, where there is one, and without.
-    [*((name, "tanh") for name in BY_OPTAX), ("sgd, momentum, decay", "gelu"), ("muon", "gelu")],
+    [*((name, "tanh") for name in BY_OPTAX), ("sgd, momentum, decay", "gelu"), ("muon, decay", "gelu")],
 )
 def test_three_steps_are_optax_s(name, activation, few_data, few_dataset):
     fields, optimizer = BY_OPTAX[name]
