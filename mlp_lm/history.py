@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsFloat, SupportsInt
 
 
 class SplitLosses(NamedTuple):
@@ -69,7 +69,9 @@ class History:
         i = self.best if early_stopping else -1
         return SplitLosses(self.train_loss[i], self.dev_loss[i], self.dev_unseen_loss[i])
 
-    def add(self, step: int, losses: Iterable[Any], minibatch_loss: Any, diverged_step: Any) -> None:
+    def add(
+        self, step: int, losses: Iterable[SupportsFloat], minibatch_loss: SupportsFloat, diverged_step: SupportsInt
+    ) -> None:
         """Add an evaluation; `losses` are in the order of SplitLosses."""
         exact = SplitLosses(*map(float, losses))
         self.step.append(step)
@@ -79,7 +81,7 @@ class History:
         self.minibatch_loss.append(float(minibatch_loss))
         self.diverged_step = int(diverged_step)
 
-    def add_diagnostics(self, statistics: Mapping[str, Iterable[Any]]) -> None:
+    def add_diagnostics(self, statistics: Mapping[str, Iterable[SupportsFloat]]) -> None:
         """Add the evaluation's diagnostics, each one number a layer or a matrix."""
         for name in DIAGNOSTICS:
             self.diagnostics.setdefault(name, []).append([float(value) for value in statistics[name]])

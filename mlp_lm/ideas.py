@@ -69,6 +69,7 @@ def load_ideas(path: str | Path) -> Ideas:
     except Exception as error:
         _remove_added()
         for name, table in before.items():
+            TABLES[name].clear()  # type: ignore[attr-defined]
             TABLES[name].update(table)  # type: ignore[attr-defined]
         if isinstance(error, ValueError) and str(error).startswith(str(path)):
             raise
@@ -87,10 +88,12 @@ def loaded_ideas() -> Ideas | None:
 
 
 def _remove_added() -> None:
-    for name in _CHOOSABLE:
-        for added in TABLES[name].keys() - BUILT_IN[name]:
-            del TABLES[name][added]  # type: ignore[attr-defined]
+    added = [(table, name) for table in _CHOOSABLE for name in TABLES[table].keys() - BUILT_IN[table]]
+    for table, name in added:
+        del TABLES[table][name]  # type: ignore[attr-defined]
     _loaded.clear()
+    if added and "jax" in sys.modules:  # Compiled programs know an entry by its name alone, which another may have now.
+        sys.modules["jax"].clear_caches()
 
 
 def _check_added(path: Path, table: str, before: Mapping[str, Any]) -> Iterator[str]:

@@ -355,7 +355,7 @@ class Trained:
     histories: tuple[History, ...] = field(repr=False)
 
     def __getitem__(self, i: int) -> Params:
-        return take_run(self.params, i)
+        return take_run(self.params, range(len(self))[i])  # An array would clamp an index beyond its end.
 
     def __len__(self) -> int:
         return len(self.seeds)

@@ -4,6 +4,8 @@ from pathlib import Path
 import jax
 import pytest
 
+from mlp_lm import ideas
+from mlp_lm.config import TABLES
 from mlp_lm.data.dataset import Dataset, load_dataset
 from mlp_lm.data.vocabulary import Vocabulary
 from mlp_lm.data.word_lists import read_word_list, split_words
@@ -49,3 +51,14 @@ def few_dataset(few_words, tmp_path_factory):
 @pytest.fixture(scope="session")
 def few_data(few_dataset):
     return training_data(few_dataset, 3)
+
+
+@pytest.fixture
+def tables():
+    """The tables of definitions by field; what a test adds to them, or loads, is undone."""
+    before = {name: dict(table) for name, table in TABLES.items()}
+    yield TABLES
+    ideas._remove_added()
+    for name, table in TABLES.items():
+        table.clear()
+        table.update(before[name])

@@ -7,9 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from experiments.runner.ledger import Progress
 
-from experiments import runner
+from experiments.runner import run
+from experiments.runner.protocol import Progress
 from experiments.store import Store, atomic
 from tests.cli import assert_one_line, sweep
 from tests.processes import PATIENCE_SECONDS, started
@@ -69,12 +69,25 @@ def test_failed_runs_are_told_kept_and_tried_again(tmp_path, monkeypatch):
     def fail(cohorts, job, cores, stopping):
         yield from (Progress(cohort, failure="out of luck; tried 5 times") for cohort in cohorts)
 
+    flags = (*FAST, "--batch-size", "32", "64", "--out", str(tmp_path))
+    assert sweep(*FAST, "--batch-size", "32", "--out", str(tmp_path)).code == 0
     with monkeypatch.context() as patched:
-        patched.setattr(runner, "_executor", lambda options: fail)
-        said = sweep(*FAST, "--out", str(tmp_path))
+        patched.setattr(run, "_executor", lambda options: fail)
+        said = sweep(*flags)
     assert said.code == 1
-    assert "1 of 1 runs failed: out of luck; tried 5 times (1 run)" in said.errors
-    assert "1 of 1 runs failed: out of luck" in (tmp_path / "tables" / "summary.md").read_text()
-    said = sweep(*FAST, "--out", str(tmp_path))
+    assert "1 of 2 runs failed: out of luck; tried 5 times (1 run)" in said.errors
+    assert "1 of 2 runs failed: out of luck" in (tmp_path / "tables" / "summary.md").read_text()
+    said = sweep(*flags)
     assert (said.code, said.errors) == (0, "")
     assert "runs failed" not in (tmp_path / "tables" / "summary.md").read_text()
+
+
+def test_a_sweep_of_which_every_run_failed_has_no_page(tmp_path, monkeypatch):
+    def fail(cohorts, job, cores, stopping):
+        yield from (Progress(cohort, failure="out of luck; tried 5 times") for cohort in cohorts)
+
+    monkeypatch.setattr(run, "_executor", lambda options: fail)
+    said = sweep(*FAST, "--out", str(tmp_path))
+    assert said.code == 1
+    assert "1 of 1 runs failed: out of luck; tried 5 times (1 run)" in said.errors
+    assert not (tmp_path / "report.html").exists()

@@ -9,26 +9,28 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-from experiments.runner.ledger import MAX_ATTEMPTS, Ledger
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
-from mlp_lm.data.material import DataSize
 
-from experiments.runner.plan import Cohort, block_width, plan, signature
-from experiments.runner.rows import run_of
-from experiments.runner.worker import DONE, FAILED, RESUMED, STEPS, Failure, Fault
+from experiments.runner.plan import Cohort, make_plan
+from experiments.runner.protocol import DONE, FAILED, MAX_ATTEMPTS, RESUMED, STEPS, Failure, Fault, Ledger
+from experiments.runner.rows import config_of
 from experiments.store import Store
-from experiments.sweeps.grids import INIT_NAMES, SCHEDULE_NAMES, Grid, RunSpec, SweepSpec, sweep_from_dict
+from experiments.sweeps.grids import Grid, SweepSpec, sweep_from_dict
+from mlp_lm.config import DEFAULTS, RunConfig, run_batch_size
+from mlp_lm.data.dataset import load_dataset
+from mlp_lm.schedules import SCHEDULES
+from mlp_lm.schemes import SCHEMES
 
-EXAMPLES = 500
+EXAMPLES = 60
 LATER_FIELDS = ("gain", "direct", "diagnostics", "optimizer", "adam_epsilon", "shuffle", "dropout")  # Than the first.
-SIZE = DataSize(n_windows=182_625, vocab_size=27)
+DATASET = load_dataset()
 MEMORY = Path("/dev/shm")  # Where nothing waits for a disk.
 
-specs = st.builds(
-    RunSpec,
-    init=st.sampled_from(INIT_NAMES),
+configs = st.builds(
+    RunConfig,
+    init=st.sampled_from(sorted(SCHEMES)),
     hidden_size=st.integers(1, 600),
     embedding_dim=st.integers(1, 40),
     block_size=st.integers(1, 9),
@@ -37,7 +39,7 @@ specs = st.builds(
     batch_norm=st.booleans(),
     direct=st.booleans(),
     learning_rate=st.floats(1e-6, 10),
-    schedule=st.sampled_from(SCHEDULE_NAMES),
+    schedule=st.sampled_from(sorted(SCHEDULES)),
     momentum=st.sampled_from((0.0, 0.5, 0.9)),
     weight_decay=st.sampled_from((0.0, 1e-4)),
     gain=st.floats(0.1, 10),
@@ -57,7 +59,7 @@ small_axes = st.fixed_dictionaries(
     },
 )
 grids = st.builds(
-    lambda study, axes, n: Grid(study, n_seeds=n).with_axes({name: tuple(v) for name, v in axes.items()}),
+    lambda study, axes, n: Grid(study, n_seeds=n, **axes),
     st.sampled_from(("a", "b")),
     small_axes,
     st.integers(1, 6),
@@ -65,27 +67,30 @@ grids = st.builds(
 sweeps = st.builds(lambda g: SweepSpec("s", "s", tuple(g)), st.lists(grids, min_size=1, max_size=3))
 
 
-def asked(sweep: SweepSpec) -> dict[str, RunSpec]:
+def asked(sweep: SweepSpec) -> dict[str, RunConfig]:
     return {run_id: run for runs in sweep.expand("data").values() for run_id, run in runs.items()}
 
 
+def cohorts_of(runs, widest, started=()) -> tuple[Cohort, ...]:
+    return make_plan(runs, DATASET, widest, started).cohorts
+
+
 @settings(max_examples=EXAMPLES, deadline=None)
-@given(specs, specs)
+@given(configs, configs)
 def test_run_ids_are_equal_where_specifications_are(one, other):
     assert (one.run_id == other.run_id) == (one == other)
     assert replace(one).run_id == one.run_id
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
-@given(specs)
+@given(configs)
 def test_a_run_is_known_again_from_its_row(run):
     run = replace(run, momentum=0.0, optimizer="adam", adam_epsilon=1e-5, shuffle=run.batch_size > 0)
     row = json.loads(json.dumps({f: getattr(run, f) for f in run.__dataclass_fields__}))
-    assert run_of(row) == run
+    assert config_of(row) == run
     # A row of a program that did not have these fields yet.
     older = {name: value for name, value in row.items() if name not in LATER_FIELDS}
-    default = RunSpec()
-    assert run_of(older) == replace(run, **{name: getattr(default, name) for name in LATER_FIELDS})
+    assert config_of(older) == replace(run, **{name: DEFAULTS[name] for name in LATER_FIELDS})
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
@@ -101,32 +106,34 @@ def test_a_sweep_asks_for_every_cell_and_seed_once(sweep):
 
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(
-    st.lists(st.one_of(specs, sweeps.map(asked).map(dict.values).map(list)), max_size=4),
+    st.lists(st.one_of(configs, sweeps.map(asked).map(dict.values).map(list)), max_size=4),
     st.randoms(),
     st.sampled_from((1, 4, 8)),
 )
 def test_laws_of_the_plan(parts, chance, width):
     runs = list(dict.fromkeys(run for part in parts for run in (part if isinstance(part, list) else [part])))
-    cohorts = plan(runs, SIZE, width)
+    cohorts = cohorts_of(runs, width)
     assert sorted(run.run_id for cohort in cohorts for run in cohort.runs) == sorted(run.run_id for run in runs)
-    groups: dict[RunSpec, list[Cohort]] = {}
+    groups: dict[tuple, list[Cohort]] = {}
     for cohort in cohorts:
-        (program,) = {signature(run) for run in cohort.runs}
-        groups.setdefault(program, []).append(cohort)
-    for program, members in groups.items():  # Whole blocks, but in one cohort.
-        assert sum(len(cohort.runs) % block_width(program, width, SIZE.vocab_size) > 0 for cohort in members) <= 1
+        (company,) = {run.company for run in cohort.runs}
+        groups.setdefault(company, []).append(cohort)
+    for members in groups.values():  # Whole batches, but in one cohort.
+        size = run_batch_size(members[0].runs[0], len(DATASET.vocabulary), width)
+        assert {cohort.batch_size for cohort in members} == {size}
+        assert sum(len(cohort.runs) % size > 0 for cohort in members) <= 1
     assert all(one.seconds >= other.seconds for one, other in pairwise(cohorts))
     chance.shuffle(runs)
-    assert plan(runs, SIZE, width) == cohorts
+    assert cohorts_of(runs, width) == cohorts
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(sweeps, sweeps, st.sets(st.integers(0, 9)))
 def test_cohorts_that_are_begun_stay_whole_whatever_is_asked_beside_them(sweep, more, chosen):
-    before = plan(asked(sweep).values(), SIZE, 4)
+    before = cohorts_of(asked(sweep).values(), 4)
     begun = [before[i] for i in chosen if i < len(before)]
     everything = asked(sweep) | asked(more)
-    cohorts = plan(everything.values(), SIZE, 4, [[run.run_id for run in cohort.runs] for cohort in begun])
+    cohorts = cohorts_of(everything.values(), 4, [[run.run_id for run in cohort.runs] for cohort in begun])
     assert {cohort.cohort_id for cohort in begun} <= {cohort.cohort_id for cohort in cohorts}
     assert sorted(run.run_id for cohort in cohorts for run in cohort.runs) == sorted(everything)
 
@@ -134,8 +141,8 @@ def test_cohorts_that_are_begun_stay_whole_whatever_is_asked_beside_them(sweep, 
 @settings(max_examples=EXAMPLES, deadline=None)
 @given(sweeps, st.integers(1, 9))
 def test_slices_are_a_partition(sweep, total):
-    cohorts = plan(asked(sweep).values(), SIZE, 4)
-    slices = [cohorts[number::total] for number in range(total)]
+    plan = make_plan(asked(sweep).values(), DATASET, 4)
+    slices = [plan.slice(i + 1, total).cohorts for i in range(total)]
     ids = [run.run_id for piece in slices for cohort in piece for run in cohort.runs]
     assert sorted(ids) == sorted(asked(sweep))
 
@@ -153,7 +160,7 @@ class ToySweep(RuleBasedStateMachine):
 
     sweeps = Bundle("sweeps")
     SMALL = st.builds(
-        lambda seeds, sizes: SweepSpec("s", "s", (Grid("a", RunSpec(n_steps=10), (("hidden_size", sizes),), seeds),)),
+        lambda seeds, sizes: SweepSpec("s", "s", (Grid("a", RunConfig(n_steps=10), seeds, hidden_size=sizes),)),
         st.integers(1, 5),
         st.sampled_from(((8,), (8, 16), (16, 300))),
     )
@@ -199,7 +206,7 @@ class ToySweep(RuleBasedStateMachine):
         """What `experiments.sweep` does, up to so many messages; the runs that were given up."""
         missing = [run for run_id, run in asked(self.sweep).items() if run_id not in self.store.run_ids()]
         begun = [metadata["run_ids"] for metadata in self.store.started().values()]
-        ledger = Ledger(plan(missing, SIZE, 2, begun), lambda c: self.store.cohort_rows(c.cohort_id))
+        ledger = Ledger(cohorts_of(missing, 2, begun), lambda c: self.store.cohort_rows(c.cohort_id))
         faults, failed = list(faults), set()
         while ledger.pending and not ledger.hopeless:
             task = ledger.pending.popleft()

@@ -17,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from mlp_lm.config import check_name
 from mlp_lm.data.texts import BROWN, RARE_TOKEN, SMALL_TEXT, TRAINING_VOCABULARY, cut_text, read_text, word_vocabulary
 from mlp_lm.data.vocabulary import BOUNDARY, BOUNDARY_ID, Vocabulary
 from mlp_lm.data.word_lists import DEFAULT_DATA, MAKEMORE_DATA, SPLIT_SEED, read_word_list, split_words
@@ -255,6 +256,8 @@ def dataset_source(
     Raises:
         ValueError: arguments that contradict each other.
     """
+    if tokens is not None:
+        check_name("tokens", tokens, (CHARACTERS, WORDS))
     if isinstance(data, str):
         if data.startswith(("text:", "split=", "files:")):
             return data
@@ -279,10 +282,10 @@ def dataset_source(
 
 def absolute_source(source: str) -> str:
     """The same source with absolute paths, for a process with another current folder."""
-    before, path = "", source
-    while (head := path.partition(":")[0]) == "text" or head.startswith("split="):
-        end = path.index(":", len("text:")) if head == "text" else len(head)
-        before, path = before + path[: end + 1], path[end + 1 :]
+    start = 0
+    if source.startswith(("text:", "split=")):
+        start = source.index(":", len("text:")) + 1
+    before, path = source[:start], source[start:]
     if path.startswith("files:"):
         files = json.loads(path.removeprefix("files:"))
         return f"{before}files:{json.dumps([str(Path(file).absolute()) for file in files])}"
