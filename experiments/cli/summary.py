@@ -1,5 +1,6 @@
 """What a terminal shows of a finished sweep: a table a study in 80 columns, what it means, and its report."""
 
+import math
 from pathlib import Path
 
 from rich.console import Console
@@ -29,7 +30,7 @@ def print_summary(summary: Summary, report: Path) -> None:
     )
     for study in summary.results.studies:
         console.print(f"\n{printable(study.name)}: {study.fixed}")
-        console.print(_table(study))
+        console.print(_table(study, summary.results.is_running_text))
         more = len(study.cells) - SHOWN_CELLS
         if more > 0:
             console.print(f"  and {count(more, 'more configuration')} in tables/summary.md")
@@ -41,18 +42,20 @@ def print_summary(summary: Summary, report: Path) -> None:
     print(f"\nReport: {printable(str(report))}", flush=True)
 
 
-def _table(study: Study) -> Table:
+def _table(study: Study, is_running_text: bool) -> Table:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
     table.add_column("", justify="right")
     for axis in study.axes or ("configuration",):
         table.add_column(axis.replace("_", " "))
-    for column in ("seeds", "dev", "to best"):
+    for column in ("seeds", "dev", *(["perplexity"] if is_running_text else []), "to best"):
         table.add_column(column, justify="right", no_wrap=True)
     for rank, cell in enumerate(study.cells[:SHOWN_CELLS], start=1):
         values = [printable(_short(cell.settings[axis])) for axis in study.axes] or ["the one"]
         seeds = f"{len(cell.finished)}" + (f" ({cell.n_diverged} diverged)" if cell.n_diverged else "")
         to_best = "best" if cell is study.best else study.to_best(cell).signed()
-        table.add_row(f"{rank}", *values, seeds, str(cell.estimate("dev_loss")), to_best)
+        dev = cell.estimate("dev_loss")
+        perplexity = [f"{math.exp(dev.mean):.1f}" if dev.n else "-"] if is_running_text else []
+        table.add_row(f"{rank}", *values, seeds, str(dev), *perplexity, to_best)
     return table
 
 
