@@ -41,7 +41,7 @@ class Estimate:
     def signed(self) -> str:
         """As text, with a sign."""
         text = str(self)
-        return text if text.startswith("-") else f"+{text}"
+        return text if text.startswith("-") else f"+{text}"  # A dash stands for none.
 
     def __str__(self) -> str:
         if self.n == 0:
@@ -67,8 +67,8 @@ class Cell:
         return len(self.rows) - len(self.finished)
 
     def estimate(self, column: str) -> Estimate:
-        """Mean and interval of a column over the finished runs."""
-        return estimate(row[column] for row in self.finished)
+        """Mean and interval of a column over the finished runs that have it: a split may be empty."""
+        return estimate(row[column] for row in self.finished if row[column] is not None)
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,10 @@ class Study:
     def to_best(self, cell: Cell) -> Estimate:
         """A cell's dev loss minus that of the best one, paired by seed."""
         return paired_difference(cell, self.best)
+
+    def to_best_words(self, cell: Cell) -> str:
+        """The difference to the best cell for a table; nothing is best where every run diverged."""
+        return "best" if cell is self.best and cell.finished else self.to_best(cell).signed()
 
     @property
     def fixed(self) -> str:

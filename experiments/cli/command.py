@@ -73,7 +73,7 @@ def command_parser(name: str, description: str, epilog: str | None = None) -> "P
 class Parser(argparse.ArgumentParser):
     """A parser that raises ValueError, naming the flag that was probably meant."""
 
-    def add_folder(self, name: str = "folder", default: str = "results/default") -> None:
+    def add_folder(self, name: str = "folder", default: str = "results/local/default") -> None:
         """The sweep's folder that the command reads; `name` may be a flag."""
         nargs = None if name.startswith("-") else "?"
         text = f"the sweep's folder ({default})"

@@ -52,7 +52,7 @@ def _table(study: Study, is_running_text: bool) -> Table:
     for rank, cell in enumerate(study.cells[:SHOWN_CELLS], start=1):
         values = [printable(_short(cell.settings[axis])) for axis in study.axes] or ["the one"]
         seeds = f"{len(cell.finished)}" + (f" ({cell.n_diverged} diverged)" if cell.n_diverged else "")
-        to_best = "best" if cell is study.best else study.to_best(cell).signed()
+        to_best = study.to_best_words(cell)
         dev = cell.estimate("dev_loss")
         perplexity = [f"{math.exp(dev.mean):.1f}" if dev.n else "-"] if is_running_text else []
         table.add_row(f"{rank}", *values, seeds, str(dev), *perplexity, to_best)

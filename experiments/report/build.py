@@ -53,24 +53,24 @@ class Report:
     sections: list[Section]
 
 
-def write_report(folder: Path) -> Path:
-    """Write `report.html` into a sweep's folder.
+def write_report(folder: Path, everything: bool = False) -> Path:
+    """Write `report.html` into a sweep's folder, of the runs last asked for, or of `everything` that is there.
 
     Raises:
         ValueError: not a sweep's folder, or one without a run.
     """
     path = folder / FILE_NAME
-    replace_file(path, render(read_report(folder)).encode())
+    replace_file(path, render(read_report(folder, everything)).encode())
     return path
 
 
-def read_report(folder: Path) -> Report:
-    """Everything that a sweep's folder has to tell.
+def read_report(folder: Path, everything: bool = False) -> Report:
+    """What a sweep's folder has to tell of the runs last asked for, or of all its runs.
 
     Raises:
         ValueError: not a sweep's folder, or one without a run.
     """
-    results = open_sweep(folder)
+    results = open_sweep(folder, everything)
     if not results.rows:
         raise ValueError(f"{folder} has no finished run yet: run its sweep first")
     return Report(
