@@ -8,7 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy import stats
@@ -173,6 +173,28 @@ def describe(settings: dict[str, Any], axes: Sequence[str]) -> str:
         elif value is not False:
             words.append(f"{axis} {value:,}" if isinstance(value, int) else f"{axis} {value:g}")
     return ", ".join(words) or "the one configuration"
+
+
+class Labels(NamedTuple):
+    """What tells some cells apart: a heading, one text a cell below it, and in words what they share of the axes."""
+
+    heading: str
+    texts: list[str]
+    shared: str
+
+
+def label_cells(cells: Sequence[Cell], axes: Sequence[str]) -> Labels:
+    """Labels as short as they can be: numbers alone, below the names of their axes, where nothing but numbers differ."""
+    varying = [axis for axis in axes if len({cell.settings[axis] for cell in cells}) > 1]
+    others = [axis for axis in axes if axis not in varying] if len(cells) > 1 else []
+    shared = f"all with {describe(cells[0].settings, others)}" if others else ""
+    named = varying or list(axes)
+    if any(isinstance(cell.settings[axis], str | bool) for cell in cells for axis in named):
+        return Labels("", [describe(cell.settings, named) for cell in cells], shared)
+    heading = ", ".join(axis.replace("_", " ") for axis in named)
+    return Labels(
+        heading, [", ".join(f"{cell.settings[axis]:g}" for axis in named) or "the one" for cell in cells], shared
+    )
 
 
 def _rank(cell: Cell) -> tuple:

@@ -15,7 +15,10 @@ matplotlib.use("agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 from experiments.store.atomic import replace_file
@@ -39,6 +42,9 @@ LETTERS_AN_INCH = 12  # Of a title.
 
 MOST = 0.8  # Of the values, which decide how far an axis reaches...
 REACH = 2.0  # ...beyond the best value, as a multiple of how far they reach.
+
+# Where a label stands beside its point: offset in points, and alignment.
+CORNERS: Any = ((2, 2, "left", "bottom"), (-2, 2, "right", "bottom"), (2, -2, "left", "top"), (-2, -2, "right", "top"))
 
 STYLE: Any = {
     "figure.dpi": 150,
@@ -103,6 +109,24 @@ def set_title(figure: Figure, title: str, subtitle: str) -> None:
     # matplotlib's own wrapping reads dollar signs as mathematics.
     lines = [line for text in (title, subtitle) for line in textwrap.wrap(printable(text), width)]
     figure.suptitle("\n".join(lines), fontsize=9.5)
+
+
+def label_points(ax: Axes, points: Float[np.ndarray, "n 2"], words: Sequence[str], **style: Any) -> None:
+    """Write each word beside its point, where no word before it stands; one that finds no place goes unwritten.
+
+    The figure must have been laid out (`figure.canvas.draw()`): labels are placed in pixels.
+    """
+    taken: list[Bbox] = []
+    for word, point in zip(words, points, strict=True):
+        for dx, dy, side, height in CORNERS:
+            label = ax.annotate(
+                word, point, (dx, dy), textcoords="offset points", ha=side, va=height, annotation_clip=False, **style
+            )
+            box = label.get_window_extent()
+            if not box.count_overlaps(taken):
+                taken.append(box)
+                break
+            label.remove()
 
 
 def far_off(values: Sequence[float]) -> float:
