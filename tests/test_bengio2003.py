@@ -143,8 +143,8 @@ def test_the_report_shows_the_study_in_words_for_running_text(study, capsys):
 
 
 def test_the_sweep_of_a_text_has_perplexities_beside_losses(tmp_path, capsys):
-    flags = "single --data small --n-steps 20 --n-evaluations 1 --hidden-size 8 --seeds 1".split()
-    assert sweep([*flags, "--out", str(tmp_path / "out")]) == 0
+    flags = ["--data", "small", "--n-steps", "20", "--n-evaluations", "1", "--hidden-size", "8", "--seeds", "1"]
+    assert sweep(["single", *flags, "--out", str(tmp_path / "out")]) == 0
     table = capsys.readouterr().out
     assert "perplexity" in table
     markdown = (tmp_path / "out" / "tables" / "summary.md").read_text()

@@ -1,6 +1,7 @@
 """The variance decomposition of a grid."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -12,9 +13,11 @@ from experiments.analysis.effects import (
     SEEDS,
     Importance,
     decompose,
+    difference_rows,
     effect_rows,
     imbalance,
     importance,
+    importance_rows,
     interaction_rows,
     interactions,
     main_effects,
@@ -163,6 +166,31 @@ def test_what_a_step_along_an_axis_gains_is_paired_by_seed():
     # 2.15 - 2.3 and 2.3 - 2.5: a mean of -0.175, and t = 12.706 with one degree of freedom times 0.025.
     assert large["to_previous"] == pytest.approx(-0.175)
     assert large["to_previous_high"] - large["to_previous"] == pytest.approx(12.7062 * 0.025, rel=1e-4)
+
+
+def test_gains_a_doubling_and_shares_without_the_lower_half_are_told():
+    (row,) = (row for row in effect_rows([stepping_study()]) if (row["axis"], row["value"]) == ("block_size", 8))
+    assert row["per_doubling"] == pytest.approx(row["to_previous"] / math.log2(8 / 3))
+    rows = synthetic_rows({"hidden_size": (50, 100, 200), "block_size": (3, 8)}, 2, lambda **kw: 3 / kw["hidden_size"])
+    shares = [row for row in importance_rows([make_study("grid", rows)]) if row["axes"] == "hidden_size"]
+    assert [row["without"] for row in shares] == ["", "hidden_size 50"]
+
+
+def test_neighbours_in_one_axis_of_an_unbalanced_study_are_compared():
+    study = stepping_study()
+    assert list(difference_rows([study])) == []
+    unbalanced = make_study(
+        "grid",
+        [
+            row
+            for cell in study.cells
+            for row in cell.rows
+            if cell.settings["block_size"] != 8 or cell.settings["hidden_size"] == 50
+        ],
+    )
+    told = {(row["axis"], row["value"], row["minus_value"]): row for row in difference_rows([unbalanced])}
+    assert told.keys() == {("hidden_size", 100, 50), ("block_size", 8, 3)}
+    assert told["hidden_size", 100, 50]["dev_loss_difference"] == pytest.approx(((2.3 - 2.4) + (2.2 - 2.5)) / 2)
 
 
 def test_a_step_is_told_for_each_value_of_every_other_axis():

@@ -14,13 +14,13 @@ import itertools
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from experiments.analysis.studies import CONFIDENCE, Cell, Estimate, Study, estimate
+from experiments.analysis.studies import CONFIDENCE, Cell, Estimate, Study, describe, estimate, paired_difference
 from experiments.runner.rows import Row
 
 
@@ -81,7 +81,8 @@ def effect_rows(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
     """One row a value of an axis: the mean dev loss over all other axes, and how far it is from the previous value's.
 
     None of studies that are not balanced. Differences are paired by seed, so that their intervals are narrower than
-    those of the means; schemes and other names have no order, and no difference.
+    those of the means; schemes and other names have no order, and no difference. `per_doubling` is the difference for
+    each doubling of a positive value, which does not depend on what other values the axis has.
     """
     for study in _balanced(studies):
         for axis in study.axes:
@@ -98,6 +99,30 @@ def interaction_rows(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
                 yield {"study": study.name, **where, **columns}
 
 
+def difference_rows(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
+    """One row for each two configurations of an unbalanced study that differ in one axis alone, in neighbouring values.
+
+    Losses of the one minus those of the other, paired by seed: what `effect_rows` cannot tell of such a study.
+    """
+    for study in studies:
+        if not study.axes or imbalance(study) is None:
+            continue
+        for axis in study.axes:
+            lines: dict[tuple, list[Cell]] = defaultdict(list)
+            for cell in study.cells:
+                lines[tuple(cell.settings[other] for other in study.axes if other != axis)].append(cell)
+            for cells in lines.values():
+                cells.sort(key=lambda cell: cell.settings[axis])
+                for lower, upper in itertools.pairwise(cells):
+                    columns: dict[str, Any] = {"study": study.name, "axis": axis}
+                    columns |= {"value": upper.settings[axis], "minus_value": lower.settings[axis]}
+                    for loss in ("dev_loss", "dev_unseen_loss", "train_loss"):
+                        difference = paired_difference(upper, lower, loss)
+                        columns |= difference.columns(f"{loss}_difference")
+                    others = [other for other in study.axes if other != axis]
+                    yield columns | {"where": describe(upper.settings, others), "n_seeds": difference.n}
+
+
 def _balanced(studies: Iterable[Study]) -> Iterator[Study]:
     return (study for study in studies if imbalance(study) is None)
 
@@ -109,8 +134,11 @@ def _steps(study: Study, axes: Sequence[str]) -> Iterator[tuple[tuple, dict[str,
         effect = estimate(means[key].values())
         columns = effect.columns("dev_loss") | {"n_seeds": effect.n}
         if before is not None and before[:-1] == key[:-1] and is_ordered(key[-1:]):
-            difference = estimate(loss - means[before][seed] for seed, loss in means[key].items())
-            columns |= difference.columns("to_previous")
+            differences = [loss - means[before][seed] for seed, loss in means[key].items()]
+            columns |= estimate(differences).columns("to_previous")
+            if before[-1] > 0:
+                doublings = math.log2(key[-1] / before[-1])
+                columns |= estimate(difference / doublings for difference in differences).columns("per_doubling")
         yield key, columns
 
 
@@ -214,13 +242,45 @@ def importance(study: Study) -> Importance | str:
 
 
 def importance_rows(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
-    """One row a share of the variance of dev loss; none of studies that are not balanced."""
-    for study in studies:
-        decomposition = importance(study)
-        if isinstance(decomposition, Importance):
-            for share in (*decomposition.shares, decomposition.higher, decomposition.seeds):
-                columns = {"share": share.value, "share_low": share.low, "share_high": share.high}
-                yield {"study": study.name, "axes": " x ".join(share.axes), **columns, "n_seeds": decomposition.n_seeds}
+    """One row a share of the variance of dev loss; none of studies that are not balanced.
+
+    Shares depend on the values that the axes have. Rows that name values as `without` are of the study without them:
+    the lower half of an axis of three or more numbers, and then of all such axes at once.
+    """
+    for study in _balanced(studies):
+        for without, part in {"": study, **_upper_halves(study)}.items():
+            decomposition = importance(part)
+            if isinstance(decomposition, Importance):
+                for share in (*decomposition.shares, decomposition.higher, decomposition.seeds):
+                    yield {
+                        "study": study.name,
+                        "without": without,
+                        "axes": " x ".join(share.axes),
+                        "share": share.value,
+                        "share_low": share.low,
+                        "share_high": share.high,
+                        "n_seeds": decomposition.n_seeds,
+                    }
+
+
+def _upper_halves(study: Study) -> dict[str, Study]:
+    """By what is left out: a study without the lower half of an axis's numbers, for each axis and for all at once."""
+    dropped = {}
+    for axis in study.axes:
+        values = axis_values(study, axis)
+        if len(values) > 2 and is_ordered(values):
+            dropped[axis] = values[: len(values) // 2]
+    names = {axis: f"{axis} {', '.join(map(value_name, values))}" for axis, values in dropped.items()}
+    parts = {names[axis]: {axis: values} for axis, values in dropped.items()}
+    if len(dropped) > 1:
+        parts["; ".join(names.values())] = dropped
+    return {
+        name: replace(
+            study,
+            cells=tuple(c for c in study.cells if not any(c.settings[a] in values for a, values in out.items())),
+        )
+        for name, out in parts.items()
+    }
 
 
 def loss_grid(study: Study) -> Float[np.ndarray, "*axes seed"]:

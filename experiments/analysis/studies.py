@@ -130,6 +130,44 @@ def estimate(values: Iterable[float]) -> Estimate:
     return Estimate(mean, mean - half, mean + half, len(sample))
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """Where one more value of a sample is expected: its mean, and an interval of 95 % probability.
+
+    `p_value` is that of a value which was observed: two-sided, of Student's t.
+    """
+
+    mean: float
+    low: float
+    high: float
+    p_value: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether the observed value lies inside."""
+        return self.p_value >= 1 - CONFIDENCE
+
+    def columns(self, name: str) -> dict[str, float]:
+        """A table's columns: the mean under this name, the interval as `name_low` and `name_high`."""
+        return {name: self.mean, f"{name}_low": self.low, f"{name}_high": self.high}
+
+
+def predict_one_more(values: Iterable[float], observed: float) -> Prediction:
+    """The prediction interval of one more draw of a normal sample, beside one that was observed.
+
+    mean ± t(0.975, n - 1) s sqrt(1 + 1/n) (Hahn and Meeker 1991, section 4.2); infinite for fewer than two values.
+    """
+    sample = np.array(list(values), dtype=float)
+    mean = float(sample.mean()) if len(sample) else math.nan
+    if len(sample) < 2:
+        return Prediction(mean, -math.inf, math.inf, math.nan)
+    freedom = len(sample) - 1
+    scale = float(sample.std(ddof=1)) * math.sqrt(1 + 1 / len(sample))
+    half = scale * _t_quantile(freedom)
+    p_value = float(2 * stats.t.sf(abs(observed - mean) / scale, freedom)) if scale else float(observed == mean)
+    return Prediction(mean, mean - half, mean + half, p_value)
+
+
 @functools.cache  # A report of thousands of cells asks for few of them, and scipy is slow at each.
 def _t_quantile(degrees_of_freedom: int) -> float:
     return float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees_of_freedom))

@@ -6,7 +6,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.analysis.baselines import load_baselines
-from experiments.analysis.effects import best_run, effect_rows, importance_rows, interaction_rows, rise_from_lowest
+from experiments.analysis.effects import (
+    best_run,
+    difference_rows,
+    effect_rows,
+    importance_rows,
+    interaction_rows,
+    rise_from_lowest,
+)
 from experiments.analysis.figures import write_figures
 from experiments.analysis.results import SweepResults, ranked_table, select_results
 from experiments.analysis.studies import Cell, Study, estimate
@@ -24,6 +31,12 @@ from mlp_lm.ngram.baselines import Baselines
 BASELINE_NOTE = (
     "Count models of the same training part; discounts, and the weights of deleted interpolation, are chosen on dev."
 )
+TABLES = {
+    "importance": importance_rows,
+    "effects": effect_rows,
+    "interactions": interaction_rows,
+    "differences": difference_rows,  # Of unbalanced studies, which have none of the others.
+}
 SHOWN_CELLS = 40  # In Markdown; the CSV has all.
 
 
@@ -55,8 +68,10 @@ def write_summary(store: Store, dataset: Dataset, test: bool = False) -> Summary
     make_folder(tables)
     replace_file(tables / "summary.csv", csv_text(list(_csv_rows(summary))).encode())
     replace_file(tables / "summary.md", text.encode())
-    for name, rows in (("importance", importance_rows), ("effects", effect_rows), ("interactions", interaction_rows)):
-        replace_file(tables / f"{name}.csv", csv_text(list(rows(results.studies))).encode())
+    for name, make_rows in TABLES.items():
+        rows = list(make_rows(results.studies))
+        if rows or name != "differences":
+            replace_file(tables / f"{name}.csv", csv_text(rows).encode())
     write_figures(store, results.studies, dataset.vocabulary)
     best = [best_run(study.best) for study in results.studies]
     keep_samples(results, [row for row in best if row is not None])
