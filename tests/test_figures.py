@@ -9,9 +9,9 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from experiments.analysis.figures import draw_embedding, draw_study, file_stems
+from experiments.analysis.figures import draw_embedding, draw_study
 from experiments.analysis.studies import Study, describe, make_study
-from experiments.analysis.style import STYLE
+from experiments.analysis.style import STYLE, file_stems
 from mlp_lm.config import AXES, RunConfig
 from mlp_lm.data.vocabulary import Vocabulary
 from tests.synthetic import synthetic_rows

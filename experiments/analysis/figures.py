@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.analysis.diagnostics import draw_diagnostics, has_diagnostics
 from experiments.analysis.effects import (
     Importance,
     Share,
@@ -30,6 +31,7 @@ from experiments.analysis.style import (
     STYLE,
     far_off,
     far_off_side_by_side,
+    file_stems,
     label_points,
     save_figure,
     scheme_colour,
@@ -44,7 +46,6 @@ from mlp_lm.data.vocabulary import Vocabulary
 from mlp_lm.schemes import SCHEMES
 
 MAX_LINES = 7  # In a panel.
-MAX_STEM = 40  # Characters of four bytes at most; a file name has 255 bytes.
 MAX_FOREST = 40
 MAX_TOKENS = 100  # More letters than that cover one another.
 VOWELS = frozenset("aeiou")
@@ -71,17 +72,6 @@ def write_figures(store: Store, studies: Sequence[Study], vocabulary: Vocabulary
             save_figure(draw_embedding(store.weights(row)["embedding"], row, vocabulary), folder / "embedding.png")
 
 
-def file_stems(names: Sequence[str]) -> list[str]:
-    """Beginnings of file names, one a study's name, that differ even where a file system ignores case."""
-    stems: list[str] = []
-    for name in names:
-        stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:MAX_STEM] or "study"
-        taken = {known.casefold() for known in stems}
-        numbered = itertools.chain([stem], (f"{stem}_{i}" for i in itertools.count(2)))
-        stems.append(next(candidate for candidate in numbered if candidate.casefold() not in taken))
-    return stems
-
-
 def draw_study(study: Study) -> Iterator[tuple[str, Figure]]:
     """A study's figures: effects only where every value of an axis met the same values of all others."""
     if study.axes and study.best.finished:
@@ -91,6 +81,8 @@ def draw_study(study: Study) -> Iterator[tuple[str, Figure]]:
             if len(study.axes) > 1:
                 yield "pairs", draw_pairs(study)
     yield "curves", draw_curves(study)
+    if has_diagnostics(study):
+        yield "diagnostics", draw_diagnostics(study)
 
 
 def draw_differences(study: Study) -> Figure:
@@ -161,8 +153,8 @@ def draw_embedding(table: np.ndarray, row: Row, vocabulary: Vocabulary) -> Figur
     """The tokens of a two-dimensional embedding at their places; vowels are marked where tokens are letters."""
     figure, ax = plt.subplots(figsize=(6, 6.2))
     tokens, places = vocabulary.tokens, table[:, :2]
-    vowels = VOWELS if VOWELS <= set(tokens) and max(map(len, tokens)) == 1 else ()
-    ax.scatter(*places.T, s=16, color=[COLOURS[4] if token in vowels else COLOURS[5] for token in tokens], linewidth=0)
+    vowels = VOWELS if set(tokens) >= VOWELS and max(map(len, tokens)) == 1 else ()
+    ax.scatter(places[:, 0], places[:, 1], s=16, color=[COLOURS[4] if token in vowels else COLOURS[5] for token in tokens], linewidth=0)
     ax.set_xlabel("embedding dimension 1")
     ax.set_ylabel("embedding dimension 2")
     which = describe(row, ("init", "hidden_size", "block_size", "batch_size", "seed"))

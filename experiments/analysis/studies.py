@@ -222,7 +222,7 @@ class Labels(NamedTuple):
 
 
 def label_cells(cells: Sequence[Cell], axes: Sequence[str]) -> Labels:
-    """Labels as short as they can be: numbers alone, below the names of their axes, where nothing but numbers differ."""
+    """Labels as short as they can be: numbers alone, below the names of their axes, where only numbers differ."""
     varying = [axis for axis in axes if len({cell.settings[axis] for cell in cells}) > 1]
     others = [axis for axis in axes if axis not in varying] if len(cells) > 1 else []
     shared = f"all with {describe(cells[0].settings, others)}" if others else ""

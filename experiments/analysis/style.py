@@ -3,6 +3,7 @@ stretch, and small PNG files.
 """
 
 import io
+import itertools
 import textwrap
 import warnings
 from collections.abc import Sequence
@@ -38,6 +39,7 @@ _SCHEME_STYLES = (
 
 
 PALETTE = 256  # Colours, which make a file a third as large as true colour does and look the same.
+MAX_STEM = 40  # Characters of four bytes at most; a file name has 255 bytes.
 LETTERS_AN_INCH = 12  # Of a title.
 
 MOST = 0.8  # Of the values, which decide how far an axis reaches...
@@ -86,6 +88,17 @@ def _style_of(init: str) -> tuple[str, str]:
 def scheme_label(init: str, batch_norm: bool = False) -> str:
     """A scheme in words, for legends."""
     return f"{init} + batch norm" if batch_norm else init
+
+
+def file_stems(names: Sequence[str]) -> list[str]:
+    """Beginnings of file names, one a study's name, that differ even where a file system ignores case."""
+    stems: list[str] = []
+    for name in names:
+        stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:MAX_STEM] or "study"
+        taken = {known.casefold() for known in stems}
+        numbered = itertools.chain([stem], (f"{stem}_{i}" for i in itertools.count(2)))
+        stems.append(next(candidate for candidate in numbered if candidate.casefold() not in taken))
+    return stems
 
 
 def save_figure(figure: Figure, path: Path) -> None:

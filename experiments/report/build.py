@@ -15,10 +15,12 @@ import jinja2
 from markupsafe import Markup
 
 from experiments.analysis.baselines import load_baselines
+from experiments.analysis.diagnostics import EXPLANATION as EXPLANATION_OF_DIAGNOSTICS
+from experiments.analysis.diagnostics import diagnostic_table, has_diagnostics
 from experiments.analysis.effects import FEWEST_SEEDS, Importance, best_run, importance
 from experiments.analysis.results import SweepResults, open_sweep
 from experiments.analysis.studies import Estimate, Study, best_study, estimate
-from experiments.analysis.style import scheme_colour
+from experiments.analysis.style import file_stems, scheme_colour
 from experiments.analysis.summary import describe_losses, looks_of
 from experiments.analysis.trained_models import HeldOut, Samples, read_samples
 from experiments.report.page_data import (
@@ -97,7 +99,11 @@ def render(report: Report) -> str:
         studies=[_study_view(study) for study in report.results.studies],
         counts=report.baselines,
         ensembles=report.ensembles,
-        sections=[(one, picture_uri(report.results.folder, one.picture)) for one in report.sections],
+        sections=[
+            (one, picture_uri(report.results.folder, one.picture))
+            for one in (*diagnostic_sections(report.results), *report.sections)
+        ],
+        looks_in_sections=bool(report.sections),
         wording=wording(report.results),
         losses=describe_losses(report.results),
         samples=_sample_view(report),
@@ -236,6 +242,23 @@ def _read_ensembles(path: Path, results: SweepResults) -> list[dict[str, str]]:
     except (OSError, ValueError, KeyError):
         return []
     return rows if members and members <= {row["run_id"] for row in results.rows} else []
+
+
+def diagnostic_sections(results: SweepResults) -> list[Section]:
+    """What goes on inside the models of each study that recorded it: a table and the figure in the folder."""
+    stems = file_stems([study.name for study in results.studies])
+    return [
+        Section(
+            f"Inside the models: {study.name}",
+            [],
+            EXPLANATION_OF_DIAGNOSTICS,
+            *diagnostic_table(study),
+            f"figures/{stem}_diagnostics.png",
+            "Saturation and scales of each layer and matrix, a row a configuration: the table's numbers",
+        )
+        for study, stem in zip(results.studies, stems, strict=True)
+        if has_diagnostics(study)
+    ]
 
 
 def _read_sections(results: SweepResults) -> list[Section]:
