@@ -209,7 +209,7 @@ def describe(settings: dict[str, Any], axes: Sequence[str]) -> str:
         elif isinstance(value, str):
             words.append(value)
         elif value is not False:
-            words.append(f"{axis} {value:,}" if isinstance(value, int) else f"{axis} {value:g}")
+            words.append(f"{axis} {value:,}" if isinstance(value, int) else f"{axis} {value:.4g}")
     return ", ".join(words) or "the one configuration"
 
 
@@ -231,7 +231,7 @@ def label_cells(cells: Sequence[Cell], axes: Sequence[str]) -> Labels:
         return Labels("", [describe(cell.settings, named) for cell in cells], shared)
     heading = ", ".join(axis.replace("_", " ") for axis in named)
     return Labels(
-        heading, [", ".join(f"{cell.settings[axis]:g}" for axis in named) or "the one" for cell in cells], shared
+        heading, [", ".join(f"{cell.settings[axis]:.4g}" for axis in named) or "the one" for cell in cells], shared
     )
 
 
