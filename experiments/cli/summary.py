@@ -22,10 +22,10 @@ def print_summary(summary: Summary, report: Path) -> None:
         console.width = 80
     request, rows = summary.results.request, summary.results.rows
     n_diverged = sum(row["status"] == DIVERGED for row in rows)
-    steps = sum(row["n_steps"] for row in rows) / 1e6
+    steps = sum(row["n_steps"] for row in rows)
     console.print(
         f"\n{printable(request.name)}: {printable(request.title)}\n{len(rows):,} of "
-        f"{count(len(request.run_ids), 'run')} done, {n_diverged} diverged, {steps:,.1f} million steps, "
+        f"{count(len(request.run_ids), 'run')} done, {n_diverged} diverged, {steps:,} steps, "
         f"{printable(request.data)}"
     )
     for study in summary.results.studies:
