@@ -1,5 +1,6 @@
 """The baselines of a dataset: count models at several context lengths, floors, and the uniform guess."""
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -76,6 +77,7 @@ class Baselines:
         return math.log(len(self.tokens))
 
 
+@functools.lru_cache(maxsize=4)
 def measure_baselines(dataset: Dataset) -> Baselines:
     """Fit every family of count models to the training part and measure it on dev.
 
