@@ -16,7 +16,8 @@ from experiments.cli.command import Parser, command, command_parser
 from experiments.cli.flags import (
     add_axes,
     add_data_flags,
-    add_runner_flags,
+    add_machine_flags,
+    add_output_flags,
     add_seed_flags,
     check_list_alone,
     requested_sweep,
@@ -164,13 +165,14 @@ def make_parser() -> Parser:
     parser.add_argument("name", nargs="?", metavar="NAME", help="a named sweep (see --list; default: default)")
     parser.add_argument("--list", action="store_true", help="show the named sweeps and their size")
     parser.add_argument("--config", type=Path, metavar="FILE", help="a sweep of your own, in TOML")
+    add_output_flags(parser)
+    add_seed_flags(parser, "how many seeds for every configuration")
     parser.add_argument("--title", metavar="TEXT", help="the title of its page")
     parser.add_argument("--test", action="store_true", help="also look at the test loss of each study's best")
-    add_seed_flags(parser, "seeds 0 to N-1 for every configuration")
     parser.add_ideas()
-    add_runner_flags(parser)
     add_data_flags(parser)
     add_axes(parser)
+    add_machine_flags(parser)
     return parser
 
 

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from mlp_lm.model import Moments, Params
 
 SHOWN_CELLS = 40  # In a notebook.
+EARLIER = "earlier runs"  # The study of a folder's runs that were not asked for last.
 
 
 @dataclass(frozen=True)
@@ -159,8 +160,10 @@ class SweepResults:
             raise ValueError("pandas is not installed; pip install 'mlp-lm[pandas]', or use to_arrow()") from None
 
 
-def open_sweep(folder: str | Path) -> SweepResults:
-    """The runs of a sweep's folder that were asked for and are done.
+def open_sweep(folder: str | Path, everything: bool = False) -> SweepResults:
+    """The runs of a sweep's folder that were last asked for and are done.
+
+    With `everything` also those of earlier requests, as a study of their own, EARLIER.
 
     Raises:
         ValueError: not a sweep's folder.
@@ -169,6 +172,9 @@ def open_sweep(folder: str | Path) -> SweepResults:
     contents = store.rows(set_aside=False)
     for message in contents.damaged:
         print(printable(message), file=sys.stderr)
+    earlier = sorted(set(contents.table["run_id"].to_pylist()) - request.run_ids)
+    if everything and earlier:
+        request = replace(request, studies={**request.studies, EARLIER: earlier})
     return select_results(store, request, contents)
 
 
@@ -203,7 +209,7 @@ def _ranked_row(rank: int, study: Study, cell: Cell, perplexity: bool) -> list[A
         n_seeds,
         dev,
         *([f"{math.exp(dev.mean):.1f}" if dev.n else "-"] if perplexity else []),
-        "best" if cell is study.best else study.to_best(cell).signed(),
+        study.to_best_words(cell),
         cell.estimate("dev_unseen_loss"),
         cell.estimate("train_loss"),
         f"{cell.rows[0]['n_params']:,}",

@@ -8,7 +8,7 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import stdtr, stdtrit  # Student's t: scipy.stats takes a second to import.
@@ -41,7 +41,7 @@ class Estimate:
     def signed(self) -> str:
         """As text, with a sign."""
         text = str(self)
-        return text if text.startswith("-") else f"+{text}"
+        return text if text.startswith("-") else f"+{text}"  # A dash stands for none.
 
     def __str__(self) -> str:
         if self.n == 0:
@@ -67,8 +67,8 @@ class Cell:
         return len(self.rows) - len(self.finished)
 
     def estimate(self, column: str) -> Estimate:
-        """Mean and interval of a column over the finished runs."""
-        return estimate(row[column] for row in self.finished)
+        """Mean and interval of a column over the finished runs that have it: a split may be empty."""
+        return estimate(row[column] for row in self.finished if row[column] is not None)
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,10 @@ class Study:
     def to_best(self, cell: Cell) -> Estimate:
         """A cell's dev loss minus that of the best one, paired by seed."""
         return paired_difference(cell, self.best)
+
+    def to_best_words(self, cell: Cell) -> str:
+        """The difference to the best cell for a table; nothing is best where every run diverged."""
+        return "best" if cell is self.best and cell.finished else self.to_best(cell).signed()
 
     @property
     def fixed(self) -> str:
@@ -207,6 +211,28 @@ def describe(settings: dict[str, Any], axes: Sequence[str]) -> str:
         elif value is not False:
             words.append(f"{axis} {value:,}" if isinstance(value, int) else f"{axis} {value:g}")
     return ", ".join(words) or "the one configuration"
+
+
+class Labels(NamedTuple):
+    """What tells some cells apart: a heading, one text a cell below it, and in words what they share of the axes."""
+
+    heading: str
+    texts: list[str]
+    shared: str
+
+
+def label_cells(cells: Sequence[Cell], axes: Sequence[str]) -> Labels:
+    """Labels as short as they can be: numbers alone, below the names of their axes, where only numbers differ."""
+    varying = [axis for axis in axes if len({cell.settings[axis] for cell in cells}) > 1]
+    others = [axis for axis in axes if axis not in varying] if len(cells) > 1 else []
+    shared = f"all with {describe(cells[0].settings, others)}" if others else ""
+    named = varying or list(axes)
+    if any(isinstance(cell.settings[axis], str | bool) for cell in cells for axis in named):
+        return Labels("", [describe(cell.settings, named) for cell in cells], shared)
+    heading = ", ".join(axis.replace("_", " ") for axis in named)
+    return Labels(
+        heading, [", ".join(f"{cell.settings[axis]:g}" for axis in named) or "the one" for cell in cells], shared
+    )
 
 
 def _rank(cell: Cell) -> tuple:

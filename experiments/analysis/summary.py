@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from experiments.analysis.baselines import load_baselines
+from experiments.analysis.diagnostics import EXPLANATION, diagnostic_rows, diagnostic_table, has_diagnostics
 from experiments.analysis.effects import (
     best_run,
     difference_rows,
@@ -36,7 +37,9 @@ TABLES = {
     "effects": effect_rows,
     "interactions": interaction_rows,
     "differences": difference_rows,  # Of unbalanced studies, which have none of the others.
+    "diagnostics": diagnostic_rows,
 }
+OF_SOME = ("differences", "diagnostics")  # Written where there are any.
 SHOWN_CELLS = 40  # In Markdown; the CSV has all.
 
 
@@ -70,7 +73,7 @@ def write_summary(store: Store, dataset: Dataset, test: bool = False) -> Summary
     replace_file(tables / "summary.md", text.encode())
     for name, make_rows in TABLES.items():
         rows = list(make_rows(results.studies))
-        if rows or name != "differences":
+        if rows or name not in OF_SOME:
             replace_file(tables / f"{name}.csv", csv_text(rows).encode())
     write_figures(store, results.studies, dataset.vocabulary)
     best = [best_run(study.best) for study in results.studies]
@@ -139,7 +142,10 @@ def _study_section(study: Study, is_running_text: bool) -> str:
     more = len(study.cells) - len(rows)
     note = f"\n\n{count(more, 'more configuration')} {'is' if more == 1 else 'are'} in summary.csv." if more > 0 else ""
     caution = f"\n\n{study.caution}" if study.caution else ""
-    return f"## {inert(study.name)}\n\n{study.fixed}.\n\n{markdown_table(header, rows)}{note}{caution}"
+    inside = ""
+    if has_diagnostics(study):
+        inside = f"\n\n### Inside the models\n\n{EXPLANATION}\n\n{markdown_table(*diagnostic_table(study))}"
+    return f"## {inert(study.name)}\n\n{study.fixed}.\n\n{markdown_table(header, rows)}{note}{caution}{inside}"
 
 
 def _baseline_section(baselines: Baselines) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from experiments.analysis.results import SweepResults, select_results
 from experiments.bengio2003.models import MODELS, MODERN, RECIPES, TABLE, make_grid
 from experiments.cli.command import Parser, command, command_parser, complain
-from experiments.cli.flags import add_runner_flags, runner_options
+from experiments.cli.flags import add_choice, add_machine_flags, add_output_flags, add_vocabulary_flag, runner_options
 from experiments.cli.terminal import CommandLine
 from experiments.report.build import write_report
 from experiments.runner.interrupt import Interruption
@@ -22,7 +22,7 @@ from experiments.sweeps.grids import SweepSpec
 from experiments.sweeps.request import make_request, read_request
 from mlp_lm.config import near_match
 from mlp_lm.data.dataset import WORDS, Dataset, dataset_source, load_dataset
-from mlp_lm.data.texts import BROWN, CLOSED_VOCABULARY, SMALL_TEXT, TRAINING_VOCABULARY, VOCABULARIES
+from mlp_lm.data.texts import BROWN, CLOSED_VOCABULARY, SMALL_TEXT, TRAINING_VOCABULARY
 
 NAME = "bengio2003"
 TITLE = "Bengio et al. 2003 on words: the models of Table 1"
@@ -103,17 +103,17 @@ def make_parser() -> Parser:
     parser = command_parser(NAME, "Train the word-level models of Bengio et al. 2003 and compare them.", EPILOG)
     text = f"{SMALL_TEXT} (made here), {BROWN} (downloaded once), nltk's brown.zip or its folder, or any text file"
     parser.add_argument("--data", default=SMALL_TEXT, metavar="DATA", help=f"{text} ({SMALL_TEXT})")
-    parser.add_argument(
-        "--vocabulary", choices=VOCABULARIES, default=TRAINING_VOCABULARY, help="where words are counted"
-    )
-    parser.add_argument("--recipe", nargs="+", choices=RECIPES, default=[MODERN], help=f"how to train ({MODERN})")
     names = [model.name for model in TABLE]
     parser.add_argument(
-        "--models", nargs="+", default=names, metavar="M", help=f"of {', '.join(MODELS)} ({' '.join(names)})"
+        "--models", nargs="+", default=names, metavar="NAME", help=f"of {', '.join(MODELS)} ({' '.join(names)})"
     )
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N-1 for every model (3)")
-    parser.add_argument("--epochs", type=float, metavar="X", help="passes over the training part (the recipe's own)")
-    add_runner_flags(parser, f"{NAME}, with -small and -closed after it where they apply")
+    parser.add_argument("--seeds", type=int, default=3, metavar="INT", help="how many seeds for every model (3)")
+    add_choice(parser, "--recipe", RECIPES, f"how to train ({MODERN})", nargs="+", default=[MODERN])
+    parser.add_argument("--epochs", type=float, metavar="FLOAT", help="passes over the text (the recipe's own number)")
+    add_vocabulary_flag(parser, TRAINING_VOCABULARY)
+    folder = f"{NAME}, with -small and -closed after it where they apply"
+    add_output_flags(parser, folder)
+    add_machine_flags(parser, folder)
     return parser
 
 

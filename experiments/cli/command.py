@@ -60,20 +60,29 @@ def command(name: str, saves: bool = False) -> Callable[[Callable[..., int]], Ca
 
 def command_parser(name: str, description: str, epilog: str | None = None) -> "Parser":
     """The parser of `python -m experiments.NAME`; the epilog keeps its lines."""
-    form = argparse.RawDescriptionHelpFormatter
-    return Parser(
-        f"python -m experiments.{name}",
-        description=description,
-        epilog=epilog,
-        formatter_class=form,
-        allow_abbrev=False,
-    )
+    prog = f"python -m experiments.{name}"
+    return Parser(prog, description=description, epilog=epilog, formatter_class=HelpFormatter, allow_abbrev=False)
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """`--seeds INT ...` where argparse would write `--seeds INT [INT ...]`."""
+
+    def _format_args(self, action: argparse.Action, default_metavar: str) -> str:
+        text = super()._format_args(action, default_metavar)
+        return f"{text.split()[0]} ..." if action.nargs == argparse.ONE_OR_MORE else text
 
 
 class Parser(argparse.ArgumentParser):
     """A parser that raises ValueError, naming the flag that was probably meant."""
 
-    def add_folder(self, name: str = "folder", default: str = "results/default") -> None:
+    def format_help(self) -> str:
+        """The help, whose usage leaves flags to their lists below it."""
+        places = [action for action in self._actions if not action.option_strings]
+        names = [f"[{one.metavar}]" if one.nargs == "?" else str(one.metavar) for one in places]
+        self.usage = " ".join(["%(prog)s", *names, "[flags]"])
+        return super().format_help()
+
+    def add_folder(self, name: str = "folder", default: str = "results/local/default") -> None:
         """The sweep's folder that the command reads; `name` may be a flag."""
         nargs = None if name.startswith("-") else "?"
         text = f"the sweep's folder ({default})"

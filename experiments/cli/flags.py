@@ -20,6 +20,15 @@ from mlp_lm.data.texts import TRAINING_VOCABULARY, VOCABULARIES
 from mlp_lm.data.word_lists import SPLIT_SEED
 from mlp_lm.ideas import load_ideas
 
+AXIS_GROUPS = {
+    "model": (
+        "init", "hidden_size", "embedding_dim", "block_size", "n_layers", "batch_norm", "activation", "gain", "direct",
+    ),
+    "training": (
+        "n_steps", "learning_rate", "batch_size", "schedule", "optimizer", "momentum", "weight_decay", "dropout",
+        "input_dropout", "early_stopping", "diagnostics", "n_evaluations",
+    ),
+}  # fmt: skip
 DATA_HELP = "ssa2018 (embedded), makemore, brown (downloaded once), small (made here), a file, or three: train dev test"
 
 
@@ -31,10 +40,19 @@ def add_data_flags(parser: Parser, words: bool = True) -> None:
         "--split-seed", type=int, metavar="INT", help=f"of the shuffle before a list is cut ({SPLIT_SEED})"
     )
     if words:
-        data.add_argument("--tokens", choices=(CHARACTERS, WORDS), help="of a list of words, or of a running text")
-        data.add_argument(
-            "--vocabulary", choices=VOCABULARIES, help=f"where the words of a text are counted ({TRAINING_VOCABULARY})"
-        )
+        add_choice(data, "--tokens", (CHARACTERS, WORDS), "of a list of words, or of a running text")
+        add_vocabulary_flag(data)
+
+
+def add_choice(parser: argparse._ActionsContainer, flag: str, choices: Sequence[str], help: str, **more: Any) -> None:
+    """A flag that takes one of a few names, which its help lists."""
+    parser.add_argument(flag, choices=choices, metavar="NAME", help=f"{help}: {', '.join(choices)}", **more)
+
+
+def add_vocabulary_flag(parser: argparse._ActionsContainer, default: str | None = None) -> None:
+    """Where the words of a running text are counted."""
+    text = f"where words are counted ({TRAINING_VOCABULARY})"
+    add_choice(parser, "--vocabulary", VOCABULARIES, text, default=default)
 
 
 def requested_source(options: argparse.Namespace, default: str) -> str:
@@ -52,15 +70,18 @@ def requested_source(options: argparse.Namespace, default: str) -> str:
 
 
 def add_axes(parser: Parser, without: Sequence[str] = ()) -> None:
-    """A flag for every field of a run that is an axis."""
-    axes = parser.add_argument_group("axes, one or more values each")
-    for hyper in fields(RunConfig):
-        if hyper.name in AXES and hyper.name not in without:
-            flag, rules = f"--{hyper.name.replace('_', '-')}", hyper.metadata
+    """A flag for every field of a run that is an axis, in the order in which people need them."""
+    by_name = {hyper.name: hyper for hyper in fields(RunConfig)}
+    rest = [name for name in AXES if not any(name in names for names in AXIS_GROUPS.values())]
+    for title, names in {**AXIS_GROUPS, "details of training": rest}.items():
+        group = parser.add_argument_group(f"{title} (one or more values each; all combinations are trained)")
+        for hyper in (by_name[name] for name in names if name not in without):
+            rules = hyper.metadata
             known = f": {', '.join(rules['table'])}" if "table" in rules else ""
             kind = {int: "INT", float: "FLOAT", bool: "BOOL", str: "NAME"}[type(hyper.default)]
             text = f"{rules['help']}{known} ({hyper.default})".replace("%", "%%")
-            axes.add_argument(flag, dest=hyper.name, nargs="+", metavar=kind, help=text)
+            flag = f"--{hyper.name.replace('_', '-')}"
+            group.add_argument(flag, dest=hyper.name, nargs="+", metavar=kind, help=text)
 
 
 def given_axes(options: argparse.Namespace) -> dict[str, tuple[Any, ...]]:
@@ -78,8 +99,8 @@ def add_seed_flags(parser: Parser, help: str, default: int | None = None) -> Non
     parser.add_argument("--first-seed", type=int, metavar="INT", help="the first of the seeds (0)")
 
 
-def add_runner_flags(parser: Parser, folder: str = "NAME") -> None:
-    """The flags of `RunOptions`; `folder` is for the help."""
+def add_output_flags(parser: Parser, folder: str = "NAME") -> None:
+    """Where results go, and whether anything is done; `folder` is for the help."""
     parser.add_argument(
         "--out",
         type=_location,
@@ -87,19 +108,24 @@ def add_runner_flags(parser: Parser, folder: str = "NAME") -> None:
         help=f"the sweep's folder (default: {RESULTS}/{folder}); or s3://, gs://",
     )
     parser.add_argument("--dry-run", action="store_true", help="show the plan: runs, cohorts, compilations, time")
-    parser.add_argument("--workers", type=int, metavar="INT", help="processes, one a core (default: all cores)")
-    parser.add_argument("--device", choices=("auto", *DEVICES), default="auto", help="what trains (auto: the fastest)")
+
+
+def add_machine_flags(parser: Parser, folder: str = "NAME") -> None:
+    """What trains, here and on many machines; `folder` is for the help."""
+    machine = parser.add_argument_group("this machine")
+    machine.add_argument("--workers", type=int, metavar="INT", help="processes, one a core (default: all cores)")
+    add_choice(machine, "--device", ("auto", *DEVICES), "what trains (auto, the fastest)", default="auto")
     machines = parser.add_argument_group("many machines")
     machines.add_argument(
         "--fetch-to", type=folder_path, metavar="DIR", help=f"of --out s3://...: the copy here ({RESULTS}/{folder})"
     )
     machines.add_argument("--shard", type=_slice, metavar="I/N", help="train slice I of N only; tables come later")
-    machines.add_argument("--executor", choices=("local", "ray"), default="local", help="where cohorts are trained")
+    add_choice(machines, "--executor", ("local", "ray"), "where cohorts are trained (local)", default="local")
     machines.add_argument("--address", metavar="HOST:PORT", help="a running Ray cluster (default: start one here)")
 
 
 def runner_options(parser: Parser, options: argparse.Namespace) -> RunOptions:
-    """What `add_runner_flags` were given.
+    """What `add_output_flags` and `add_machine_flags` were given.
 
     Raises:
         ValueError: flags that contradict each other.

@@ -43,7 +43,8 @@ def print_summary(summary: Summary, report: Path) -> None:
 
 
 def _table(study: Study, is_running_text: bool) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+    padding = 2 if len(study.axes) <= 3 else 1  # In 80 columns.
+    table = Table(box=None, pad_edge=False, padding=(0, padding, 0, 0), header_style="")
     table.add_column("", justify="right")
     for axis in study.axes or ("configuration",):
         table.add_column(axis.replace("_", " "))
@@ -52,7 +53,7 @@ def _table(study: Study, is_running_text: bool) -> Table:
     for rank, cell in enumerate(study.cells[:SHOWN_CELLS], start=1):
         values = [printable(_short(cell.settings[axis])) for axis in study.axes] or ["the one"]
         seeds = f"{len(cell.finished)}" + (f" ({cell.n_diverged} diverged)" if cell.n_diverged else "")
-        to_best = "best" if cell is study.best else study.to_best(cell).signed()
+        to_best = study.to_best_words(cell)
         dev = cell.estimate("dev_loss")
         perplexity = [f"{math.exp(dev.mean):.1f}" if dev.n else "-"] if is_running_text else []
         table.add_row(f"{rank}", *values, seeds, str(dev), *perplexity, to_best)

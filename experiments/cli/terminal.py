@@ -64,7 +64,9 @@ class Display(AbstractContextManager["Display"]):
         self.n_runs = n_done_before + plan.n_runs
         self.n_done, self.best = n_done_before, float("inf")
         self.n_steps = self.n_resumed = 0
-        self.total_cost = plan.core_seconds
+        self.total_cost = sum(
+            cohort.seconds for cohort in plan.cohorts
+        )  # Which steps make up; compiling shows in the pace.
         self.cost_done = 0.0
         self.started = self.printed = time.monotonic()
         self.console = Console(file=sys.stderr)

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from experiments.analysis.diagnostics import diagnostic, has_diagnostics
 from experiments.analysis.figures import at_edge
 from experiments.analysis.studies import Cell, Estimate, Study, estimate, paired_difference
 from experiments.analysis.style import COLOURS, STYLE, far_off, save_figure, scheme_label, scheme_style
@@ -20,7 +21,6 @@ from experiments.initialisation.tables import (
     Scheme,
     Studies,
     by_scheme,
-    diagnostic,
     differences_at_best_rates,
 )
 from experiments.runner.rows import Row
@@ -56,11 +56,6 @@ def study_figures(studies: Studies) -> Iterator[tuple[str, Figure]]:
         yield "rates_curves", draw_rates(rates)
     if depth:
         yield "depth_scales", draw_depth(depth)
-
-
-def has_diagnostics(study: Study) -> bool:
-    """Whether its runs recorded what goes on inside them."""
-    return bool(study.cells[0].settings["diagnostics"])
 
 
 def draw_overview(study: Study, baselines: Baselines) -> Figure:

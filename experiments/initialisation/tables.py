@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from experiments.analysis.baselines import load_baselines
+from experiments.analysis.diagnostics import diagnostic
 from experiments.analysis.results import SweepResults, open_sweep
 from experiments.analysis.studies import (
     Cell,
@@ -255,16 +256,6 @@ def scheme_table(study: Study, uniform_loss: float) -> Table:
         }
         for scheme, (cell,) in by_scheme(study).items()
     ]
-
-
-def diagnostic(cell: Cell, name: str, evaluation: int, place: int = 0) -> Estimate:
-    """A diagnostic at one evaluation, of one layer or matrix; n is 0 where it was not recorded.
-
-    Runs that diverge later count at step 0, which is evaluation 0.
-    """
-    rows = cell.rows if evaluation == 0 else cell.finished
-    histories = [history for row in rows if (history := row.get(f"history_{name}"))]
-    return estimate(value for history in histories if (value := history[evaluation][place]) is not None)
 
 
 def definition_table(study: Study) -> Table:

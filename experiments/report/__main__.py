@@ -12,7 +12,9 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     """The command; returns its exit code."""
     parser = command_parser("report", "Write report.html of a sweep's folder: one page that opens offline.")
     parser.add_folder()
-    path = write_report(parser.parse_args(arguments).folder)
+    parser.add_argument("--all", action="store_true", help="also the runs of earlier requests in this folder")
+    options = parser.parse_args(arguments)
+    path = write_report(options.folder, options.all)
     print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB, opens offline)")
     return 0
 

@@ -115,6 +115,8 @@ def run_sweep(
         slice_ = make_plan(asked.values(), dataset, widest).slice(*options.shard)
         mine = {run.run_id: run for cohort in slice_.cohorts for run in cohort.runs}
     store = Store(options.out or RESULTS / sweep.name)
+    for caution in dataset.cautions:
+        terminal.complain(caution)
 
     def plan_missing(done: set[str]) -> Plan:
         started = [metadata["run_ids"] for metadata in store.started().values() if "run_ids" in metadata]
@@ -186,10 +188,10 @@ def _copy(store: Store, options: RunOptions, sweep: SweepSpec) -> Iterator[Store
 
 
 def _check_folder(store: Store, copy: Store, request: Request, terminal: Terminal) -> None:
-    """A folder belongs to one sweep on one dataset.
+    """A folder belongs to one dataset; of runs that an earlier request asked for, say that they stay.
 
     Raises:
-        ValueError: it was made by another sweep, or on other data.
+        ValueError: it holds a sweep on other data.
     """
     for folder in {store.location, copy.location}:
         if not isinstance(folder, Path):

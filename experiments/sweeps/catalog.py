@@ -32,7 +32,7 @@ _SWEEPS = (
         (
             Grid(
                 "size",
-                RunConfig(n_steps=6_000),
+                RunConfig(n_steps=10_000),
                 n_seeds=3,
                 hidden_size=(100, 300),
                 embedding_dim=(2, 10),
@@ -41,11 +41,11 @@ _SWEEPS = (
             ),
             Grid(
                 "initialisation",
-                RunConfig(n_steps=20_000),
+                RunConfig(n_steps=10_000),
                 n_seeds=5,
                 init=("normal", "uniform", "scaled_output", "scaled_hidden", "kaiming_tanh"),
             ),
-            Grid("initialisation", RunConfig(n_steps=20_000, batch_norm=True), n_seeds=5),
+            Grid("initialisation", RunConfig(n_steps=10_000, batch_norm=True), n_seeds=5),
         ),
     ),
     SweepSpec("single", "One configuration, to add axes to.", (Grid("runs", n_seeds=3),)),

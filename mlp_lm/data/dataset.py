@@ -25,6 +25,7 @@ from mlp_lm.data.word_lists import DEFAULT_DATA, MAKEMORE_DATA, SPLIT_SEED, read
 PARTS = ("train", "dev", "test")
 CHARACTERS, WORDS = "characters", "words"
 SAMPLED_TRAINING = 16  # A running text's training loss is that of every 16th window: all would cost too much.
+FEW_TOKENS = 200  # Of a part: the standard error of its loss is about 0.1 nats then.
 NAMED_TEXTS = (SMALL_TEXT, BROWN)
 NAMED_DATA = (DEFAULT_DATA, MAKEMORE_DATA, *NAMED_TEXTS)
 
@@ -89,6 +90,21 @@ class Dataset:
     def n_windows(self) -> int:
         """Windows of the training part, the same for every block size."""
         return self._count_windows("train")
+
+    @property
+    def cautions(self) -> list[str]:
+        """What makes results on this dataset doubtful, a sentence each."""
+        found = []
+        n_words = sum(map(len, self.parts.values()))
+        n_cells = sum(bool(set(word) & set(",;\t")) for part in PARTS for word in self.parts[part])
+        if not self.is_running_text and n_cells > n_words / 2:
+            found.append(f"{self.name}: most lines hold commas or tabs, as a table does; each line is taken as a word")
+        for part in PARTS[1:]:
+            if self._count_windows(part) < FEW_TOKENS:
+                found.append(
+                    f"{self.name}: {self._count_windows(part)} tokens in the {part} part; losses on so few tell little"
+                )
+        return found
 
     @property
     def unit(self) -> str:

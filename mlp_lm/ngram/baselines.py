@@ -36,8 +36,8 @@ class Baseline:
 
     @property
     def name(self) -> str:
-        """Such as `6-gram, modified Kneser-Ney`."""
-        return f"{self.context_length + 1}-gram, {self.family}"
+        """Such as `modified Kneser-Ney, 5 context tokens`."""
+        return count_model_name(self.family, self.context_length)
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,11 @@ class Baselines:
     def uniform(self) -> float:
         """The loss of a uniform guess."""
         return math.log(len(self.tokens))
+
+
+def count_model_name(family: str, context_length: int) -> str:
+    """Such as `modified Kneser-Ney, 5 context tokens`, which is a 6-gram model."""
+    return f"{family}, {context_length} context token{'' if context_length == 1 else 's'}"
 
 
 @functools.lru_cache(maxsize=4)
