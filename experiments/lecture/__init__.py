@@ -1,1 +1,1 @@
-"""`python -m experiments.lecture`: the makemore lecture, number by number, with our numbers beside the published ones."""
+"""`python -m experiments.lecture`: the makemore lecture, number by number, with ours beside the published ones."""

@@ -16,8 +16,11 @@ EQUAL, SEEDS, SHOWN = "equal", "seeds", "shown"  # Beside them, a tolerance.
 PARITY = 1e-4  # Where PyTorch's own weights are given.
 CONFIDENCE = 0.95
 
-# What a fact is about: any words at all, five names and PyTorch's weights for the letters a to z, or the lecture's list.
+# What a fact is about: any words, five names and PyTorch's weights for the letters a to z, or the lecture's list.
 ANY, FIVE, LIST = "any words", "the lecture's five names", "the lecture's list"
+
+# Of later lectures, for the ladder: dev losses.
+LATER = {"lecture 5: flat, block 8, batch norm": 2.027, "lecture 5: hierarchical, 76,000 parameters": 1.993}
 
 SPOKEN = "said, not printed"
 
@@ -62,8 +65,8 @@ FACTS = (
     Fact("data", "all windows", "windows of all names", "228,146"),
     Fact("data", "all windows", "the same in one write-up", "28,000", true="228,146", note="a digit is missing"),
     Fact("data", "split", "windows of the 80/10/10 split, seed 42", "182,625 / 22,655 / 22,866"),
-    Fact("data", "shuffled on", "the same, shuffled once more by each of four calls", "182,441 / 22,902 / 22,803",
-         note="the state of random goes on from call to call: their split is the fourth"),
+    Fact("data", "shuffled on", "the same in another, which shuffles four times", "182,441 / 22,902 / 22,803",
+         note="seeded anew each time, so one permutation is applied four times"),
     Fact("data", "newline", "a trailing newline makes one false example", SPOKEN, SHOWN, of=ANY),
     Fact("data", "sorting", "sorting puts the dot first only by luck", SPOKEN, SHOWN, of=ANY),
     Fact("bigram", "likeliest", "bigram, maximum likelihood, whole list", "2.45409", PARITY,
@@ -99,11 +102,11 @@ FACTS = (
          true="999", note="off by one: the last step has no rate", of=ANY),
     Fact("longer", "plateau", "the rate is lowered tenfold when the loss plateaus", SPOKEN, SHOWN, of=ANY),
     Fact("longer", "gap", "30,000 steps at 0.1: train and dev about equal, under-fitting", SPOKEN, SHOWN, of=ANY),
-    Fact("longer", "wider parameters", "parameters, h = 300", "10,281"),
-    Fact("longer", "wider parameters", "the same in one write-up", "10,000", true="10,281", note="rounded"),
-    Fact("longer", "wider", 'h = 300 "won\'t have much effect"', SPOKEN, SHOWN, of=ANY),
-    Fact("longer", "larger batch", 'a larger batch "to prevent jitter"', SPOKEN, SHOWN, of=ANY),
-    Fact("longer", "larger embedding", 'the embedding "seems to be the bottleneck"', SPOKEN, SHOWN, of=ANY),
+    Fact("changes", "wider parameters", "parameters, h = 300", "10,281"),
+    Fact("changes", "wider parameters", "the same in one write-up", "10,000", true="10,281", note="rounded"),
+    Fact("changes", "wider", 'h = 300 "won\'t have much effect"', SPOKEN, SHOWN, of=ANY),
+    Fact("changes", "larger batch", 'a larger batch "to prevent jitter"', SPOKEN, SHOWN, of=ANY),
+    Fact("changes", "larger embedding", 'the embedding "seems to be the bottleneck"', SPOKEN, SHOWN, of=ANY),
     Fact("longer", "port parameters", "parameters of the JavaScript port: d = 3, block 4, h = 100, all U(-1, 1)",
          "4,108"),
     Fact("embedding", "vowels", "d = 2: the vowels lie together", "a plot", SHOWN),
@@ -122,22 +125,23 @@ FACTS = (
          "60.9 % / 1.0 % / 8.1 %", 0.06),
     Fact("initialisation", "no gradient", "a saturated tanh passes no gradient back, 1 - tanh^2", SPOKEN, SHOWN,
          of=ANY),
-    Fact("initialisation", "normal losses", "200,000 steps, normal: train / dev", "2.1245 / 2.1682", SEEDS),
-    Fact("initialisation", "scaled_output losses", "200,000 steps, scaled_output: train / dev", "2.07 / 2.13", SEEDS),
-    Fact("initialisation", "scaled_hidden losses", "200,000 steps, scaled_hidden: train / dev", "2.0356 / 2.1027",
+    Fact("schemes", "normal losses", "200,000 steps, normal: train / dev", "2.1245 / 2.1682", SEEDS),
+    Fact("schemes", "scaled_output losses", "200,000 steps, scaled_output: train / dev", "2.07 / 2.13", SEEDS),
+    Fact("schemes", "scaled_hidden losses", "200,000 steps, scaled_hidden: train / dev", "2.0356 / 2.1027",
          SEEDS),
-    Fact("initialisation", "kaiming_tanh losses", "200,000 steps, kaiming_tanh: train / dev", "2.0377 / 2.1070",
+    Fact("schemes", "kaiming_tanh losses", "200,000 steps, kaiming_tanh: train / dev", "2.0377 / 2.1070",
          SEEDS),
-    Fact("initialisation", "batch norm losses", "200,000 steps, and batch norm: train / dev", "2.0668 / 2.1048", SEEDS,
+    Fact("schemes", "batch norm losses", "200,000 steps, and batch norm: train / dev", "2.0668 / 2.1048", SEEDS,
          note="the lecture evaluates with running averages, this project with exact moments"),
-    Fact("initialisation", "root", '"N(0, 1/sqrt(n))" as a distribution', "1/sqrt(n)", SHOWN, of=ANY,
+    Fact("schemes", "root", '"N(0, 1/sqrt(n))" as a distribution', "1/sqrt(n)", SHOWN, of=ANY,
          note="it is the standard deviation that is 1/sqrt(fan_in)"),
-    Fact("initialisation", "year", '"Kaiming He, 2020"', "2020", true="2015", of=ANY,
+    Fact("schemes", "year", '"Kaiming He, 2020"', "2020", true="2015", of=ANY,
          note="He et al. 2015, whose gain sqrt(2) is for ReLU; 5/3 is PyTorch's gain for tanh"),
-    Fact("initialisation", "zeros", "all zeros learns the letters' frequencies only", "2.8211", 1e-3),
+    Fact("schemes", "zeros", "all zeros learns the letters' frequencies only", "2.8211", 1e-3),
     Fact("deep", "parameters", "six linear layers with batch norm: parameters", "47,024", note="the lecture also "
          "normalises the logits: a gain and a shift there, 54, where this model has a bias, 27"),
-    Fact("deep", "first loss", "loss at step 0", "3.2870", SEEDS),
+    Fact("deep", "first loss", "loss at step 0", "3.2870", SEEDS,
+         note="there the normalised logits have a gain of 0.1, here the output weights are scaled by 0.01"),
     Fact("deep", "std", "second layer's tanh after 1,000 steps: standard deviation", "0.63", SEEDS),
     Fact("deep", "saturated", "and share of |tanh| > 0.97", "2.78 %", SEEDS),
     Fact("paper", "inputs", "30 dimensions, three words: inputs", "90", of=ANY),
@@ -160,14 +164,9 @@ class Line:
     verdict: str
     agrees: bool | None
 
-    @property
-    def cells(self) -> list[str]:
-        """What, printed, ours, agreement."""
-        printed = "" if self.agrees is None and self.fact.of != ANY else self.fact.printed
-        return [self.fact.what, printed, self.ours, self.verdict]
-
 
 HEADER = ["what", "printed", "ours", "agreement"]
+NO_COUNTERPART = "no counterpart: of other words"
 
 
 def compare(section: str, measured: Mapping[str, Any], known: Sequence[str] = (ANY, FIVE, LIST)) -> list[Line]:
@@ -175,8 +174,13 @@ def compare(section: str, measured: Mapping[str, Any], known: Sequence[str] = (A
 
     `known` are the kinds of facts that hold for the words at hand; the others have no counterpart.
     """
-    facts = [fact for fact in FACTS if fact.section == section and fact.key in measured]
-    return [judge(fact, measured[fact.key], fact.of in known) for fact in facts]
+    lines = []
+    for fact in (fact for fact in FACTS if fact.section == section):
+        if fact.key not in measured:
+            lines.append(Line(fact, "", NO_COUNTERPART, None))
+        else:
+            lines.append(judge(fact, measured[fact.key], fact.of in known))
+    return lines
 
 
 def judge(fact: Fact, ours: Any, comparable: bool = True) -> Line:
@@ -186,18 +190,23 @@ def judge(fact: Fact, ours: Any, comparable: bool = True) -> Line:
         return Line(fact, text, _with_note("shown" if holds else "not seen here", fact), bool(holds))
     values = np.atleast_1d(np.asarray(ours, float))
     if not comparable:
-        text = " / ".join(map(_number, values.mean(axis=-1) if fact.check == SEEDS else values))
-        return Line(fact, text, "no counterpart for these words", None)
+        means = values.reshape(len(fact.values), -1).mean(axis=1) if fact.check == SEEDS else values
+        return Line(fact, " / ".join(map(_number, means)), NO_COUNTERPART, None)
     if fact.check == SEEDS:
         return _judge_seeds(fact, values.reshape(len(fact.values), -1))
+    n = len(fact.values)
     tolerance = 0.0 if fact.check == EQUAL else float(fact.check)
-    agrees = len(values) == len(fact.values) and bool(np.all(np.abs(values - fact.values) <= tolerance + 1e-12))
-    text = " / ".join(_like(value, printed) for value, printed in zip(values, _texts(fact, len(values)), strict=True))
-    if fact.true and agrees:
-        return Line(fact, text, _with_note("the source is wrong", fact), agrees)
-    worst = float(np.abs(values - fact.values).max()) if len(values) == len(fact.values) else math.inf
-    verdict = "equal" if fact.check == EQUAL else f"within {tolerance:.0e}".replace("e-0", "e-")
-    return Line(fact, text, _with_note(verdict if agrees else f"differs by {worst:.3g}", fact), agrees)
+    differences = np.abs(values - fact.values)
+    agrees = bool((differences <= tolerance + 1e-12).all())
+    printed = (fact.true or fact.printed).split(" / ")
+    text = " / ".join(_like(value, one) for value, one in zip(values[:n], printed, strict=True))
+    if not agrees:
+        verdict = f"differs by {differences.max():.3g}"
+    elif fact.true:
+        verdict = "the source is wrong"
+    else:
+        verdict = "equal" if fact.check == EQUAL else f"within {tolerance:g}"
+    return Line(fact, text, _with_note(verdict, fact), agrees)
 
 
 def prediction_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
@@ -210,11 +219,17 @@ def prediction_interval(values: Sequence[float] | np.ndarray) -> tuple[float, fl
 
 def _judge_seeds(fact: Fact, by_seed: np.ndarray) -> Line:
     intervals = [prediction_interval(values) for values in by_seed]
-    inside = [low <= value <= high for value, (low, high) in zip(fact.values, intervals, strict=True)]
+    rounding = [0.5 * 10 ** -len(text.removesuffix(" %").partition(".")[2]) for text in fact.printed.split(" / ")]
+    inside = [
+        low - half <= value <= high + half  # The printed number is rounded.
+        for value, half, (low, high) in zip(fact.values, rounding, intervals, strict=True)
+    ]
     digits = 2 if max(fact.values) > 10 or fact.printed.endswith("%") else 4
     text = " / ".join(f"{values.mean():.{digits}f}" for values in by_seed)
     where = " / ".join(f"[{low:.{digits}f}, {high:.{digits}f}]" for low, high in intervals)
-    verdict = f"{'inside' if all(inside) else 'outside'} {where}, where one more run of ours lies, {by_seed.shape[1]} seeds"
+    verdict = (
+        f"{'inside' if all(inside) else 'outside'} {where}, where one more run of ours lies, {by_seed.shape[1]} seeds"
+    )
     return Line(fact, text, _with_note(verdict, fact), all(inside))
 
 
@@ -222,15 +237,8 @@ def _with_note(verdict: str, fact: Fact) -> str:
     return f"{verdict}: {fact.note}" if fact.note else verdict
 
 
-def _texts(fact: Fact, n: int) -> list[str]:
-    texts = (fact.true or fact.printed).split(" / ")
-    return texts if len(texts) == n else [""] * n
-
-
 def _like(value: float, printed: str) -> str:
     """A value with as many digits as the printed one."""
-    if not printed:
-        return _number(value)
     digits = len(printed.removesuffix(" %").partition(".")[2])
     return f"{value:,.{digits}f}" + " %" * printed.endswith("%")
 

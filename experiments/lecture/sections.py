@@ -1,13 +1,15 @@
 """The walk itself: a section a function, each of which can be copied and run alone.
 
 Sections use nothing but the public faces of `mlp_lm` and `experiments`. A section's arguments are attributes of
-`experiments.lecture.walk.Walk`; it returns our values by the keys of `experiments.lecture.published.FACTS`, and what the
-figures draw. Its docstring is the text of the page.
+`experiments.lecture.walk.Walk`. It returns our values by the keys of `experiments.lecture.published.FACTS`, of which a
+statement is a pair (whether it holds, what was measured), and what the figures draw. Its docstring is the page's text.
 """
 
+import csv
 import itertools
 import random
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from experiments import SweepResults, estimate
+from experiments import SweepResults, estimate, open_sweep
 from mlp_lm import (
     SCHEMES,
     Dataset,
@@ -33,6 +35,9 @@ from mlp_lm import (
 )
 
 Measured = dict[str, Any]
+
+# The network of lecture 2 among the runs of the study `longer`.
+SMALL = {"hidden_size": 100, "embedding_dim": 2, "batch_size": 32, "schedule": "constant", "block_size": 3}
 
 
 @jax.jit
@@ -77,9 +82,8 @@ def data(names: Dataset, five: Sequence[str]) -> Measured:
     order = list(range(len(shuffled)))
     random.Random(42).shuffle(order)
     words = [word for _, word in sorted(zip(order, shuffled, strict=True))]  # As in the file.
-    rng = random.Random(42)
     for _ in range(4):
-        rng.shuffle(words)
+        random.Random(42).shuffle(words)
     cuts = [int(0.8 * len(words)), int(0.9 * len(words))]
     false = len(slide_windows([*five, ""], vocabulary, 3)) - len(first)
     lowest = sorted({"'", "-", "."})[0]
@@ -200,14 +204,14 @@ def minibatches(names: Dataset, sweep: SweepResults) -> Measured:
     """
     exact = rows_of(sweep, "minibatches", batch_size=0)
     rough = rows_of(sweep, "minibatches", batch_size=32)
-    small = {"hidden_size": 100, "embedding_dim": 2, "batch_size": 32, "schedule": "constant", "block_size": 3}
-    longer = rows_of(sweep, "longer", **small)
+    longer = rows_of(sweep, "longer", **SMALL)
     seen = longer[0]["n_steps"] * 32
     n = max(1, round(seen / names.n_windows))  # Full-batch steps of the same work.
     full, mini = (estimate(column(rows, "history_dev_loss")[:, i]) for rows, i in ((exact, n), (longer, -1)))
     return {
         "work": (mini.high < full.low, f"{seen:,} examples: dev {mini} by minibatches, {full} by {n} full-batch steps"),
         "curves": {"full batch": exact, "minibatches of 32": rough, "minibatches of 32, longer": longer},
+        "n_windows": names.n_windows,
     }
 
 
@@ -224,23 +228,42 @@ def finder(names: Dataset) -> Measured:
     by_seed, chosen = rates[smooth.argmin(axis=1)], rates[smooth.mean(axis=0).argmin()]
     low, high = by_seed.min(), by_seed.max()
     cost = smooth.mean(axis=0)[np.abs(rates - 0.1).argmin()] - smooth.mean(axis=0).min()
+    seen = f"minimum at {chosen:.2f}, single runs {low:.2f} to {high:.2f}; at 0.1 the loss is {cost:.2f} higher"
     return {
         "ratio": rates[1] / rates[0],
-        "chosen": (low <= 0.1 <= high, f"minimum at {chosen:.2f}, single runs {low:.2f} to {high:.2f}; at 0.1 the loss is "
-                   f"{cost:.2f} higher"),
+        "chosen": (low <= 0.1 <= high, seen),
         "off by one": len(rates[1:]),
         "curve": (rates, smooth, chosen),
-    }  # fmt: skip
+    }
 
 
-def longer(names: Dataset, sweep: SweepResults) -> Measured:
-    """30,000 steps, and then one change at a time, each for eight seeds.
+def longer(sweep: SweepResults) -> Measured:
+    """30,000 steps at a rate of 0.1, for eight seeds.
 
     Train and dev about equal means that the model is too small to learn the list by heart: it under-fits, and a larger
-    one should help. Differences are paired by seed, and have 95 % intervals.
+    one should help. A lower rate in the second half, or after evaluations without gain, helps any of them.
     """
-    small = {"hidden_size": 100, "embedding_dim": 2, "batch_size": 32, "schedule": "constant", "block_size": 3}
-    changes = {
+    base = rows_of(sweep, "longer", **SMALL)
+    gap, dev = estimate(column(base) - column(base, "train_loss")), estimate(column(base))
+    halved, stalled = (
+        estimate(column(rows_of(sweep, "longer", **(SMALL | {"schedule": schedule}))) - column(base))
+        for schedule in ("step_decay", "plateau")
+    )
+    lowered = f"dev {halved.signed()} when lowered half-way, {stalled.signed()} at a plateau, paired by seed"
+    return {
+        "plateau": (halved.high < 0, lowered),
+        "gap": (gap.mean < 0.02, f"dev {dev}, which is {gap.signed()} above train"),
+        "port parameters": rows_of(sweep, "longer", embedding_dim=3)[0]["n_params"],
+    }
+
+
+def changes(sweep: SweepResults) -> Measured:
+    """One change at a time: what is the bottleneck?
+
+    Differences in dev loss are paired by seed and have 95 % intervals: both runs of a pair begin with the same draws,
+    as far as their sizes allow. Jitter is the standard deviation of the last ten dev losses of a run.
+    """
+    what = {
         "d = 2, h = 100": {},
         "h = 300": {"hidden_size": 300},
         "batch 128": {"batch_size": 128},
@@ -249,27 +272,24 @@ def longer(names: Dataset, sweep: SweepResults) -> Measured:
         "rate / 10 at a plateau": {"schedule": "plateau"},
         "d = 3, block 4, U(-1, 1)": {"embedding_dim": 3, "block_size": 4},
     }
-    runs = {label: rows_of(sweep, "longer", **(small | change)) for label, change in changes.items()}
+    runs = {label: rows_of(sweep, "longer", **(SMALL | change)) for label, change in what.items()}
     base = column(runs["d = 2, h = 100"])
-    gain = {label: estimate(column(rows) - base) for label, rows in runs.items()}
-    gaps = {label: estimate(column(rows) - column(rows, "train_loss")) for label, rows in runs.items()}
-    wide, deep, batch = (gain[label] for label in ("h = 300", "d = 10", "batch 128"))
+    wider, batch, larger = (estimate(column(runs[label]) - base) for label in ("h = 300", "batch 128", "d = 10"))
     beats = estimate(column(runs["d = 10"]) - column(runs["h = 300"]))
-    jitter = {label: estimate(column(rows, "history_dev_loss")[:, -10:].std(axis=1)) for label, rows in runs.items()}
-    calm, restless = jitter["batch 128"], jitter["d = 2, h = 100"]
-    decayed, stalled = gain["rate / 10 half-way"], gain["rate / 10 at a plateau"]
-    gap, least = gaps["d = 2, h = 100"], estimate(base)
+    restless, calm = (
+        estimate(column(runs[label], "history_dev_loss")[:, -10:].std(axis=1))
+        for label in ("d = 2, h = 100", "batch 128")
+    )
     return {
-        "plateau": (decayed.high < 0, f"dev {decayed.signed()} when lowered half-way, {stalled.signed()} at a plateau"),
-        "gap": (gap.mean < 0.02, f"dev {least}, which is {gap.signed()} above train"),
         "wider parameters": runs["h = 300"][0]["n_params"],
-        "wider": (abs(wide.mean) < abs(deep.mean) / 2, f"dev {wide.signed()}; the larger embedding {deep.signed()}"),
-        "larger batch": (calm.high < restless.low, f"standard deviation of the last ten dev losses {restless} with 32, "
-                         f"{calm} with 128; dev {batch.signed()}"),
-        "larger embedding": (beats.high < 0, f"d = 10 instead of 2: dev {deep.signed()}, {beats.signed()} to h = 300"),
-        "port parameters": runs["d = 3, block 4, U(-1, 1)"][0]["n_params"],
+        "wider": (
+            abs(wider.mean) < abs(larger.mean) / 2,
+            f"dev {wider.signed()}; the larger embedding {larger.signed()}",
+        ),
+        "larger batch": (calm.high < restless.low, f"jitter {restless} with 32, {calm} with 128; dev {batch.signed()}"),
+        "larger embedding": (beats.high < 0, f"d = 10: dev {larger.signed()}, and {beats.signed()} to h = 300"),
         "runs": runs,
-    }  # fmt: skip
+    }
 
 
 def embedding(names: Dataset, sweep: SweepResults) -> Measured:
@@ -277,8 +297,7 @@ def embedding(names: Dataset, sweep: SweepResults) -> Measured:
 
     The film strip shows one run from its random draw on. What is stated below is counted over all eight seeds.
     """
-    small = {"hidden_size": 100, "embedding_dim": 2, "batch_size": 32, "schedule": "constant", "block_size": 3}
-    runs, tokens = rows_of(sweep, "longer", **small), names.vocabulary.tokens
+    runs, tokens = rows_of(sweep, "longer", **SMALL), names.vocabulary.tokens
     vowels = [i for i, token in enumerate(tokens) if token in "aeiou"]
     ratios, outer = [], []
     for row in runs:
@@ -286,17 +305,23 @@ def embedding(names: Dataset, sweep: SweepResults) -> Measured:
         apart = np.linalg.norm(table[:, None] - table[None], axis=2)  # [token, token]
         n, m = len(vowels), len(tokens)
         ratios.append(apart[np.ix_(vowels, vowels)].sum() / max(n * (n - 1), 1) / (apart.sum() / (m * (m - 1))))
-        far = np.argsort(-np.linalg.norm(table - table.mean(axis=0), axis=1))[:5]
-        outer.append({tokens[i] for i in far})
+        farthest = np.argsort(-np.linalg.norm(table - table.mean(axis=0), axis=1))[:5]
+        outer.append({tokens[i] for i in farthest})
     closer, lone = sum(ratio < 1 for ratio in ratios), {token: sum(token in far for far in outer) for token in "q."}
-    mean = estimate(ratios)
-    return {
-        "vowels": (closer > len(runs) / 2, f"their mean distance is {mean} of that of all characters; below 1 in {closer} of "
-                   f"{len(runs)} seeds"),
-        "apart": (min(lone.values()) > len(runs) / 2, "among the five farthest from the middle: "
-                  + ", ".join(f"{token} in {n}" for token, n in lone.items()) + f" of {len(runs)} seeds"),
-        "film": (runs[0]["history_step"], np.array(runs[0]["history_embedding"]).reshape(-1, len(tokens), 2), tokens),
-    }  # fmt: skip
+    film = runs[0]["history_embedding"]  # Kept at every evaluation, of tables small enough to look at.
+    measured: Measured = {}
+    if film is not None:
+        measured["film"] = runs[0]["history_step"], np.array(film).reshape(-1, len(tokens), 2), tokens
+    if len(vowels) < 2 or "q" not in tokens:
+        return measured
+    near = (
+        f"their mean distance is {estimate(ratios)} of that of all characters, below 1 in {closer} of {len(runs)} seeds"
+    )
+    far = ", ".join(f"{token} in {n}" for token, n in lone.items()) + f" of {len(runs)} seeds"
+    return measured | {
+        "vowels": (closer > len(runs) / 2, near),
+        "apart": (min(lone.values()) > len(runs) / 2, f"among the five farthest from the middle: {far}"),
+    }
 
 
 def large(names: Dataset, sweep: SweepResults, kaiming: Params, minibatches: Any, torch_losses: Any) -> Measured:
@@ -332,44 +357,55 @@ def samples(names: Dataset, sweep: SweepResults) -> Measured:
     }
 
 
-def initialisation(names: Dataset, sweep: SweepResults, drawn: Params, minibatches: Any) -> Measured:
+def initialisation(names: Dataset, drawn: Params, minibatches: Any) -> Measured:
     """At step 0 nothing is known, so the loss should be log 27; a loss of 27 means that the network is sure and wrong.
 
     Logits near zero repair that. Then the tanh: where |h| is near 1, its slope 1 - h^2 is near 0, and no gradient gets
-    through. A standard deviation of gain/sqrt(fan_in) keeps the scale from layer to layer. But all zeros is too little:
-    every hidden unit stays like every other, at zero, and only the output bias learns.
+    through. These are PyTorch's draws and its first minibatch, so the numbers are the lecture's own.
     """
     layer, windows = drawn.hidden[0], names.windows("train", 3)
     contexts, targets = windows.contexts[minibatches[0]], windows.targets[minibatches[0]]
     quiet = drawn.output.replace(weight=0.01 * drawn.output.weight, bias=0 * drawn.output.bias)
-    kaiming = (5 / 3) / np.sqrt(len(layer.weight))
     models = {"normal": drawn, "scaled_output": drawn.replace(output=quiet)}
-    for scheme, scale in (("scaled_hidden", 0.2), ("kaiming_tanh", kaiming)):
+    for scheme, scale in (("scaled_hidden", 0.2), ("kaiming_tanh", (5 / 3) / np.sqrt(len(layer.weight)))):
         scaled = layer.replace(weight=scale * layer.weight, bias=0.01 * layer.bias)
         models[scheme] = drawn.replace(hidden=(scaled,), output=quiet)
     passes = {scheme: forward(params, contexts) for scheme, params in models.items()}
     hidden = {scheme: np.asarray(passed.hidden[0]) for scheme, passed in passes.items() if scheme != "scaled_output"}
-    slopes = {scheme: (1 - h**2).mean() for scheme, h in hidden.items()}
-    saturated = np.abs(hidden["normal"]) > 0.99
-    rng = np.random.default_rng(0)
-    x, w = rng.standard_normal((1000, 30)), rng.standard_normal((30, 200))
-    right, wrong = (x @ w / 30**0.5).std(), (x @ w / 30**0.25).std()
-    trained = {f"{scheme} losses": rows_of(sweep, "initialisation", init=scheme, batch_norm=False) for scheme in models}
-    trained["batch norm losses"] = rows_of(sweep, "initialisation", batch_norm=True)
-    zeros = column(rows_of(sweep, "initialisation", init="zeros"))
+    before, after = ((1 - hidden[scheme] ** 2).mean() for scheme in ("normal", "kaiming_tanh"))
+    steepest = (1 - hidden["normal"][np.abs(hidden["normal"]) > 0.99] ** 2).max()
+    slopes = (
+        f"1 - h^2 averages {before:.2f} with N(0, 1), {after:.2f} with 5/3; where |h| > 0.99 at most {steepest:.3f}"
+    )
     return {
         **{scheme: cross_entropy(passed.logits, targets) for scheme, passed in passes.items()},
         "saturated": [100 * (np.abs(h) > 0.99).mean() for h in hidden.values()],
-        "no gradient": (slopes["normal"] < slopes["kaiming_tanh"] / 2, f"1 - h^2 averages {slopes['normal']:.2f} with N(0, 1), "
-                        f"{slopes['kaiming_tanh']:.2f} with 5/3; where |h| > 0.99 at most "
-                        f"{(1 - hidden['normal'][saturated] ** 2).max():.3f}"),
-        **{key: [column(rows, "train_loss"), column(rows)] for key, rows in trained.items()},
-        "root": (abs(right - 1) < 0.05 < abs(wrong - 1), f"30 inputs: std of preactivations {right:.2f} with the deviation, "
-                 f"{wrong:.2f} with the variance 1/sqrt(30)"),
-        "year": int(SCHEMES["kaiming_relu"].source.split()[3].rstrip(",")),
-        "zeros": zeros.mean(),
+        "no gradient": (before < after / 2, slopes),
         "maps": hidden,
-    }  # fmt: skip
+    }
+
+
+def schemes(sweep: SweepResults) -> Measured:
+    """What a good beginning is worth after 200,000 steps, for four seeds each.
+
+    A standard deviation of gain/sqrt(fan_in) keeps the scale from layer to layer. But all zeros is too little: every
+    hidden unit stays like every other, at zero, and only the output bias learns: the letters' frequencies.
+    """
+    runs = {
+        scheme: rows_of(sweep, "initialisation", init=scheme, batch_norm=False)
+        for scheme in ("normal", "scaled_output", "scaled_hidden", "kaiming_tanh")
+    }
+    runs["batch norm"] = rows_of(sweep, "initialisation", batch_norm=True)
+    rng = np.random.default_rng(0)
+    x, w = rng.standard_normal((1000, 30)), rng.standard_normal((30, 200))
+    deviation, variance = (x @ w / 30**0.5).std(), (x @ w / 30**0.25).std()
+    root = f"30 inputs: preactivations of std {deviation:.2f}; with the variance 1/sqrt(30) it were {variance:.2f}"
+    return {
+        **{f"{label} losses": [column(rows, "train_loss"), column(rows)] for label, rows in runs.items()},
+        "root": (abs(deviation - 1) < 0.05 < abs(variance - 1), root),
+        "year": int(SCHEMES["kaiming_relu"].source.split()[3].rstrip(",")),
+        "zeros": column(rows_of(sweep, "initialisation", init="zeros")).mean(),
+    }
 
 
 def deep(names: Dataset) -> Measured:
@@ -377,9 +413,8 @@ def deep(names: Dataset) -> Measured:
 
     So the tanh is neither saturated nor idle, whatever the scale of the weights. The statistics are of one batch of 32.
     """
-    config = RunConfig(init="kaiming_tanh", hidden_size=100, n_layers=5, batch_norm=True, schedule="constant",
-                       n_steps=1000, n_evaluations=1)  # fmt: skip
-    trained = train(config, names, seeds=8)
+    config = RunConfig(hidden_size=100, n_layers=5, batch_norm=True, schedule="constant", n_steps=1000, n_evaluations=1)
+    trained = train(config, names, seeds=4)
     contexts = names.windows("train", 3).contexts
     batches = [np.random.default_rng(seed).integers(len(contexts), size=32) for seed in trained.seeds]
     second = [forward(params, contexts[batch]).hidden[1] for params, batch in zip(trained, batches, strict=True)]
@@ -399,7 +434,7 @@ def paper() -> Measured:
     and made from a grammar of such sentences, and the comparison is on the dev contexts that training never had.
     """
     text = load_dataset("small")
-    config = RunConfig(init="fan_in", embedding_dim=10, hidden_size=50, n_steps=6_000, n_evaluations=1)
+    config = RunConfig(init="bengio2003", hidden_size=50, learning_rate=0.5, schedule="cosine", n_steps=8_000)
     trained = train(config, text, seeds=4)
     windows, new = text.windows("dev", 3), text.unseen("dev", 3)
     counting = fit_count_model(text, "modified Kneser-Ney", 3)
@@ -419,22 +454,32 @@ def paper() -> Measured:
     }
 
 
-def ladder(sweep: SweepResults) -> Measured:
+def ladder(sweep: SweepResults, studies: Path | None) -> Measured:
     """From a uniform guess to an ensemble: what each step is worth, with the count models among them.
 
-    All are losses on dev. Counting with a context of five characters is hard to beat, and the lecture's network with
-    three does not; longer contexts and more weights do.
+    All are losses on dev. Counting with a context of five characters is hard to beat: the lecture's network with three
+    does not; longer contexts and more weights do. The last rungs are read from the studies in this repository.
     """
-    counts = {n: min((row for row in sweep.baselines.rows if row.context_length == n), key=lambda row: row.dev_loss)
-              for n in (1, 3, 5)}
+    shortest_first = [
+        min((row for row in sweep.baselines.rows if row.context_length == n), key=lambda row: row.dev_loss)
+        for n in (1, 3, 5)
+    ]
     rungs = [("uniform guess", estimate([sweep.baselines.uniform]), "counting")]
-    rungs += [(row.name, estimate([row.dev_loss]), "counting") for row in counts.values()]
-    small = {"hidden_size": 100, "embedding_dim": 2, "batch_size": 32, "schedule": "constant", "block_size": 3}
-    for label, settings in (("d = 2, h = 100, 30,000 steps", small), ("h = 300", small | {"hidden_size": 300}),
-                            ("d = 10", small | {"embedding_dim": 10})):
-        rungs.append((label, estimate(column(rows_of(sweep, "longer", **settings))), "the lecture's steps"))
-    for label, init in (("d = 10, h = 200, 200,000 steps", "normal"), ("output x 0.01", "scaled_output"),
-                        ("and hidden weights at 5/3", "kaiming_tanh")):
-        rows = rows_of(sweep, "initialisation", init=init, batch_norm=False)
-        rungs.append((label, estimate(column(rows)), "the lecture's steps"))
-    return {"rungs": rungs}
+    rungs += [(row.name, estimate([row.dev_loss]), "counting") for row in shortest_first]
+    steps = {
+        "d = 2, h = 100, 30,000 steps": rows_of(sweep, "longer", **SMALL),
+        "h = 300": rows_of(sweep, "longer", **(SMALL | {"hidden_size": 300})),
+        "d = 10": rows_of(sweep, "longer", **(SMALL | {"embedding_dim": 10})),
+        "d = 10, h = 200, 200,000 steps": rows_of(sweep, "initialisation", init="normal", batch_norm=False),
+        "and output x 0.01": rows_of(sweep, "initialisation", init="scaled_output"),
+        "and hidden weights at 5/3": rows_of(sweep, "initialisation", init="kaiming_tanh", batch_norm=False),
+    }
+    rungs += [(label, estimate(column(rows)), "the lecture's steps") for label, rows in steps.items()]
+    if studies is not None:
+        best = open_sweep(studies / "best").studies[0].best
+        with (studies / "best" / "tables" / "ensembles.csv").open(encoding="utf-8", newline="") as file:
+            mixed = min(csv.DictReader(file), key=lambda row: float(row["dev_loss"]))
+        label = f"average of {mixed['networks']}, with a count model"
+        rungs.append(("our best flat network", best.estimate("dev_loss"), "this project's studies"))
+        rungs.append((label, estimate([float(mixed["dev_loss"])]), "this project's studies"))
+    return {"rungs": rungs, "is_lecture": studies is not None}

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Int
 
 from experiments.analysis.results import SweepResults
 from experiments.lecture import sections
@@ -34,11 +34,13 @@ SECTIONS: dict[str, tuple[str, Callable[..., dict[str, Any]]]] = {
     "all_names": ("All names by full batch", sections.all_names),
     "minibatches": ("Minibatches against full batch", sections.minibatches),
     "finder": ("The learning-rate finder", sections.finder),
-    "longer": ("Longer, wider, calmer, larger", sections.longer),
+    "longer": ("30,000 steps", sections.longer),
+    "changes": ("A larger hidden layer, batch, embedding", sections.changes),
     "embedding": ("The embedding as it forms", sections.embedding),
     "large": ("Ten dimensions, two hundred units", sections.large),
     "samples": ("Samples", sections.samples),
     "initialisation": ("Initialisation, step by step", sections.initialisation),
+    "schemes": ("What a good beginning is worth", sections.schemes),
     "deep": ("The deep network with batch norm", sections.deep),
     "paper": ("The dog in the room", sections.paper),
     "ladder": ("A ladder of losses", sections.ladder),
@@ -110,6 +112,12 @@ class Walk:
     def torch_losses(self) -> np.ndarray | None:
         """PyTorch's losses of these minibatches, of the lecture's words."""
         return self.arrays["kaiming/loss"] if LIST in self.known else None
+
+    @property
+    def studies(self) -> Path | None:
+        """The published studies of this repository, on the lecture's words; None where they are not at hand."""
+        folder = Path(__file__).parents[2] / "results"
+        return folder if LIST in self.known and (folder / "best" / "request.json").exists() else None
 
     def measure(self, section: str) -> dict[str, Any]:
         """Run a section."""
