@@ -11,17 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from experiments.analysis.results import SweepResults, open_sweep
+    from experiments.analysis.studies import estimate
     from experiments.sweep import run_sweep
     from experiments.sweeps.grids import Grid
 
 _ROOMS = {
     "Grid": "sweeps.grids",
     "SweepResults": "analysis.results",
+    "estimate": "analysis.studies",
     "open_sweep": "analysis.results",
     "run_sweep": "sweep",
 }
 
-__all__ = ["Grid", "SweepResults", "open_sweep", "run_sweep"]
+__all__ = ["Grid", "SweepResults", "estimate", "open_sweep", "run_sweep"]
 
 
 def __getattr__(name: str) -> Any:

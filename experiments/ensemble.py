@@ -6,6 +6,7 @@ from experiments.analysis.ensembles import as_markdown, measure_ensembles, write
 from experiments.analysis.results import open_sweep
 from experiments.cli.command import command, command_parser
 from experiments.report.build import write_report
+from experiments.runner.compilation_cache import use_compilation_cache
 from experiments.runner.interrupt import Interruption
 
 EPILOG = """examples:
@@ -36,6 +37,7 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     if wrong:
         parser.error(f"--context-length must be between 1 and {MAX_CONTEXT_LENGTH}, got {wrong[0]}")
     results = open_sweep(options.folder)
+    use_compilation_cache()
     ensembles = measure_ensembles(results, options.top, options.context_length, options.test)
     write_ensembles(results.folder, ensembles)
     write_report(results.folder)

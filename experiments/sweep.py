@@ -25,6 +25,7 @@ from experiments.cli.flags import (
 )
 from experiments.cli.terminal import CommandLine, Quiet
 from experiments.runner import run as runner
+from experiments.runner.compilation_cache import use_compilation_cache
 from experiments.runner.interrupt import Interruption
 from experiments.store import Store
 from experiments.sweeps.catalog import SWEEPS
@@ -145,6 +146,7 @@ def print_analysis(store: Store, dataset: Dataset, test: bool = False) -> None:
     """Write a folder's tables, figures and report, and print what they say."""
     from experiments.cli.summary import print_summary
 
+    use_compilation_cache()
     summary, path = write_analysis(store, dataset, test)
     print_summary(summary, path)
 

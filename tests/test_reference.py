@@ -20,7 +20,7 @@ ALPHABET = Vocabulary.of(["abcdefghijklmnopqrstuvwxyz"])
 
 @pytest.fixture(scope="module")
 def reference():
-    with np.load(Path(__file__).parent / "lecture.npz") as arrays:
+    with np.load(REFERENCE) as arrays:
         return dict(arrays)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from experiments.analysis.baselines import load_baselines
 from experiments.analysis.studies import Cell, Study, make_study
 from experiments.analysis.tables import html_table
 from experiments.runner.rows import DIVERGED, Row, config_of
@@ -17,6 +18,7 @@ from experiments.sweeps.request import Request, read_request
 from experiments.sweeps.text import count, printable
 from mlp_lm.config import near_match
 from mlp_lm.data.dataset import Dataset, is_text_source
+from mlp_lm.ngram.baselines import Baselines
 
 if TYPE_CHECKING:
     import pandas
@@ -76,6 +78,15 @@ class SweepResults:
             ValueError: it cannot be had, or is no longer the same.
         """
         return self.request.load_dataset()
+
+    @cached_property
+    def baselines(self) -> Baselines:
+        """The count models of its data, on the same dev part.
+
+        Raises:
+            ValueError: they were not kept in the folder, and the data cannot be had.
+        """
+        return load_baselines(self.folder, self.request)
 
     @property
     def best(self) -> Row:

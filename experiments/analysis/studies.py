@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtr, stdtrit  # Student's t: scipy.stats takes a second to import.
 
 from experiments.runner.rows import DIVERGED, Row, settings_of
 from mlp_lm.config import AXES, DEFAULTS
@@ -170,13 +170,13 @@ def predict_one_more(values: Iterable[float], observed: float) -> Prediction:
     freedom = len(sample) - 1
     scale = float(sample.std(ddof=1)) * math.sqrt(1 + 1 / len(sample))
     half = scale * _t_quantile(freedom)
-    p_value = float(2 * stats.t.sf(abs(observed - mean) / scale, freedom)) if scale else float(observed == mean)
+    p_value = float(2 * stdtr(freedom, -abs(observed - mean) / scale)) if scale else float(observed == mean)
     return Prediction(mean, mean - half, mean + half, p_value)
 
 
-@functools.cache  # A report of thousands of cells asks for few of them, and scipy is slow at each.
+@functools.cache
 def _t_quantile(degrees_of_freedom: int) -> float:
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees_of_freedom))
+    return float(stdtrit(degrees_of_freedom, (1 + CONFIDENCE) / 2))
 
 
 def paired_difference(cell: Cell, reference: Cell, column: str = "dev_loss") -> Estimate:

@@ -8,6 +8,11 @@ from mlp_lm.schemes import SCHEMES, TANH_GAIN
 
 LECTURE = RunConfig(n_steps=200_000)  # d = 10, h = 200, block 3, batch 32, 0.1 then 0.01 half-way.
 
+# Lecture 2's network before it grows; it is evaluated every 1,000 steps.
+LECTURE_SMALL = RunConfig(
+    init="normal", hidden_size=100, embedding_dim=2, schedule="constant", n_steps=30_000, n_evaluations=30
+)
+
 # Block 8 and 24 dimensions are the grid's best; 100,000 steps of twice the lecture's batch, on a cosine from 0.2.
 LONG = RunConfig(
     hidden_size=600,
@@ -53,6 +58,32 @@ _SWEEPS = (
         "smoke",
         "A few seconds, to see that everything works.",
         (Grid("size", RunConfig(n_steps=200, n_evaluations=2, embedding_dim=2), n_seeds=2, hidden_size=(8, 16)),),
+    ),
+    SweepSpec(
+        "lecture",
+        "The trainings of the makemore lectures, with seeds.",
+        (
+            Grid(
+                "minibatches",
+                replace(LECTURE_SMALL, n_steps=100, n_evaluations=100),
+                n_seeds=4,
+                batch_size=(0, 32),
+            ),
+            Grid("longer", LECTURE_SMALL, n_seeds=8, schedule=("constant", "step_decay", "plateau")),
+            Grid("longer", replace(LECTURE_SMALL, hidden_size=300), n_seeds=8),
+            Grid("longer", replace(LECTURE_SMALL, batch_size=128), n_seeds=8),
+            Grid("longer", replace(LECTURE_SMALL, embedding_dim=10), n_seeds=8),
+            # The lecture's JavaScript port.
+            Grid("longer", replace(LECTURE_SMALL, init="uniform", embedding_dim=3, block_size=4), n_seeds=8),
+            Grid(
+                "initialisation",
+                LECTURE,
+                n_seeds=4,
+                init=("normal", "scaled_output", "scaled_hidden", "kaiming_tanh", "zeros"),
+            ),
+            Grid("initialisation", replace(LECTURE, batch_norm=True), n_seeds=4),
+        ),
+        data="makemore",
     ),
     SweepSpec(
         "initialisation",

@@ -1,5 +1,6 @@
 """The baselines of a dataset: count models at several context lengths, floors, and the uniform guess."""
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -81,6 +82,7 @@ def count_model_name(family: str, context_length: int) -> str:
     return f"{family}, {context_length} context token{'' if context_length == 1 else 's'}"
 
 
+@functools.lru_cache(maxsize=4)
 def measure_baselines(dataset: Dataset) -> Baselines:
     """Fit every family of count models to the training part and measure it on dev.
 
