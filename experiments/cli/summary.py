@@ -3,11 +3,11 @@
 import math
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from experiments.analysis.studies import Study
 from experiments.analysis.summary import Summary
+from experiments.cli.terminal import stdout_console
 from experiments.report.words import answers
 from experiments.runner.rows import DIVERGED
 from experiments.sweeps.text import count, printable
@@ -17,9 +17,7 @@ SHOWN_CELLS = 10
 
 def print_summary(summary: Summary, report: Path) -> None:
     """Print the tables of a sweep, its answers, and the report's path, which is the last line."""
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
-    if not console.is_terminal:
-        console.width = 80
+    console = stdout_console()
     request, rows = summary.results.request, summary.results.rows
     n_diverged = sum(row["status"] == DIVERGED for row in rows)
     steps = sum(row["n_steps"] for row in rows)
