@@ -1,5 +1,6 @@
 """The README's Python and its sweep file do what they say, and its notebook cell shows a table."""
 
+import importlib
 import os
 import re
 import subprocess
@@ -9,9 +10,16 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from matplotlib.figure import Figure
 from nbclient import NotebookClient
+from PIL import Image
 
+from experiments.analysis.results import open_sweep
+from experiments.runner.protocol import Progress
+from experiments.runner.trainer import train_cohort
+from experiments.store import Store
 from experiments.sweeps.grids import sweep_from_dict
+from mlp_lm.data.dataset import load_dataset
 from mlp_lm.ideas import load_ideas
 from tests.cli import sweep
 
@@ -57,10 +65,14 @@ def test_the_ideas_file_is_swept_against_built_in_entries(tmp_path):
     }  # fmt: skip
 
 
-def test_the_sweep_file_is_one():
+def sweep_file() -> str:
+    """The README's sweep in TOML."""
     (text,) = (block for block in re.findall(r"(?:^    .*\n|^\n)+", README, flags=re.MULTILINE) if "[[study]]" in block)
-    content = tomllib.loads("\n".join(line[4:] for line in text.splitlines()))
-    assert len(sweep_from_dict(content, "my_sweep").grids[0]) == 15
+    return "\n".join(line[4:] for line in text.splitlines())
+
+
+def test_the_sweep_file_is_one():
+    assert len(sweep_from_dict(tomllib.loads(sweep_file()), "my_sweep").grids[0]) == 15
 
 
 def test_a_notebook_cell_runs_a_sweep_and_shows_its_table(tmp_path, monkeypatch):
@@ -74,3 +86,69 @@ def test_a_notebook_cell_runs_a_sweep_and_shows_its_table(tmp_path, monkeypatch)
     (shown,) = (output for output in notebook.cells[0].outputs if output.output_type == "execute_result")
     assert "<table>" in shown["data"]["text/html"] and "hidden_size" in shown["data"]["text/html"]
     assert "4 of 4 runs" in shown["data"]["text/plain"]
+
+
+# What makes a command of the README small: it is the same command otherwise.
+SHORT = "--n-steps 20 --n-evaluations 1 --seeds 1 --hidden-size 4 --embedding-dim 2 --block-size 2 --batch-size 16"
+SMALL = {
+    "sweep": SHORT.split(),
+    "learning_rate": ["--steps", "50", "--seeds", "1", "--hidden-size", "4", "--embedding-dim", "2"],
+    "bengio2003": ["--models", "MLP9", "--seeds", "1", "--epochs", "0.02"],
+    "initialisation": ["--part", "sweeps"],
+    "ensemble": [],
+    "sample": [],
+    "export": [],
+    "report": [],
+}
+ELSEWHERE = ("s3://", "gs://", "$", "ray", "/shared")  # Buckets and clusters are not here.
+
+
+def commands() -> list[list[str]]:
+    """The commands of the README that this machine can run, in their order, as lists of words."""
+    lines = re.findall(r"python -m experiments\.[^`#\n]*", README)
+    return [line.split()[2:] for line in lines if not any(word in line for word in ELSEWHERE)]
+
+
+def train_here(cohorts, job, slots, stopping):
+    """An executor in this process, which compiles each program once for all commands."""
+    dataset, store = load_dataset(job.data), Store(job.root)
+    for cohort in cohorts:
+        yield Progress(cohort, rows=tuple(train_cohort(cohort, dataset, store)))
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout")
+def test_after_all_commands_of_the_readme_a_fresh_clone_is_clean(tmp_path, monkeypatch, capsys, few_words, tables):
+    subprocess.run(["git", "clone", "--quiet", "--shared", ROOT, tmp_path / "clone"], check=True)
+    monkeypatch.chdir(tmp_path / "clone")
+    monkeypatch.setattr("experiments.runner.run.execute", train_here)
+    monkeypatch.setattr(Figure, "savefig", lambda figure, file, **_: Image.new("RGB", (9, 9)).save(file, "png"))
+    files = {
+        "my_words.txt": "\n".join(few_words),
+        "train.txt": "\n".join(few_words[:300]),
+        "dev.txt": "\n".join(few_words[300:350]),
+        "test.txt": "\n".join(few_words[350:]),
+        "my_text.txt": "the cat saw a dog . " * 300,
+        "my_ideas.py": IDEAS,
+        "my_sweep.toml": sweep_file().replace("makemore", "ssa2018"),
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    stand_ins = {name: str(tmp_path / name) for name in files}
+    stand_ins |= {"makemore": stand_ins["my_words.txt"], "brown": "small", "DIR": "results/local/initialisation"}
+    done = set()
+    for program, *words in commands():
+        name = program.removeprefix("experiments.")
+        if name not in SMALL or "--help" in words:
+            continue
+        if "RUN_ID" in words:
+            stand_ins["RUN_ID"] = open_sweep("results/local/default").best["run_id"]
+        arguments = [stand_ins.get(word, word) for word in words] + ([] if "--list" in words else SMALL[name])
+        module = program if (ROOT / "experiments" / f"{name}.py").exists() else f"{program}.__main__"
+        assert importlib.import_module(module).main(arguments) == 0, (program, words, capsys.readouterr().err)
+        done.add(name)
+        if name == "report":  # Which is there to write this one file.
+            subprocess.run(["git", "checkout", "--quiet", f"{words[0]}/report.html"], check=True)
+    assert done == SMALL.keys()
+    status = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+    # What a command was told to write beside the results is the user's own.
+    assert {line[3:] for line in status.splitlines()} <= {"model.safetensors", "runs.csv"}

@@ -167,7 +167,18 @@ def requested_sweep(options: argparse.Namespace) -> SweepSpec:
         sweep = SWEEPS[name]
     title = sweep.title if options.title is None else options.title
     source = requested_source(options, sweep.data)
-    return replace(sweep.override(given_axes(options), options.seeds, options.first_seed), title=title, data=source)
+    axes = given_axes(options)
+    if sweep.name == "single" and options.title is None and axes:
+        title = ", ".join(f"which {name}?" for name in axes).replace("_", " ").capitalize()
+    folder = "" if source == sweep.data else f"{sweep.name}-{_data_label(source)}"
+    changed = sweep.override(axes, options.seeds, options.first_seed)
+    return replace(changed, title=title, data=source, folder=folder)
+
+
+def _data_label(source: str) -> str:
+    """A dataset's source as a part of a folder's name: sweeps on several datasets have folders of their own."""
+    parts = [Path(part).stem for part in re.split(r'[:",\s\[\]]+', source) if part]
+    return "-".join(part for part in parts if part not in ("text", "training", "files"))[:60]
 
 
 def check_list_alone(parser: Parser, options: argparse.Namespace) -> None:

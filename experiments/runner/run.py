@@ -114,7 +114,7 @@ def run_sweep(
     if options.shard:  # Every N-th cohort of the whole sweep's plan, whatever is done already.
         slice_ = make_plan(asked.values(), dataset, widest).slice(*options.shard)
         mine = {run.run_id: run for cohort in slice_.cohorts for run in cohort.runs}
-    store = Store(options.out or RESULTS / sweep.name)
+    store = Store(options.out or RESULTS / (sweep.folder or sweep.name))
     for caution in dataset.cautions:
         terminal.complain(caution)
 
@@ -182,7 +182,7 @@ def _copy(store: Store, options: RunOptions, sweep: SweepSpec) -> Iterator[Store
     if isinstance(store.location, Path) or options.shard:
         yield store
     else:
-        copy = Store(options.fetch_to or RESULTS / sweep.name)
+        copy = Store(options.fetch_to or RESULTS / (sweep.folder or sweep.name))
         with copy.lock():
             yield copy
 

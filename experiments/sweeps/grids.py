@@ -81,12 +81,16 @@ class Grid:
 
 @dataclass(frozen=True)
 class SweepSpec:
-    """A named sweep: grids over one dataset, which is known by its `source` (see `mlp_lm.load_dataset`)."""
+    """A named sweep: grids over one dataset, which is known by its `source` (see `mlp_lm.load_dataset`).
+
+    `folder` is the name of its own folder among a user's results, where it is not that of the sweep.
+    """
 
     name: str
     title: str
     grids: tuple[Grid, ...]
     data: str = "ssa2018"
+    folder: str = ""
 
     def override(
         self, axes: Mapping[str, Sequence[Any]], n_seeds: int | None = None, first_seed: int | None = None
