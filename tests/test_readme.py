@@ -16,12 +16,14 @@ from PIL import Image
 
 from experiments.analysis.results import open_sweep
 from experiments.runner.protocol import Progress
+from experiments.runner.rows import SCHEMA
 from experiments.runner.trainer import train_cohort
 from experiments.store import Store
 from experiments.sweeps.grids import sweep_from_dict
 from mlp_lm.data.dataset import load_dataset
 from mlp_lm.ideas import load_ideas
 from tests.cli import sweep
+from tests.synthetic import STORE_COLUMNS, synthetic_row
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text("utf-8")
@@ -90,6 +92,7 @@ def test_a_notebook_cell_runs_a_sweep_and_shows_its_table(tmp_path, monkeypatch)
 
 # What makes a command of the README small: it is the same command otherwise.
 SHORT = "--n-steps 20 --n-evaluations 1 --seeds 1 --hidden-size 4 --embedding-dim 2 --block-size 2 --batch-size 16"
+SHORT += " --init normal kaiming_tanh --batch-norm False"
 SMALL = {
     "sweep": SHORT.split(),
     "learning_rate": ["--steps", "50", "--seeds", "1", "--hidden-size", "4", "--embedding-dim", "2"],
@@ -109,18 +112,24 @@ def commands() -> list[list[str]]:
     return [line.split()[2:] for line in lines if not any(word in line for word in ELSEWHERE)]
 
 
-def train_here(cohorts, job, slots, stopping):
-    """An executor in this process, which compiles each program once for all commands."""
+def train_few_here(cohorts, job, slots, stopping):
+    """An executor in this process: it trains where weights are read later, and elsewhere makes rows up."""
     dataset, store = load_dataset(job.data), Store(job.root)
     for cohort in cohorts:
-        yield Progress(cohort, rows=tuple(train_cohort(cohort, dataset, store)))
+        if store.root.name in ("default", "bengio2003-small"):
+            yield Progress(cohort, rows=tuple(train_cohort(cohort, dataset, store)))
+        else:
+            rows = [synthetic_row(run, 2.0 + run.seed / 100) for run in cohort.runs]
+            kept = [{name: value for name, value in row.items() if name not in STORE_COLUMNS} for row in rows]
+            store.write(cohort.cohort_id, kept, {}, SCHEMA)
+            yield Progress(cohort, rows=tuple(rows))
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout")
 def test_after_all_commands_of_the_readme_a_fresh_clone_is_clean(tmp_path, monkeypatch, capsys, few_words, tables):
     subprocess.run(["git", "clone", "--quiet", "--shared", ROOT, tmp_path / "clone"], check=True)
     monkeypatch.chdir(tmp_path / "clone")
-    monkeypatch.setattr("experiments.runner.run.execute", train_here)
+    monkeypatch.setattr("experiments.runner.run.execute", train_few_here)
     monkeypatch.setattr(Figure, "savefig", lambda figure, file, **_: Image.new("RGB", (9, 9)).save(file, "png"))
     files = {
         "my_words.txt": "\n".join(few_words),

@@ -45,7 +45,7 @@ from experiments.sweeps.text import count, printable
 from mlp_lm.data.vocabulary import Vocabulary
 from mlp_lm.schemes import SCHEMES
 
-MAX_LINES = 7  # In a panel.
+MAX_LINES = 7  # Of a panel.
 MAX_FOREST = 40
 MAX_TOKENS = 100  # More letters than that cover one another.
 VOWELS = frozenset("aeiou")

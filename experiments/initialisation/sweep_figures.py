@@ -1,7 +1,8 @@
 """The study's figures from rows alone: the overview, learning curves, differences, learning rates, and depth."""
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from experiments.analysis.diagnostics import diagnostic, has_diagnostics
-from experiments.analysis.figures import at_edge
+from experiments.analysis.figures import MAX_LINES, at_edge
 from experiments.analysis.studies import Cell, Estimate, Study, estimate, paired_difference
 from experiments.analysis.style import COLOURS, STYLE, far_off, save_figure, scheme_label, scheme_style
 from experiments.initialisation.tables import (
@@ -127,37 +128,51 @@ def draw_saturation(study: Study) -> Figure:
 
 def draw_histories(study: Study, values: Callable[[Row], Sequence[float | None]], ylabel: str, title: str) -> Figure:
     """Some value of each run over training, a panel a norm, a colour a scheme, bands over seeds."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.4), sharey=True)
-    for ax, (batch_norm, name) in zip(axes, NORMS.items(), strict=True):
-        for cell in study.cells:
-            if cell.settings["batch_norm"] == batch_norm:
-                _draw_history(ax, cell, values)
-        ax.set(title=name, xlabel="training step (thousands)")
-    axes[0].set_ylabel(ylabel)
-    _add_legend(figure, axes)
+    groups = scheme_groups(study)
+    size = (10, 1.2 + 3.2 * len(groups))
+    figure, axes = plt.subplots(len(groups), 2, figsize=size, sharex=True, sharey=True, squeeze=False)
+    for row, inits in zip(axes, groups, strict=True):
+        for ax, batch_norm in zip(row, NORMS, strict=True):
+            for cell in study.cells:
+                if cell.settings["batch_norm"] == batch_norm and cell.settings["init"] in inits:
+                    _draw_history(ax, cell, values)
+        row[0].set_ylabel(ylabel)
+        _add_legend(row)
+    for ax, name in zip(axes[0], NORMS.values(), strict=True):
+        ax.set_title(name)
+    for ax in axes[-1]:
+        ax.set_xlabel("training step (thousands)")
     figure.suptitle(title, fontsize=10)
     return figure
 
 
+def scheme_groups(study: Study) -> list[list[str]]:
+    """The study's schemes, best first, in groups of at most MAX_LINES for a row of panels each."""
+    inits = list(dict.fromkeys(init for init, _ in by_scheme(study)))
+    n_groups = math.ceil(len(inits) / MAX_LINES)
+    return [list(group) for group in np.array_split(np.array(inits, dtype=object), n_groups)]
+
+
 def draw_updates(study: Study) -> Figure:
     """Update-to-weight ratio over training, a panel a matrix, without batch norm above and with it below."""
-    figure, axes = plt.subplots(2, 3, figsize=(11, 6.4), sharex=True, sharey=True)
+    rows = list(itertools.product(NORMS, scheme_groups(study)))
+    figure, axes = plt.subplots(len(rows), 3, figsize=(11, 0.6 + 2.6 * len(rows)), sharex=True, sharey=True)
     matrices = ("embedding", "hidden weights", "output weights")
-    for ax, (batch_norm, i) in zip(axes.flat, itertools.product(NORMS, range(3)), strict=True):
+    for row, (batch_norm, inits) in zip(axes, rows, strict=True):
+        for i, ax in enumerate(row):
 
-        def ratios(row: Row, matrix: int = i) -> list[float | None]:
-            return [values[matrix] for values in row["history_log10_update_to_weight"]]
+            def ratios(row: Row, matrix: int = i) -> list[float | None]:
+                return [values[matrix] for values in row["history_log10_update_to_weight"]]
 
-        for cell in study.cells:
-            if cell.settings["batch_norm"] == batch_norm:
-                _draw_history(ax, cell, ratios)
-        ax.axhline(-3, color=ORANGE, linestyle=":", linewidth=1.4)
-        ax.set(title=f"{matrices[i]}, {NORMS[batch_norm]}", ylim=(-5, 0))
-    for ax in axes[:, 0]:
-        ax.set_ylabel("log10 of update std / weight std")
-    for ax in axes[1]:
+            for cell in study.cells:
+                if cell.settings["batch_norm"] == batch_norm and cell.settings["init"] in inits:
+                    _draw_history(ax, cell, ratios)
+            ax.axhline(-3, color=ORANGE, linestyle=":", linewidth=1.4)
+            ax.set(title=f"{matrices[i]}, {NORMS[batch_norm]}", ylim=(-5, 0))
+        row[0].set_ylabel("log10 of update std / weight std")
+        _add_legend(row)
+    for ax in axes[-1]:
         ax.set_xlabel("training step (thousands)")
-    _add_legend(figure, axes.flat)
     figure.suptitle("How far one update moves the weights; dotted: 1/1000, the lecture's rule of thumb", fontsize=10)
     return figure
 
@@ -217,20 +232,23 @@ def _draw_differences(ax: Axes, differences: Mapping[Scheme, Estimate]) -> None:
 
 def draw_rates(study: Study) -> Figure:
     """Dev loss against the learning rate, a line a scheme."""
-    figure, axes = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True)
+    groups = scheme_groups(study)
+    size = (10, 1.0 + 3.2 * len(groups))
+    figure, axes = plt.subplots(len(groups), 2, figsize=size, sharey=True, squeeze=False)
     best = min(cell.estimate("dev_loss").mean for cell in study.cells if cell.finished)
     rates = sorted({cell.settings["learning_rate"] for cell in study.cells})
-    for ax, (batch_norm, name) in zip(axes, NORMS.items(), strict=True):
+    for ax, (inits, (batch_norm, name)) in zip(axes.flat, itertools.product(groups, NORMS.items()), strict=True):
         for (init, norm), cells in by_scheme(study).items():
-            if norm == batch_norm:
+            if norm == batch_norm and init in inits:
                 losses = {cell.settings["learning_rate"]: cell.estimate("dev_loss") for cell in cells}
                 style = scheme_style(init, norm) | {"label": init, "markersize": 4, "linewidth": 1.1, "linestyle": "-"}
                 _draw_estimates(ax, losses, style)
         ax.set(title=name, xlabel="learning rate", ylim=(best - 0.02, best + 0.35), xscale="log")
         ax.set_xticks(rates, [f"{rate:.2g}" for rate in rates], fontsize=8)
         ax.minorticks_off()
-    axes[0].set_ylabel(LOSS)
-    _add_legend(figure, axes)
+    for row in axes:
+        row[0].set_ylabel(LOSS)
+        _add_legend(row)
     figure.suptitle(f"Dev loss by learning rate{lengths(study)}: mean and 95 % interval", fontsize=10)
     return figure
 
@@ -260,7 +278,7 @@ def draw_depth(study: Study) -> Figure:
             column[1].set(xlabel=f"hidden layer of {depths[-1]}, at step 0", xticks=range(1, depths[-1] + 1))
     for ax, label in zip(axes[:, 0], (LOSS, "std of the activations"), strict=False):
         ax.set_ylabel(label)
-    _add_legend(figure, axes[0])
+    _add_legend(axes[0])
     note = "; with batch norm, all gains start alike" if n_rows > 1 else ""
     figure.suptitle(f"Depth, and gain of the hidden weights: means and 95 % intervals over seeds{note}", fontsize=10)
     return figure
@@ -272,10 +290,11 @@ def _draw_estimates(ax: Axes, estimates: Mapping[Any, Estimate], style: Mapping[
     ax.errorbar(places, means, yerr=halves, capsize=2, **style)
 
 
-def _add_legend(figure: Figure, axes: Iterable[Axes]) -> None:
-    """One legend of the labels of all panels, in alphabetical order."""
+def _add_legend(axes: Sequence[Axes]) -> None:
+    """One legend of the labels of a row of panels, in alphabetical order, beside the last of them."""
     handles: dict[str, Artist] = {}
     for ax in axes:
         handles |= {label: handle for handle, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     labels = sorted(handles)
-    figure.legend([handles[label] for label in labels], labels, loc="outside right center", fontsize=8)
+    place: Any = {"loc": "upper left", "bbox_to_anchor": (1.01, 1), "borderaxespad": 0}
+    axes[-1].legend([handles[label] for label in labels], labels, fontsize=8, **place)

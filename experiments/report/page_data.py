@@ -187,6 +187,7 @@ def study_data(study: Study, places: Mapping[str, int]) -> dict[str, Any]:
     balanced = imbalance(study) is None
     return {
         "name": study.name,
+        "fixed": study.fixed,
         "axes": list(study.axes),
         "cells": [cell for cell in cells if cell["runs"]],
         "balanced": balanced,

@@ -23,7 +23,7 @@ function runDetail(run) {
 function ownSettings(run) {
   const study = DATA.studies.find((one) => one.cells.some((cell) => cell.runs.includes(run)));
   const cell = study?.cells.find((one) => one.runs.includes(run));
-  return cell ? [["study", study.name], ...study.axes.map((axis, i) => [words(axis), setting(cell.values[i])])] : [];
+  return cell ? [["study", study.name], ...study.axes.map((axis, i) => [words(axis), setting(cell.values[i])]), ["as all in this study", study.fixed]] : [];
 }
 
 function runChoice(run) {
