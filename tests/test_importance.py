@@ -21,8 +21,8 @@ from experiments.analysis.effects import (
     interaction_rows,
     interactions,
     main_effects,
-    spaced_places,
     rise_from_lowest,
+    spaced_places,
 )
 from experiments.analysis.studies import make_study
 from tests.synthetic import synthetic_rows

@@ -1,6 +1,5 @@
 """Against PyTorch's numbers for the lecture's model (see tests/README.md)."""
 
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp

@@ -154,7 +154,13 @@ def draw_embedding(table: np.ndarray, row: Row, vocabulary: Vocabulary) -> Figur
     figure, ax = plt.subplots(figsize=(6, 6.2))
     tokens, places = vocabulary.tokens, table[:, :2]
     vowels = VOWELS if set(tokens) >= VOWELS and max(map(len, tokens)) == 1 else ()
-    ax.scatter(places[:, 0], places[:, 1], s=16, color=[COLOURS[4] if token in vowels else COLOURS[5] for token in tokens], linewidth=0)
+    ax.scatter(
+        places[:, 0],
+        places[:, 1],
+        s=16,
+        color=[COLOURS[4] if token in vowels else COLOURS[5] for token in tokens],
+        linewidth=0,
+    )
     ax.set_xlabel("embedding dimension 1")
     ax.set_ylabel("embedding dimension 2")
     which = describe(row, ("init", "hidden_size", "block_size", "batch_size", "seed"))

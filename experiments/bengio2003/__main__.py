@@ -1,12 +1,8 @@
 """`python -m experiments.bengio2003 --data PATH`: the word-level models of Bengio et al. 2003, trained and compared."""
 
-import signal
-
-if __name__ == "__main__":  # Until `main` listens, Ctrl-C ends this process without a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from experiments.analysis.results import SweepResults, select_results
@@ -20,6 +16,7 @@ from experiments.runner.run import RESULTS, run_sweep
 from experiments.store import Store
 from experiments.sweeps.grids import SweepSpec
 from experiments.sweeps.request import make_request, read_request
+from experiments.sweeps.text import printable
 from mlp_lm.config import near_match
 from mlp_lm.data.dataset import WORDS, Dataset, dataset_source, load_dataset
 from mlp_lm.data.texts import BROWN, CLOSED_VOCABULARY, SMALL_TEXT, TRAINING_VOCABULARY
@@ -69,15 +66,14 @@ def requested_sweep(options: argparse.Namespace, dataset: Dataset) -> SweepSpec:
     return SweepSpec(f"{NAME}{small}{closed}", TITLE, tuple(grids), dataset.source)
 
 
-def analyse(store: Store, dataset: Dataset) -> None:
-    """Write a folder's tables, map and report, and print the tables."""
+def analyse(store: Store, dataset: Dataset) -> Callable[[], None]:
+    """Write a folder's tables, map and report; returns the call that prints the tables."""
     # JAX only where it is needed: a wrong command line is reported at once.
     from experiments.bengio2003.table import as_markdown, write_tables
 
     summary = write_tables(select_results(store, read_request(store.root), store.rows()))
     path = write_report(store.root)
-    print(as_markdown(summary))
-    print(f"Report: {path}")
+    return lambda: print(f"{as_markdown(summary)}\nReport: {printable(str(path))}")
 
 
 def open_published(sweep: SweepSpec, dataset: Dataset, folder: object) -> SweepResults | None:

@@ -1,7 +1,9 @@
 """What all commands share: the parser, one line for whatever is wrong, and interrupts."""
 
 import argparse
+import errno
 import functools
+import io
 import os
 import re
 import signal
@@ -38,6 +40,8 @@ def command(name: str, saves: bool = False) -> Callable[[Callable[..., int]], Ca
         @functools.wraps(main)
         def run(arguments: list[str] | None = None) -> int:
             clean_own_environment()
+            if isinstance(sys.stdout, io.TextIOWrapper):
+                sys.stdout.reconfigure(errors="backslashreplace")  # What an ASCII terminal cannot show.
             with Interruption() as interruption:
                 try:
                     code = main(arguments, interruption)
@@ -50,12 +54,20 @@ def command(name: str, saves: bool = False) -> Callable[[Callable[..., int]], Ca
                     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
                     return 128 + signal.SIGPIPE
                 except (ValueError, OSError, CannotContinue) as error:
-                    complain(name, first_line(error))
+                    complain(name, _UNPRINTED if _is_of_output(error) else first_line(error))
                     return 2
 
         return run
 
     return wrap
+
+
+_UNPRINTED = "the output cannot be written, for no space is left there; files that the command makes are whole"
+
+
+def _is_of_output(error: Exception) -> bool:
+    """Whether it is of a print: errors of files have a name or an explanation."""
+    return type(error) is OSError and error.errno == errno.ENOSPC and error.filename is None
 
 
 def command_parser(name: str, description: str, epilog: str | None = None) -> "Parser":

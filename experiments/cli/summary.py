@@ -17,7 +17,7 @@ SHOWN_CELLS = 10
 
 def print_summary(summary: Summary, report: Path) -> None:
     """Print the tables of a sweep, its answers, and the report's path, which is the last line."""
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
+    console = _Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
     if not console.is_terminal:
         console.width = 80
     request, rows = summary.results.request, summary.results.rows
@@ -40,6 +40,11 @@ def print_summary(summary: Summary, report: Path) -> None:
     for sentence in answers(summary.results, summary.baselines, summary.looks):
         console.print(printable(sentence))
     print(f"\nReport: {printable(str(report))}", flush=True)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:  # Which rich turns into an exit of code 1.
+        raise BrokenPipeError
 
 
 def _table(study: Study, is_running_text: bool) -> Table:
