@@ -32,6 +32,7 @@ RESULTS_VERSION = 1  # Enters every run id: raise it when a change makes the sam
 PADDED_STEPS = 5_000
 PADDED_WIDTHS = {"embedding_dim": (4, 16, 32), "hidden_size": (32, 64, 128, 256, 512)}
 
+LARGEST_INT = 2**31 - 1  # Counted in 32 bits.
 LARGE_VOCABULARY = 1_000  # Tokens from which on the softmax is computed in blocks: words, not characters.
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 PRECISIONS = {FLOAT32: None, BFLOAT16: None}
@@ -105,7 +106,7 @@ class RunConfig:
     early_stopping: bool = _field(False, Role.SHAPE, "end with the weights of the evaluation with the lowest dev loss")
     precision: str = _field(FLOAT32, Role.SHAPE, "factors of the output layer's products in training", table=PRECISIONS)
     gain: float = _field(1.0, Role.HOST, "factor on the scheme's hidden weights", above=0)
-    n_steps: int = _field(20_000, Role.PACE, "training steps", least=1, most=2**31 - 1)  # Counted in 32 bits.
+    n_steps: int = _field(20_000, Role.PACE, "training steps", least=1)
     n_evaluations: int = _field(10, Role.PACE, "exact evaluations after step 0, evenly spaced", least=1)
     diagnostics: bool = _field(False, Role.PACE, "record saturation, activation, gradient and update statistics")
     seed: int = _field(0, Role.NUMBER, least=0, most=2**32 - 1)
@@ -287,7 +288,7 @@ def check_least(name: str, value: int | float, least: int | float) -> None:
     Raises:
         ValueError: it is.
     """
-    if not (math.isfinite(value) and value >= least):
+    if not (value >= least and value != math.inf):  # Which a whole number past all floats can be compared with.
         raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
@@ -318,8 +319,9 @@ def _check_number(name: str, value: Any) -> None:
     if "above" in rules and not (math.isfinite(value) and value > rules["above"]):
         raise ValueError(f"{name} must be a positive number, got {value}")
     check_least(name, value, rules.get("least", 0))
-    if "most" in rules and value > rules["most"]:
-        raise ValueError(f"{name} must be at most {rules['most']}, got {value}")
+    most = rules.get("most", LARGEST_INT if isinstance(value, int) else math.inf)
+    if value > most:
+        raise ValueError(f"{name} must be at most {most}, got {str(value)[:20]}{'...' * (len(str(value)) > 20)}")
     on_device = _as_number(value)
     if "below" in rules and on_device >= rules["below"]:
         raise ValueError(f"{name} must be below {rules['below']}, got {value}")

@@ -1,6 +1,5 @@
 """Against PyTorch's numbers for the lecture's model (see tests/README.md)."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np
