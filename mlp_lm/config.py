@@ -132,7 +132,7 @@ class RunConfig:
                 "hidden_size 0 leaves nothing between context and output; give direct True or hidden units"
             )
         if self.n_evaluations > self.n_steps:
-            raise ValueError(f"n_evaluations {self.n_evaluations} exceeds n_steps {self.n_steps}; evaluate less often")
+            raise ValueError(f"n_evaluations {self.n_evaluations} exceeds n_steps {self.n_steps}; give no more")
 
     @property
     def drops(self) -> bool:

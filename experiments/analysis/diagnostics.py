@@ -126,6 +126,8 @@ def _draw_panel(ax: Axes, cells: list[Cell], name: str) -> dict[str, str]:
     colours = dict(zip(shown, LINE_COLOURS, strict=False))
     if name != "saturated_share":
         ax.set_xscale("log")
+        ax.xaxis.set_major_formatter("{x:g}")  # Not matplotlib's own powers, which are mathematics.
+        ax.xaxis.set_minor_formatter("")
     for row, cell in enumerate(cells):
         for i, place in enumerate(places(cell, name)):
             if place not in colours:

@@ -186,7 +186,7 @@ def value_name(value: Any) -> str:
     """A setting's value as a label."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def best_run(cell: Cell) -> Row | None:

@@ -139,8 +139,8 @@ def write_ensembles(folder: Path, ensembles: Sequence[Ensemble]) -> None:
     replace_file(folder / "tables" / "ensembles.md", as_markdown(ensembles).encode())
 
 
-def as_markdown(ensembles: Sequence[Ensemble]) -> str:
-    """The table in words and Markdown."""
+def as_table(ensembles: Sequence[Ensemble]) -> tuple[list[str], list[list[str]], list[str]]:
+    """A header, a row an ensemble, and what is to be known about them."""
     header = ["networks", "count model", "its weight", "dev", "dev, unseen", "parameters"]
     rows = [
         [
@@ -159,6 +159,12 @@ def as_markdown(ensembles: Sequence[Ensemble]) -> str:
         "Averages of probabilities, and mixtures with count models, exact over whole splits, in nats per token. "
         "Members and weights are chosen on dev, so a dev loss here is a little flattered."
     )
+    return header, rows, [words, *tested]
+
+
+def as_markdown(ensembles: Sequence[Ensemble]) -> str:
+    """The table in words and Markdown."""
+    header, rows, (words, *tested) = as_table(ensembles)
     return "\n\n".join(["# Ensembles and mixtures", words, markdown_table(header, rows), *tested]) + "\n"
 
 

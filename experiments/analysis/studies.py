@@ -109,9 +109,15 @@ class Study:
     @property
     def caution(self) -> str:
         """What makes the ranking of this study weak, or nothing."""
+        sentences = []
         if max(len(cell.rows) for cell in self.cells) == 1:
-            return "One seed each: a ranking without intervals, which another seed may turn round."
-        return ""
+            sentences.append("One seed each: a ranking without intervals, which another seed may turn round.")
+        rates = sorted({cell.settings["learning_rate"] for cell in self.cells})
+        best = self.best.settings["learning_rate"]
+        if len(rates) > 1 and self.best.finished and best in (rates[0], rates[-1]):
+            edge = "lowest" if best == rates[0] else "highest"
+            sentences.append(f"The best learning rate, {best:g}, is the {edge} one tried: a better one may lie beyond.")
+        return " ".join(sentences)
 
     def label(self, cell: Cell) -> str:
         """A cell in words, by the axes that vary."""
@@ -209,7 +215,7 @@ def describe(settings: dict[str, Any], axes: Sequence[str]) -> str:
         elif isinstance(value, str):
             words.append(value)
         elif value is not False:
-            words.append(f"{axis} {value:,}" if isinstance(value, int) else f"{axis} {value:g}")
+            words.append(f"{axis} {value:,}" if isinstance(value, int) else f"{axis} {value:.4g}")
     return ", ".join(words) or "the one configuration"
 
 
@@ -231,7 +237,7 @@ def label_cells(cells: Sequence[Cell], axes: Sequence[str]) -> Labels:
         return Labels("", [describe(cell.settings, named) for cell in cells], shared)
     heading = ", ".join(axis.replace("_", " ") for axis in named)
     return Labels(
-        heading, [", ".join(f"{cell.settings[axis]:g}" for axis in named) or "the one" for cell in cells], shared
+        heading, [", ".join(f"{cell.settings[axis]:.4g}" for axis in named) or "the one" for cell in cells], shared
     )
 
 

@@ -4,12 +4,13 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from experiments.analysis.results import SweepResults, select_results
 from experiments.bengio2003.models import MODELS, MODERN, RECIPES, TABLE, make_grid
 from experiments.cli.command import Parser, command, command_parser, complain
 from experiments.cli.flags import add_choice, add_machine_flags, add_output_flags, add_vocabulary_flag, runner_options
-from experiments.cli.terminal import CommandLine
+from experiments.cli.terminal import CommandLine, print_table, stdout_console
 from experiments.report.build import write_report
 from experiments.runner.interrupt import Interruption
 from experiments.runner.run import RESULTS, run_sweep
@@ -20,6 +21,9 @@ from experiments.sweeps.text import printable
 from mlp_lm.config import near_match
 from mlp_lm.data.dataset import WORDS, Dataset, dataset_source, load_dataset
 from mlp_lm.data.texts import BROWN, CLOSED_VOCABULARY, SMALL_TEXT, TRAINING_VOCABULARY
+
+if TYPE_CHECKING:
+    from experiments.bengio2003.table import Summary
 
 NAME = "bengio2003"
 TITLE = "Bengio et al. 2003 on words: the models of Table 1"
@@ -69,11 +73,27 @@ def requested_sweep(options: argparse.Namespace, dataset: Dataset) -> SweepSpec:
 def analyse(store: Store, dataset: Dataset) -> Callable[[], None]:
     """Write a folder's tables, map and report; returns the call that prints the tables."""
     # JAX only where it is needed: a wrong command line is reported at once.
-    from experiments.bengio2003.table import as_markdown, write_tables
+    from experiments.bengio2003.table import write_tables
 
     summary = write_tables(select_results(store, read_request(store.root), store.rows()))
     path = write_report(store.root)
-    return lambda: print(f"{as_markdown(summary)}\nReport: {printable(str(path))}")
+
+    def tell() -> None:
+        print_summary(summary)
+        print(printable(f"Report: {path}"))
+
+    return tell
+
+
+def print_summary(summary: "Summary") -> None:
+    """Print the paper's table in few columns, and what it says."""
+    header = ("model", "training", "seeds", "validation", "test", "paper")
+    rows = [line.as_short_texts() for line in summary.lines]
+    print(f"\n{printable(summary.title)}: perplexities, with those of the paper's test part\n")
+    print_table(header, rows, n_names=2)
+    stdout_console().print(f"\n{printable(summary.sections[0].text)}\n")
+    if summary.left_out:
+        print(printable(summary.left_out))
 
 
 def open_published(sweep: SweepSpec, dataset: Dataset, folder: object) -> SweepResults | None:
@@ -88,9 +108,9 @@ def open_published(sweep: SweepSpec, dataset: Dataset, folder: object) -> SweepR
 
 def print_published(results: SweepResults) -> None:
     """The tables of a folder without weights, which stays as it is: what it keeps cannot be made anew."""
-    from experiments.bengio2003.table import as_markdown, summarise
+    from experiments.bengio2003.table import summarise
 
-    print(as_markdown(summarise(results)))
+    print_summary(summarise(results))
     complain(NAME, f"{results.folder} has no weights of some runs: it is read, and left as it is")
 
 

@@ -101,6 +101,12 @@ class Line:
             published if any(self.published) else "-",
         ]
 
+    def as_short_texts(self) -> list[str]:
+        """For a terminal: model, training, seeds, validation, test, and the paper's test perplexity."""
+        texts = dict(zip(HEADER, self.as_texts(), strict=True))
+        paper = "-" if self.published[2] is None else f"{self.published[2]:.0f}"
+        return [*(texts[name] for name in ("model", "training", "seeds", "validation", "test")), paper]
+
     def as_columns(self) -> dict[str, Any]:
         """The columns of `table1.csv`."""
         published = dict(zip(("paper_train", "paper_valid", "paper_test"), self.published, strict=True))

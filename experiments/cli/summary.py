@@ -3,11 +3,11 @@
 import math
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from experiments.analysis.studies import Study
 from experiments.analysis.summary import Summary
+from experiments.cli.terminal import stdout_console
 from experiments.report.words import answers
 from experiments.runner.rows import DIVERGED
 from experiments.sweeps.text import count, printable
@@ -17,15 +17,13 @@ SHOWN_CELLS = 10
 
 def print_summary(summary: Summary, report: Path) -> None:
     """Print the tables of a sweep, its answers, and the report's path, which is the last line."""
-    console = _Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
-    if not console.is_terminal:
-        console.width = 80
+    console = stdout_console()
     request, rows = summary.results.request, summary.results.rows
     n_diverged = sum(row["status"] == DIVERGED for row in rows)
-    steps = sum(row["n_steps"] for row in rows) / 1e6
+    steps = sum(row["n_steps"] for row in rows)
     console.print(
         f"\n{printable(request.name)}: {printable(request.title)}\n{len(rows):,} of "
-        f"{count(len(request.run_ids), 'run')} done, {n_diverged} diverged, {steps:,.1f} million steps, "
+        f"{count(len(request.run_ids), 'run')} done, {n_diverged} diverged, {steps:,} steps, "
         f"{printable(request.data)}"
     )
     for study in summary.results.studies:
@@ -40,11 +38,6 @@ def print_summary(summary: Summary, report: Path) -> None:
     for sentence in answers(summary.results, summary.baselines, summary.looks):
         console.print(printable(sentence))
     print(f"\nReport: {printable(str(report))}", flush=True)
-
-
-class _Console(Console):
-    def on_broken_pipe(self) -> None:  # Which rich turns into an exit of code 1.
-        raise BrokenPipeError
 
 
 def _table(study: Study, is_running_text: bool) -> Table:

@@ -2,12 +2,14 @@
 
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
+from rich.table import Table
 
 from experiments.cli.command import complain
 from experiments.runner.plan import Plan
@@ -17,6 +19,29 @@ from experiments.sweeps.text import count, printable
 
 LINE_SECONDS = 30.0
 TRUSTED_SHARE = 0.1  # Of the work: from then on the pace so far tells the time left, not the plan.
+
+
+class _Stdout(Console):
+    def on_broken_pipe(self) -> None:  # Which rich turns into an exit of code 1.
+        raise BrokenPipeError
+
+
+def stdout_console() -> Console:
+    """For text and tables on stdout, in 80 columns where it is no terminal."""
+    console = _Stdout(highlight=False, markup=False, emoji=False, soft_wrap=False)
+    if not console.is_terminal:
+        console.width = 80
+    return console
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[object]], n_names: int = 1) -> None:
+    """A table on stdout; its first `n_names` columns are names, the others numbers."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+    for i, name in enumerate(header):
+        table.add_column(name, justify="left" if i < n_names else "right", no_wrap=i >= n_names)
+    for row in rows:
+        table.add_row(*(printable(str(value)) for value in row))
+    stdout_console().print(table)
 
 
 class CommandLine:

@@ -4,10 +4,13 @@ import argparse
 import sys
 
 from experiments.analysis.results import open_sweep
+from experiments.analysis.studies import paired_difference
+from experiments.analysis.style import scheme_label
 from experiments.cli.command import command, command_parser, folder_path, positive
 from experiments.cli.flags import add_data_flags, requested_source
+from experiments.cli.terminal import print_table
 from experiments.initialisation.sweep_figures import write_figures
-from experiments.initialisation.tables import read_studies, write_tables
+from experiments.initialisation.tables import REFERENCE, Studies, by_scheme, read_studies, write_tables
 from experiments.runner.interrupt import Interruption
 from experiments.runner.run import RESULTS
 from experiments.store.atomic import make_folder
@@ -39,7 +42,8 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     for name in ("tables", "figures"):  # Before anything is trained.
         make_folder(options.folder / name)
     if studies:
-        print(write_tables(options.folder, studies))
+        write_tables(options.folder, studies)
+        _print_schemes(studies)
         write_figures(options.folder, studies)
     if dataset:
         # JAX only where something is trained.
@@ -47,11 +51,23 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
         from experiments.initialisation.width import write_width
 
         if SNAPSHOTS in options.part:
+            print("Training for snapshots: first minibatches, and deep networks by layer ...", flush=True)
             print(write_snapshots(options.folder, dataset, options.seeds))
         if WIDTH in options.part:
-            print(write_width(options.folder, dataset, options.seeds))
+            print("Training at several widths: which schemes keep their scale ...", flush=True)
+            write_width(options.folder, dataset, options.seeds)
     print(f"Written to {options.folder / 'tables'} and {options.folder / 'figures'}.")
     return 0
+
+
+def _print_schemes(studies: Studies) -> None:
+    cells = by_scheme(studies.schemes)
+    reference = cells[REFERENCE][0]
+    rows = [
+        (scheme_label(*scheme), cell.estimate("dev_loss"), paired_difference(cell, reference).signed())
+        for scheme, (cell, *_) in cells.items()
+    ]
+    print_table(("scheme", "dev", f"minus {scheme_label(*REFERENCE)}, paired by seed"), rows)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

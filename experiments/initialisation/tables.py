@@ -211,6 +211,7 @@ def study_tables(studies: Studies) -> Iterator[TitledTable]:
                 "dev_loss_at_default_rate": f"dev at rate {LECTURE.learning_rate}",
                 "difference_at_default_rate": "minus reference",
                 "best_rate": "best rate",
+                "at_edge": "lowest or highest tried",
                 "dev_loss_at_best_rate": "dev at best rate",
                 "difference_at_best_rates": "minus reference at its best",
             },
@@ -319,6 +320,7 @@ def rate_table(study: Study) -> Table:
     }
     nothing, reference = estimate(()), at_default.get(REFERENCE)
     table = []
+    rates = {cell.settings["learning_rate"] for cell in study.cells}
     for scheme, (rate, losses) in best.items():
         cell = at_default.get(scheme)
         difference = paired_difference(cell, reference) if cell and reference else nothing
@@ -328,6 +330,7 @@ def rate_table(study: Study) -> Table:
                 **(cell.estimate("dev_loss") if cell else nothing).columns("dev_loss_at_default_rate"),
                 **difference.columns("difference_at_default_rate"),
                 "best_rate": rate,
+                "at_edge": rate in (min(rates), max(rates)),
                 **estimate(losses.values()).columns("dev_loss_at_best_rate"),
                 **differences[scheme].columns("difference_at_best_rates"),
             }
@@ -404,9 +407,6 @@ def depth_table(study: Study) -> Table:
 def as_markdown(table: TitledTable) -> str:
     """The columns that have a heading; a mean is shown with half its interval."""
 
-    def significant(value: float) -> str:
-        return f"{value:.1e}" if 0 < abs(value) < 0.001 else f"{value:.4f}"
-
     def text(row: dict[str, Any], name: str) -> str:
         value, high = row[name], row.get(f"{name}_high", math.inf)
         if isinstance(value, bool):
@@ -415,9 +415,8 @@ def as_markdown(table: TitledTable) -> str:
             return str(value)
         if not math.isfinite(value):
             return "-"
-        number = significant if abs(value) < 0.1 else "{:.4f}".format
         sign = "+" if name.startswith("difference") and value > 0 else ""
-        return f"{sign}{number(value)}" + (f" ± {number(high - value)}" if math.isfinite(high) else "")
+        return f"{sign}{value:.4f}" + (f" ± {high - value:.4f}" if math.isfinite(high) else "")
 
     rows = [[text(row, name) for name in table.headings] for row in table.rows]
     return markdown_table(list(table.headings.values()), rows)

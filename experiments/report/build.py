@@ -171,6 +171,8 @@ def _study_view(study: Study) -> dict[str, Any]:
         "axes": study.axes,
         "n_cells": len(study.cells),
         "importance": decomposition if isinstance(decomposition, Importance) else None,
+        "fixed": study.fixed,
+        "caution": study.caution,
         "no_importance": decomposition if isinstance(decomposition, str) else "",
         "few_seeds": isinstance(decomposition, Importance) and decomposition.n_seeds < FEWEST_SEEDS,
         "schemes": _scheme_view(study) if "init" in study.axes else [],
