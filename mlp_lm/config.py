@@ -23,7 +23,7 @@ import numpy as np
 from mlp_lm.activations import ACTIVATIONS, activation_named
 from mlp_lm.optimizers import ELEMENTWISE, OPTIMIZERS
 from mlp_lm.schedules import PLATEAU, SCHEDULES
-from mlp_lm.schemes import SCHEMES
+from mlp_lm.schemes import DRAWS, OUTPUT_BIASES, OWN, SCHEMES, with_draws
 
 RESULTS_VERSION = 1  # Enters every run id: raise it when a change makes the same configuration give other numbers.
 
@@ -104,7 +104,14 @@ class RunConfig:
     input_dropout: float = _field(0.0, Role.SWITCH, "share of the context's features dropped at each step", below=1)
     early_stopping: bool = _field(False, Role.SHAPE, "end with the weights of the evaluation with the lowest dev loss")
     precision: str = _field(FLOAT32, Role.SHAPE, "factors of the output layer's products in training", table=PRECISIONS)
-    gain: float = _field(1.0, Role.HOST, "factor on the scheme's hidden weights", above=0)
+    gain: float = _field(1.0, Role.HOST, "factor on the scheme's hidden weights")
+    embedding_gain: float = _field(1.0, Role.HOST, "factor on the scheme's embedding", above=0)
+    bias_gain: float = _field(1.0, Role.HOST, "factor on the scheme's biases; 0 = none at first")
+    output_gain: float = _field(1.0, Role.HOST, "factor on the scheme's output and direct weights; 0 = none at first")
+    draw: str = _field(OWN, Role.HOST, "what weights are drawn from, at the scheme's standard deviations", table=DRAWS)
+    output_bias: str = _field(
+        OWN, Role.HOST, "output bias at the start; prior = log frequencies of the training tokens", table=OUTPUT_BIASES
+    )
     n_steps: int = _field(20_000, Role.PACE, "training steps", least=1, most=2**31 - 1)  # Counted in 32 bits.
     n_evaluations: int = _field(10, Role.PACE, "exact evaluations after step 0, evenly spaced", least=1)
     diagnostics: bool = _field(False, Role.PACE, "record saturation, activation, gradient and update statistics")
@@ -159,7 +166,7 @@ class RunConfig:
         pads = (
             self.n_steps <= PADDED_STEPS
             and not self.drops  # Dropout's draws depend on the width.
-            and SCHEMES[self.init].is_nested
+            and with_draws(SCHEMES[self.init], self.draw).is_nested
             and self.optimizer in ELEMENTWISE
             and activation_named(self.activation).keeps_zero
         )

@@ -43,7 +43,7 @@ from mlp_lm.padding import share_out, stack_runs, take_run, unpad_params
 from mlp_lm.random_keys import DROPOUT, purpose_key
 from mlp_lm.sampling import sample_from
 from mlp_lm.schedules import PLATEAU, learning_rates, plateau
-from mlp_lm.schemes import SCHEMES, with_gain
+from mlp_lm.schemes import PRIOR_BIAS, log_frequencies, scheme_of
 from mlp_lm.settings import pinned_settings
 
 DIVERGED_LOSS = 1000.0  # Nats per token: no initialisation starts near it, and no run comes back from it.
@@ -102,10 +102,13 @@ def initial_params(config: RunConfig, dataset: Dataset) -> Params:
     """The initial weights of a run, zero-padded to the widths that it is trained at."""
     vocab_size = len(dataset.vocabulary)
     architecture, wide = config.architecture(vocab_size), config.program().architecture(vocab_size)
-    scheme = with_gain(SCHEMES[config.init], config.gain)
+    scheme = scheme_of(config)
     params = draw_params(config.seed, scheme, architecture, wide)
     if scheme.adjust is not None:  # Such a scheme is not nested, so the widths are the run's own.
         params = jax.device_get(scheme.adjust(params, dataset.counted(config.block_size, ("train",))))
+    if config.output_bias == PRIOR_BIAS:
+        counts = np.bincount(dataset.windows("train", config.block_size).targets, minlength=vocab_size)
+        params = replace(params, output=replace(params.output, bias=log_frequencies(counts)))
     return params
 
 

@@ -22,7 +22,9 @@ WIDTHS = ("embedding_dim", "hidden_size")
 SWITCHES = ("clip_norm", "dropout", "input_dropout", "momentum", "warmup", "weight_decay")
 NUMBERS = ("adam_epsilon", "decay_at", "decay_factor", "inverse_time_rate", "learning_rate", "seed")
 PACE = ("diagnostics", "n_evaluations", "n_steps")
-HOST = ("data_hash", "gain", "ideas_hash", "init")
+HOST = (
+    "bias_gain", "data_hash", "draw", "embedding_gain", "gain", "ideas_hash", "init", "output_bias", "output_gain",
+)  # fmt: skip
 
 
 def test_every_field_has_one_role():
@@ -63,6 +65,11 @@ VALUES = {
     "early_stopping": [False, True],
     "precision": ["float32", "bfloat16"],
     "gain": [1.0, 2.0],
+    "embedding_gain": [1.0, 0.5],
+    "bias_gain": [1.0, 0.0],
+    "output_gain": [1.0, 0.0, 0.1],
+    "draw": ["scheme", "uniform", "orthogonal"],
+    "output_bias": ["scheme", "zero", "prior"],
     "n_steps": [1000, 5000, 5001, 20_000],
     "n_evaluations": [10, 5],
     "diagnostics": [False, True],
@@ -93,9 +100,9 @@ def two_configs(draw):
 def padded_widths(config):
     """The rule anew: short runs that do not depend on their width take the next listed one."""
     own = (config.hidden_size, config.embedding_dim)
-    exact = (
-        not config.dropout and not config.input_dropout and config.init != "orthogonal" and config.optimizer != "muon"
-    )  # Every activation here has f(0) = 0.
+    is_orthogonal = "orthogonal" in (config.draw, config.init if config.draw == "scheme" else "")
+    exact = not config.dropout and not config.input_dropout and not is_orthogonal and config.optimizer != "muon"
+    # Every activation here has f(0) = 0.
     if config.n_steps > 5000 or not exact:
         return own
     listed = ((32, 64, 128, 256, 512), (4, 16, 32))

@@ -18,6 +18,7 @@ from mlp_lm.config import AXES, DEFAULTS
 
 CONFIDENCE = 0.95
 ALWAYS_NAMED = ("n_steps", "learning_rate", "schedule", "batch_size")
+AMBIGUOUS = ("draw", "output_bias")  # Axes whose values say little without their names.
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,7 @@ def describe(settings: dict[str, Any], axes: Sequence[str]) -> str:
         if value is True:
             words.append(axis)
         elif isinstance(value, str):
-            words.append(value)
+            words.append(f"{axis} {value}" if axis in AMBIGUOUS else value)
         elif value is not False:
             words.append(f"{axis} {value:,}" if isinstance(value, int) else f"{axis} {value:g}")
     return ", ".join(words) or "the one configuration"

@@ -23,10 +23,10 @@ from experiments.analysis.style import scheme_label
 from experiments.analysis.tables import csv_text, markdown_table
 from experiments.store.atomic import replace_file
 from experiments.sweeps.catalog import LECTURE
-from mlp_lm.config import AXES
+from mlp_lm.config import AXES, Architecture, RunConfig
 from mlp_lm.data.word_lists import MAKEMORE_SHA256
 from mlp_lm.ngram.baselines import Baselines
-from mlp_lm.schemes import SCHEMES, TANH_GAIN
+from mlp_lm.schemes import ORTHOGONAL, OWN, SAMPLE_STDS, SAMPLES, SCHEMES, TANH_GAIN, ZERO_BIAS
 
 Scheme: TypeAlias = tuple[str, bool]  # A scheme's name, and whether batch norm is used with it.
 Table: TypeAlias = list[dict[str, Any]]
@@ -170,6 +170,21 @@ def study_tables(studies: Studies) -> Iterator[TitledTable]:
         definition_table(studies.schemes),
         {"scheme": "scheme", "draws": "weights and biases", "source": "source"},
     )
+    sizes = studies.schemes.cells[0].settings
+    yield TitledTable(
+        "places",
+        "Where each scheme lies: normal with these factors, which are its standard deviations",
+        place_table(RunConfig(**sizes | {"init": "normal"}).architecture(len(studies.baselines.tokens))),
+        {
+            "scheme": "scheme",
+            "draw": "draws",
+            "embedding_gain": "embedding",
+            "gain": "hidden weights",
+            "bias_gain": "biases",
+            "output_gain": "output weights",
+            "output_bias": "output bias",
+        },
+    )
     yield TitledTable(
         "batch_norm",
         "What batch norm changes",
@@ -271,6 +286,32 @@ def definition_table(study: Study) -> Table:
     """One row a scheme: what it draws, and where it comes from."""
     names = sorted({init for init, _ in by_scheme(study)})
     return [{"scheme": name, "draws": SCHEMES[name].summary, "source": SCHEMES[name].source} for name in names]
+
+
+def place_table(architecture: Architecture) -> Table:
+    """One row a scheme that does not look at the data: where it lies on the axes of initialisation, at these sizes."""
+    return [{"scheme": name, **place_on_axes(name, architecture)} for name in SCHEMES if SCHEMES[name].adjust is None]
+
+
+def place_on_axes(name: str, architecture: Architecture) -> dict[str, Any]:
+    """The fields of `RunConfig` that make `normal` a scheme without `adjust`, for one hidden layer of these sizes.
+
+    The factors are the standard deviations of the scheme's weights and biases, because those of `normal` are 1; that
+    on the biases is of the hidden ones where the output bias is zero.
+    """
+    a, scheme = architecture, SCHEMES[name]
+    hidden, output = (a.n_features, a.hidden_size), (a.hidden_size, a.vocab_size)
+    std = SAMPLE_STDS.get(scheme.sample, 1.0)
+    draw = next(name for name, sample in SAMPLES.items() if sample is scheme.sample)
+    return {
+        "init": "normal",
+        "draw": ORTHOGONAL if scheme.orthogonal else draw,
+        "embedding_gain": std * scheme.embedding(1, a.embedding_dim),
+        "gain": scheme.draw_std(*hidden) * scheme.hidden(*hidden),
+        "bias_gain": std * scheme.hidden_bias(*hidden),
+        "output_gain": scheme.draw_std(*output) * scheme.output(*output),
+        "output_bias": OWN if scheme.output_bias(*output) else ZERO_BIAS,
+    }
 
 
 def batch_norm_table(study: Study) -> Table:
