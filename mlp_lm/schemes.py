@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from mlp_lm.data_scaling import lsuv, unit_variance
 from mlp_lm.lazy import jax
 
 TANH_GAIN = 5 / 3  # torch.nn.init.calculate_gain("tanh")
@@ -184,6 +185,20 @@ SCHEMES: dict[str, Scheme] = {
         output_bias=ZERO,
         direct=ZERO,
     ),
+    "lsuv": Scheme(
+        "orthogonal weights, each layer scaled to outputs of variance 1 over the training windows, biases 0",
+        "Mishkin and Matas 2016, All you need is a good init, algorithm 1",
+        hidden_bias=ZERO,
+        output_bias=ZERO,
+        orthogonal=True,
+        adjust=lsuv,
+    ),
+    "unit_variance": replace(
+        FAN_IN,
+        summary="fan_in, each hidden unit shifted and scaled to mean 0 and variance 1 over the training windows",
+        source="Salimans and Kingma 2016, Weight normalization, section 3",
+        adjust=unit_variance,
+    ),
 }
 
 
@@ -217,7 +232,8 @@ def with_factors(
         return replace(scheme, adjust=adjusted)
     factors = {"embedding": embedding, "hidden": hidden, "output": output, "direct": output}
     factors |= {"hidden_bias": bias, "output_bias": bias}
-    return replace(scheme, **{part: _scaled(getattr(scheme, part), factor) for part, factor in factors.items()})
+    scales: dict[str, Any] = {part: _scaled(getattr(scheme, part), factor) for part, factor in factors.items()}
+    return replace(scheme, **scales)
 
 
 def with_draws(scheme: Scheme, draw: str) -> Scheme:
@@ -233,12 +249,8 @@ def with_draws(scheme: Scheme, draw: str) -> Scheme:
         )
 
     others = ("embedding", "hidden_bias", "output_bias", "direct")
-    return replace(
-        drawn,
-        hidden=matrix(scheme.hidden),
-        output=matrix(scheme.output),
-        **{part: _scaled(getattr(scheme, part), ratio) for part in others},
-    )
+    scales: dict[str, Any] = {part: _scaled(getattr(scheme, part), ratio) for part in others}
+    return replace(drawn, hidden=matrix(scheme.hidden), output=matrix(scheme.output), **scales)
 
 
 def scheme_of(config: Any) -> Scheme:

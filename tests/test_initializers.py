@@ -10,10 +10,11 @@ import pytest
 
 from experiments.initialisation.tables import place_on_axes
 from mlp_lm.config import RunConfig
+from mlp_lm.data.dataset import load_dataset
 from mlp_lm.evaluation import exact_losses
 from mlp_lm.initializers import draw_params, standard_draws
 from mlp_lm.loss import minibatch_loss
-from mlp_lm.model import Architecture, Params
+from mlp_lm.model import Architecture, Params, forward
 from mlp_lm.padding import stack_runs, take_run
 from mlp_lm.schemes import (
     SAMPLES,
@@ -49,6 +50,7 @@ STDS = {
     "bengio2003": (0.1 * U, U * 30**-0.5, U * 200**-0.5, 0, U * 200**-0.5, 0, 0),
     "zeros": (1, 0, 0, 0, 0, 0, 0),
 }
+LOOK_AT_DATA = {"lsuv", "unit_variance"}
 
 
 def parts(params: Params):
@@ -64,7 +66,8 @@ def parts(params: Params):
 
 
 def test_every_scheme_has_its_formula_here():
-    assert tuple(SCHEMES) == tuple(STDS)
+    assert SCHEMES.keys() == STDS.keys() | LOOK_AT_DATA
+    assert {name for name in SCHEMES if SCHEMES[name].adjust} == LOOK_AT_DATA
 
 
 @pytest.mark.parametrize("name", STDS)
@@ -178,7 +181,7 @@ def test_streams_of_draws_never_change(name):
     np.testing.assert_allclose([*drawn, p.direct[3, 4]], GOLDEN[name], rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", [name for name in SCHEMES if SCHEMES[name].adjust is None])
+@pytest.mark.parametrize("name", STDS)
 @pytest.mark.parametrize(
     "sizes", [{}, {"hidden_size": 20, "embedding_dim": 3, "block_size": 8}], ids=["lecture", "small"]
 )
@@ -236,3 +239,42 @@ def test_a_prior_bias_and_no_weights_cost_the_entropy_of_single_letters(few_data
 
 def test_a_token_that_training_lacks_keeps_a_finite_bias():
     np.testing.assert_allclose(np.exp(log_frequencies(np.array([6, 3, 0]))), [0.6, 0.3, 0.1], rtol=1e-6)
+
+
+DATA_CONFIGS = [
+    {"n_layers": 3, "hidden_size": 40},
+    {"n_layers": 2, "hidden_size": 30, "batch_norm": True},
+    {"n_layers": 2, "hidden_size": 30, "direct": True, "activation": "relu"},
+]
+
+
+@pytest.mark.parametrize("settings", DATA_CONFIGS, ids=["tanh", "batch norm", "direct, relu"])
+def test_schemes_that_look_at_the_data_start_with_variance_one(settings, few_dataset):
+    def over_training_windows(init):
+        """Affine outputs of every layer for all training windows, the logits last."""
+        params = initial_params(RunConfig(init=init, **settings), few_dataset)
+        contexts = jax.numpy.asarray(few_dataset.windows("train", 3).contexts)
+        passed = forward(jax.tree.map(jax.numpy.asarray, params), contexts)
+        return [np.asarray(values, np.float64) for values in (*passed.affine, passed.logits)]
+
+    for values in over_training_windows("lsuv"):
+        assert values.var() == pytest.approx(1, abs=1e-4)
+    *hidden, _ = over_training_windows("unit_variance")
+    for values in hidden:
+        np.testing.assert_allclose(values.var(axis=0), 1, atol=1e-4)
+        if not settings.get("batch_norm"):
+            np.testing.assert_allclose(values.mean(axis=0), 0, atol=1e-4)
+
+
+def test_factors_act_on_the_adjusted_weights(few_dataset):
+    config = RunConfig(init="lsuv", hidden_size=20)
+    plain = initial_params(config, few_dataset)
+    scaled = initial_params(replace(config, gain=2.0, output_gain=0.5, embedding_gain=4.0), few_dataset)
+    np.testing.assert_array_equal(scaled.hidden[0].weight, 2 * plain.hidden[0].weight)
+    np.testing.assert_array_equal(scaled.output.weight, 0.5 * plain.output.weight)
+    np.testing.assert_array_equal(scaled.embedding, 4 * plain.embedding)
+
+
+def test_schemes_that_look_at_the_data_are_for_lists_of_words():
+    with pytest.raises(ValueError, match=r"init lsuv looks at counted contexts, .* small is a text: give another"):
+        load_dataset("small").check(RunConfig(init="lsuv"))

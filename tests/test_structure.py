@@ -29,7 +29,14 @@ ROOMS = (
     "experiments.cli",
     "commands",
 )
-BEFORE_CONFIG = ("activations", "lazy", "optimizers", "schedules", "schemes")  # Tables of names to choose from.
+BEFORE_CONFIG = (
+    "activations",
+    "data_scaling",
+    "lazy",
+    "optimizers",
+    "schedules",
+    "schemes",
+)  # Tables of names to choose from.
 COMMAND_LINE = "experiments.cli"
 WITHOUT_JAX = (
     "mlp_lm",
