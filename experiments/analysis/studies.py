@@ -172,9 +172,14 @@ def _t_quantile(degrees_of_freedom: int) -> float:
 
 def paired_difference(cell: Cell, reference: Cell, column: str = "dev_loss") -> Estimate:
     """`cell` minus `reference`, over the seeds that both finished: what their draws have in common cancels."""
+    return estimate(paired_differences(cell, reference, column))
+
+
+def paired_differences(cell: Cell, reference: Cell, column: str = "dev_loss") -> list[float]:
+    """`cell` minus `reference`, seed by seed, where both finished."""
     losses = {row["seed"]: row[column] for row in cell.finished}
     others = {row["seed"]: row[column] for row in reference.finished}
-    return estimate(losses[seed] - others[seed] for seed in sorted(losses.keys() & others.keys()))
+    return [losses[seed] - others[seed] for seed in sorted(losses.keys() & others.keys())]
 
 
 def make_study(name: str, rows: Sequence[Row]) -> Study:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from experiments.analysis.baselines import load_baselines
+from experiments.analysis.comparisons import MARGIN, compare
 from experiments.analysis.results import SweepResults, open_sweep
 from experiments.analysis.studies import (
     Cell,
@@ -165,6 +166,19 @@ def study_tables(studies: Studies) -> Iterator[TitledTable]:
         },
     )
     yield TitledTable(
+        "comparisons",
+        f"Each scheme minus {scheme_label(*REFERENCE)}, p-values adjusted for all of these comparisons (Holm)",
+        comparison_table(studies.schemes),
+        {
+            "scheme": "scheme",
+            "difference": "dev minus reference",
+            "p_difference": "p of no difference",
+            "p_equivalence": f"p of more than {MARGIN}",
+            "verdict": "verdict",
+            "within_margin": f"within {MARGIN}",
+        },
+    )
+    yield TitledTable(
         "definitions",
         "What each scheme draws",
         definition_table(studies.schemes),
@@ -269,6 +283,15 @@ def scheme_table(study: Study, uniform_loss: float) -> Table:
             **paired_difference(cell, reference).columns("difference"),
         }
         for scheme, (cell,) in by_scheme(study).items()
+    ]
+
+
+def comparison_table(study: Study) -> Table:
+    """One row a scheme that has runs: whether it differs from the reference, and whether by less than MARGIN."""
+    cells = {scheme: cells[0] for scheme, cells in by_scheme(study).items() if cells[0].finished}
+    return [
+        {"scheme": scheme_label(c.cell.settings["init"], c.cell.settings["batch_norm"]), **c.columns()}
+        for c in compare(cells.values(), cells[REFERENCE])
     ]
 
 
