@@ -173,9 +173,9 @@ def test_rates_without_the_reference_still_have_tables_and_figures(tmp_path):
     schemes = make_study("schemes", rows_of({"init": init} for init in ("kaiming_tanh", "normal")))
     rates = rows_of({"init": init, "learning_rate": rate} for init in ("normal", "xavier") for rate in (0.2, 1.0))
     studies = Studies(schemes, make_study("rates", rates), None, BASELINES)
-    text = write_tables(tmp_path, studies)
+    text = write_tables(tmp_path, study_tables(studies))
     assert "at its own best one" in text and "nan" not in text
-    write_figures(tmp_path, studies)
+    write_figures(tmp_path, study_figures(studies))
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == {
         "overview", "schemes_curves", "schemes_forest", "rates_curves",
     }  # fmt: skip
@@ -323,7 +323,7 @@ def test_only_the_lectures_own_configuration_is_compared_with_its_numbers(publis
 def test_sweeps_without_diagnostics_have_tables_and_the_other_figures(published, tmp_path):
     schemes, depth = without_diagnostics(published.schemes), without_diagnostics(published.depth)
     studies = replace(published, schemes=schemes, rates=None, depth=depth)
-    assert "nan" not in write_tables(tmp_path, studies)
+    assert "nan" not in write_tables(tmp_path, study_tables(studies))
     figures = dict(study_figures(studies))
     assert figures.keys() == {"overview", "schemes_curves", "schemes_forest", "depth_scales"}
     assert len(figures["depth_scales"].axes) == 2  # Losses alone.

@@ -1,7 +1,7 @@
 """The study's sweeps and its tables, from rows alone: nothing is trained, and JAX is not needed."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -137,10 +137,10 @@ def by_scheme(study: Study) -> dict[Scheme, list[Cell]]:
     return groups
 
 
-def write_tables(folder: Path, studies: Studies) -> str:
-    """Write each table of the study to `tables/` as CSV and as Markdown; returns the Markdown of all of them."""
+def write_tables(folder: Path, tables: Iterable[TitledTable]) -> str:
+    """Write each table to `tables/` as CSV and as Markdown; returns the Markdown of all of them."""
     sections = []
-    for table in study_tables(studies):
+    for table in tables:
         sections.append(f"## {table.title}\n\n{as_markdown(table)}\n")
         replace_file(folder / "tables" / f"{table.name}.csv", csv_text(table.rows).encode())
         replace_file(folder / "tables" / f"{table.name}.md", sections[-1].encode())
