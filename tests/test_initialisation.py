@@ -383,6 +383,9 @@ def test_a_mistake_is_one_line(arguments, parts, tmp_path, capsys):
         (["--rates", str(DEPTH)], ["--rates", "n_layers", "not in init and learning_rate"]),
         (["--rates", str(PUBLISHED)], ["--rates", "not in init and learning_rate"]),
         (["--depth", str(RATES)], ["--depth", "learning_rate", "not in n_layers and gain"]),
+        (["--scale", str(RATES)], ["--scale", "no study of gain and output_gain; give a sweep such as"]),
+        (["--transfer", "/nowhere"], ["--transfer", "/nowhere/request.json is missing"]),
+        (["--transfer", str(DEPTH)], ["--transfer", "no study of hidden_size, learning_rate and parametrization"]),
     ],
 )
 def test_a_sweep_that_is_not_the_one_asked_for_is_refused(arguments, parts, tmp_path, capsys):
