@@ -32,7 +32,7 @@ def arrange(params: Params) -> Params:
 
     What an optimiser's state has in the place of either, such as optax.MaskedNode, stays.
     """
-    weight, direct = jax.tree.map(jnp.transpose, (params.output.weight, params.direct))
+    direct, weight = jax.tree.map(jnp.transpose, (params.direct, params.output.weight))
     return replace(params, output=Dense(weight, params.output.bias), direct=direct)
 
 
