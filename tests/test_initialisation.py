@@ -463,7 +463,7 @@ def test_snapshots_and_width_need_no_sweep(word_file, tmp_path, monkeypatch, cap
     assert main([str(tmp_path / "mine"), *flags]) == 0
     assert "| zeros" in capsys.readouterr().out
     tables = {path.name for path in (tmp_path / "mine" / "tables").iterdir()}
-    assert tables == {"deep_layers.csv", "width_1.csv", "width.csv", "width.md"}
+    assert tables == {"deep_layers.csv", "width_1.csv", "width_parametrizations.csv", "width.csv", "width.md"}
     layers = read_csv((tmp_path / "mine" / "tables" / "deep_layers.csv").read_text())
     assert len(layers) == 3 * 2  # Networks and steps, of one hidden layer.
     for name in ("deep_layers", "width_1", "width"):  # The columns of the published study.

@@ -6,8 +6,11 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.colors import BoundaryNorm
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from experiments.analysis.studies import Study
 from experiments.analysis.style import LINE_COLOURS, scheme_style
@@ -47,6 +50,7 @@ def draw_u_curve(scale: Study, schemes: Study) -> Figure:
     lowest = min([*(min(means) for _, means, _ in lines.values() if means), *(loss for _, _, loss in points)])
     highest = max(min(means) for _, means, _ in lines.values() if means)
     ax.set(xscale="log", xlabel=SCALE, ylabel=LOSS, ylim=(lowest - 0.006, highest + ABOVE_BEST))
+    _name_powers(ax.xaxis)
     _label_points(ax, points, highest + ABOVE_BEST)
     handles = [
         Line2D([], [], color=LINE_COLOURS[i % len(LINE_COLOURS)], label=f"{n:,} steps") for i, n in enumerate(steps)
@@ -92,6 +96,13 @@ def _label_points(ax: Axes, points: Sequence[tuple[str, float, float]], top: flo
         )
 
 
+def _name_powers(axis: Axis) -> None:
+    """Ticks at 1, 2 and 5 times powers of ten, as plain numbers: the style leaves mathematics unread."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
 def draw_map(study: Study, vocab_size: int) -> Figure:
     """Contours of the mean dev loss over hidden and output gain, the lowest cell, and the schemes on the map."""
     gains, outputs = (sorted({cell.settings[axis] for cell in study.cells}) for axis in ("gain", "output_gain"))
@@ -101,8 +112,10 @@ def draw_map(study: Study, vocab_size: int) -> Figure:
         losses[place] = cell.estimate("dev_loss").mean
     lowest = float(np.nanmin(losses))
     figure, ax = plt.subplots(figsize=(7.5, 5))
-    filled = ax.contourf(gains, outputs, losses - lowest, levels=(0, *LEVELS), cmap="viridis_r", extend="max")
-    lines = ax.contour(gains, outputs, losses - lowest, levels=LEVELS, colors="white", linewidths=0.6)
+    norm = BoundaryNorm((0, *LEVELS), plt.get_cmap("viridis_r").N, extend="max")  # Steps of colour, not of loss.
+    above = losses - lowest
+    filled = ax.contourf(gains, outputs, above, levels=(0, *LEVELS), cmap="viridis_r", norm=norm, extend="max")
+    lines = ax.contour(gains, outputs, above, levels=LEVELS, colors="white", linewidths=0.6)
     ax.clabel(lines, fmt="%g", fontsize=7)
     best = np.unravel_index(np.nanargmin(losses), losses.shape)
     ax.plot(gains[best[1]], outputs[best[0]], marker="*", markersize=13, color="white", markeredgecolor="black")
@@ -111,6 +124,8 @@ def draw_map(study: Study, vocab_size: int) -> Figure:
         if gains[0] <= gain <= gains[-1] and outputs[0] <= output <= outputs[-1]:
             ax.plot(gain, output, label=init, **scheme_style(init) | {"linestyle": "none", "markeredgecolor": "white"})
     ax.set(xscale="log", yscale="log", xlabel="gain of the hidden weights", ylabel="gain of the output weights")
+    _name_powers(ax.xaxis)
+    _name_powers(ax.yaxis)
     figure.colorbar(filled, ax=ax, label=f"dev loss above the lowest, {lowest:.4f} (star)")
     if ax.get_legend_handles_labels()[0]:
         figure.legend(loc="outside lower center", ncols=4, fontsize=8)
