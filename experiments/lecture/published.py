@@ -138,8 +138,8 @@ FACTS = (
     Fact("schemes", "year", '"Kaiming He, 2020"', "2020", true="2015", of=ANY,
          note="He et al. 2015, whose gain sqrt(2) is for ReLU; 5/3 is PyTorch's gain for tanh"),
     Fact("schemes", "zeros", "all zeros learns the letters' frequencies only", "2.8211", 1e-3),
-    Fact("deep", "parameters", "six linear layers with batch norm: parameters", "47,024", of=FIVE, note="the lecture also "
-         "normalises the logits: a gain and a shift there, 54, where this model has a bias, 27"),
+    Fact("deep", "parameters", "six linear layers with batch norm: parameters", "47,024", of=FIVE,
+         note="the lecture also normalises the logits: a gain and a shift there, 54, where this model has a bias, 27"),
     Fact("deep", "first loss", "loss at step 0", "3.2870", SEEDS,
          note="there the normalised logits have a gain of 0.1, here the output weights are scaled by 0.01"),
     Fact("deep", "std", "second layer's tanh after 1,000 steps: standard deviation", "0.63", SEEDS),

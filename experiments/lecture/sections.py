@@ -132,11 +132,12 @@ def pieces(names: Dataset, five: Sequence[str], small: Params) -> Measured:
     config = RunConfig(init="normal", hidden_size=100, embedding_dim=2)
     architecture = config.architecture(len(names.vocabulary))
     windows, table = slide_windows(five, names.vocabulary, 3), small.embedding
-    indices = [jnp.array(i) for i in (5, [5, 6, 7], [5, 5, 5], windows.contexts)]
+    contexts, targets = jnp.asarray(windows.contexts), jnp.asarray(windows.targets)
+    indices = [jnp.array(i) for i in (5, [5, 6, 7], [5, 5, 5], contexts)]
     lookups = [(table[i] == jax.nn.one_hot(i, len(table)) @ table).all() for i in indices]
-    vectors = table[windows.contexts]  # [32, 3, 2]
+    vectors = table[contexts]  # [32, 3, 2]
     joined = jnp.concatenate([vectors[:, 0], vectors[:, 1], vectors[:, 2]], axis=1)
-    logits = forward(small, windows.contexts).logits
+    logits = forward(small, contexts).logits
     shifted = [jax.nn.softmax(jnp.array([1.0, 2.0, 3.0]) + k) for k in range(-10, 10)]
     own = [init_params(jax.random.key(seed), SCHEMES["normal"], architecture) for seed in range(8)]
     same = bool((joined == vectors.reshape(-1, 6)).all())
@@ -145,8 +146,8 @@ def pieces(names: Dataset, five: Sequence[str], small: Params) -> Measured:
         "lookup": (all(lookups), "equal, bit for bit"),
         "concatenation": (same, "equal, bit for bit"),
         "row sums": jax.nn.softmax(logits).sum(axis=1).mean(),
-        "first loss": cross_entropy(logits, windows.targets),
-        "first losses": [cross_entropy(forward(p, windows.contexts).logits, windows.targets) for p in own],
+        "first loss": cross_entropy(logits, targets),
+        "first losses": [cross_entropy(forward(p, contexts).logits, targets) for p in own],
         "offsets": np.mean(shifted, axis=0),
         "overflow": cross_entropy(jnp.array([[-2.0, -3.0, 0.0, 100.0]]), jnp.array([0])),
     }
@@ -179,7 +180,7 @@ def all_names(names: Dataset, small: Params) -> Measured:
     often each is followed by what. That is the same number, and a hundred times faster.
     """
     counted = names.counted(3, ("train", "dev", "test"))
-    contexts, counts = counted.contexts, counted.counts.sum(axis=0)
+    contexts, counts = jnp.asarray(counted.contexts), counted.counts.sum(axis=0)
 
     @jax.jit
     def step(params):
@@ -364,7 +365,8 @@ def initialisation(names: Dataset, drawn: Params, minibatches: Any) -> Measured:
     through. These are PyTorch's draws and its first minibatch, so the numbers are the lecture's own.
     """
     layer, windows = drawn.hidden[0], names.windows("train", 3)
-    contexts, targets = windows.contexts[minibatches[0]], windows.targets[minibatches[0]]
+    first = minibatches[0]
+    contexts, targets = jnp.asarray(windows.contexts[first]), jnp.asarray(windows.targets[first])
     quiet = drawn.output.replace(weight=0.01 * drawn.output.weight, bias=0 * drawn.output.bias)
     models = {"normal": drawn, "scaled_output": drawn.replace(output=quiet)}
     for scheme, scale in (("scaled_hidden", 0.2), ("kaiming_tanh", (5 / 3) / np.sqrt(len(layer.weight)))):
@@ -417,7 +419,7 @@ def deep(names: Dataset) -> Measured:
     """
     config = RunConfig(hidden_size=100, n_layers=5, batch_norm=True, schedule="constant", n_steps=1000, n_evaluations=1)
     trained = train(config, names, seeds=4)
-    contexts = names.windows("train", 3).contexts
+    contexts = jnp.asarray(names.windows("train", 3).contexts)
     batches = [np.random.default_rng(seed).integers(len(contexts), size=32) for seed in trained.seeds]
     second = [forward(params, contexts[batch]).hidden[1] for params, batch in zip(trained, batches, strict=True)]
     return {
@@ -429,7 +431,7 @@ def deep(names: Dataset) -> Measured:
 
 
 def paper(studies: Path | None) -> Measured:
-    """Bengio et al. 2003 argue with a dog: "The cat is walking in the bedroom" helps with "A dog was running in a room".
+    """Bengio et al. 2003: "The cat is walking in the bedroom" should help with "A dog was running in a room".
 
     The sentence was never seen, but its words are used like others: a model that learns to place `dog` beside `cat` can
     carry over, while a table of counts must fall back on shorter contexts. The text is small and made from a grammar of
