@@ -46,7 +46,8 @@ class Show:
         with tempfile.TemporaryDirectory() as folder:
             chapter = chapter_of(self.walk, section, measured, Path(folder))
             picture = (Path(folder) / chapter.figure).read_bytes() if chapter.figure else b""
-        return Shown(html_table(HEADER, chapter.rows(self.walk.known == (ANY,))), picture)
+        rows = chapter.rows(self.walk.known == (ANY,))
+        return Shown(html_table(HEADER, rows) if rows else "", picture)
 
 
 class Shown:

@@ -203,14 +203,18 @@ def minibatches(names: Dataset, sweep: SweepResults) -> Measured:
     For the work of one step of full-batch descent, a minibatch run makes as many steps as there are batches in the
     training part. Step for step the exact gradient is not much better; example for example it is far behind.
     """
-    exact = rows_of(sweep, "minibatches", batch_size=0)
-    rough = rows_of(sweep, "minibatches", batch_size=32)
+    exact, rough = (rows_of(sweep, "minibatches", batch_size=size) for size in (0, 32))
     longer = rows_of(sweep, "longer", **SMALL)
-    seen = longer[0]["n_steps"] * 32
-    n = max(1, round(seen / names.n_windows))  # Full-batch steps of the same work.
-    full, mini = (estimate(column(rows, "history_dev_loss")[:, i]) for rows, i in ((exact, n), (longer, -1)))
+    work = min(32 * longer[0]["n_steps"], names.n_windows * exact[0]["n_steps"])  # Examples that both have seen.
+    ends = []
+    for rows, size in ((longer, 32), (exact, names.n_windows)):
+        steps = np.array(rows[0]["history_step"])
+        last = np.flatnonzero(steps * size <= work)[-1]
+        ends.append((steps[last], estimate(column(rows, "history_dev_loss")[:, last])))
+    (many, mini), (few, full) = ends
+    seen = f"{work:,} examples: dev {mini} after {many:,} minibatches, {full} after {few:,} full-batch steps"
     return {
-        "work": (mini.high < full.low, f"{seen:,} examples: dev {mini} by minibatches, {full} by {n} full-batch steps"),
+        "work": (mini.high < full.low, seen),
         "curves": {"full batch": exact, "minibatches of 32": rough, "minibatches of 32, longer": longer},
         "n_windows": names.n_windows,
     }
