@@ -148,8 +148,8 @@ def introduction(walk: Walk, chapters: Sequence[Chapter]) -> list[str]:
         about = ["The walk of the makemore lectures on words of your own. Losses are in nats per character."]
     return [
         *about,
-        f"Made by `python -m experiments.lecture`, from {count(len(walk.sweep.rows), 'run')} of the sweep `lecture` ({seconds:,.0f} core "
-        f"seconds; of the lecture's list, eight seeds of all schemes are those of the study `initialisation`); {row['device']}, {row['versions']}.",
+        f"Made by `python -m experiments.lecture`, from {count(len(walk.sweep.rows), 'run')} of the sweep `lecture` "
+        f"({seconds:,.0f} core seconds); {row['device']}, {row['versions']}.",
     ]
 
 

@@ -21,6 +21,7 @@ from experiments import SweepResults, estimate, open_sweep
 from mlp_lm import (
     SCHEMES,
     Dataset,
+    Dense,
     Params,
     RunConfig,
     cross_entropy,
@@ -268,7 +269,7 @@ def changes(sweep: SweepResults) -> Measured:
     Differences in dev loss are paired by seed and have 95 % intervals: both runs of a pair begin with the same draws,
     as far as their sizes allow. Jitter is the standard deviation of the last ten dev losses of a run.
     """
-    what = {
+    what: dict[str, dict[str, Any]] = {
         "d = 2, h = 100": {},
         "h = 300": {"hidden_size": 300},
         "batch 128": {"batch_size": 128},
@@ -368,15 +369,20 @@ def initialisation(names: Dataset, drawn: Params, minibatches: Any) -> Measured:
     Logits near zero repair that. Then the tanh: where |h| is near 1, its slope 1 - h^2 is near 0, and no gradient gets
     through. These are PyTorch's draws and its first minibatch, so the numbers are the lecture's own.
     """
-    layer, windows = drawn.hidden[0], names.windows("train", 3)
-    first = minibatches[0]
+    windows, first = names.windows("train", 3), minibatches[0]
     contexts, targets = jnp.asarray(windows.contexts[first]), jnp.asarray(windows.targets[first])
-    quiet = drawn.output.replace(weight=0.01 * drawn.output.weight, bias=0 * drawn.output.bias)
-    models = {"normal": drawn, "scaled_output": drawn.replace(output=quiet)}
-    for scheme, scale in (("scaled_hidden", 0.2), ("kaiming_tanh", (5 / 3) / np.sqrt(len(layer.weight)))):
-        scaled = layer.replace(weight=scale * layer.weight, bias=0.01 * layer.bias)
-        models[scheme] = drawn.replace(hidden=(scaled,), output=quiet)
-    passes = {scheme: forward(params, contexts) for scheme, params in models.items()}
+    w1, b1, w2, b2 = jax.tree.leaves((drawn.hidden, drawn.output))
+    quiet = (0.01 * w2, 0 * b2)
+    models = {
+        "normal": (w1, b1, w2, b2),
+        "scaled_output": (w1, b1, *quiet),
+        "scaled_hidden": (0.2 * w1, 0.01 * b1, *quiet),
+        "kaiming_tanh": ((5 / 3) / len(w1) ** 0.5 * w1, 0.01 * b1, *quiet),
+    }
+    passes = {}
+    for scheme, (w, b, v, a) in models.items():
+        params = Params(drawn.embedding, hidden=(Dense(w, b),), norms=(), output=Dense(v, a), direct=None)
+        passes[scheme] = forward(params, contexts)
     hidden = {scheme: np.asarray(passed.hidden[0]) for scheme, passed in passes.items() if scheme != "scaled_output"}
     before, after = ((1 - hidden[scheme] ** 2).mean() for scheme in ("normal", "kaiming_tanh"))
     steepest = (1 - hidden["normal"][np.abs(hidden["normal"]) > 0.99] ** 2).max()
