@@ -86,13 +86,7 @@ _SWEEPS = (
             Grid("longer", replace(LECTURE_SMALL, embedding_dim=10), n_seeds=8),
             # The lecture's JavaScript port.
             Grid("longer", replace(LECTURE_SMALL, init="uniform", embedding_dim=3, block_size=4), n_seeds=8),
-            Grid(
-                "initialisation",
-                LECTURE,
-                n_seeds=4,
-                init=("normal", "scaled_output", "scaled_hidden", "kaiming_tanh", "zeros"),
-            ),
-            Grid("initialisation", replace(LECTURE, batch_norm=True), n_seeds=4),
+            Grid("initialisation", LECTURE, n_seeds=4, init=("normal", "kaiming_tanh")),
         ),
         data="makemore",
     ),
