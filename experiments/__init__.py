@@ -7,6 +7,8 @@ study.to_pandas()
 """
 
 import importlib
+import signal
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -14,6 +16,9 @@ if TYPE_CHECKING:
     from experiments.analysis.studies import estimate
     from experiments.sweep import run_sweep
     from experiments.sweeps.grids import Grid
+
+if sys.argv[:1] == ["-m"]:  # As of `python -m experiments.NAME`: until its `main` listens, Ctrl-C ends it quietly.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 _ROOMS = {
     "Grid": "sweeps.grids",

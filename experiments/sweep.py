@@ -1,12 +1,7 @@
 """`python -m experiments.sweep [NAME]`: train every run of a sweep that is missing, and report on all of them."""
 
-import signal
-
-if __name__ == "__main__":  # Until `main` listens, Ctrl-C ends this process without a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -63,8 +58,8 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
         parser.error(f"give either a sweep's name or --config, got {options.name!r} and {str(options.config)!r}")
     how = runner_options(parser, options)
     sweep = requested_sweep(options)
-    analyse = partial(print_analysis, test=options.test)
-    return runner.run_sweep(sweep, load_dataset(sweep.data), how, CommandLine("sweep"), interruption, analyse)
+    dataset, terminal = load_dataset(sweep.data), CommandLine("sweep")
+    return runner.run_sweep(sweep, dataset, how, terminal, interruption, partial(analyse, test=options.test))
 
 
 def run_sweep(
@@ -142,13 +137,12 @@ def write_analysis(store: Store, dataset: Dataset, test: bool = False) -> "tuple
         return write_summary(store, dataset, test), write_report(store.root)
 
 
-def print_analysis(store: Store, dataset: Dataset, test: bool = False) -> None:
-    """Write a folder's tables, figures and report, and print what they say."""
+def analyse(store: Store, dataset: Dataset, test: bool = False) -> Callable[[], None]:
+    """Write a folder's tables, figures and report; returns the call that prints what they say."""
     from experiments.cli.summary import print_summary
 
     use_compilation_cache()
-    summary, path = write_analysis(store, dataset, test)
-    print_summary(summary, path)
+    return partial(print_summary, *write_analysis(store, dataset, test))
 
 
 def print_catalog() -> None:

@@ -18,6 +18,7 @@ from mlp_lm.config import AXES, DEFAULTS
 
 CONFIDENCE = 0.95
 ALWAYS_NAMED = ("n_steps", "learning_rate", "schedule", "batch_size")
+AMBIGUOUS = ("draw", "output_bias")  # Axes whose values say little without their names.
 
 
 @dataclass(frozen=True)
@@ -181,9 +182,14 @@ def _t_quantile(degrees_of_freedom: int) -> float:
 
 def paired_difference(cell: Cell, reference: Cell, column: str = "dev_loss") -> Estimate:
     """`cell` minus `reference`, over the seeds that both finished: what their draws have in common cancels."""
+    return estimate(paired_differences(cell, reference, column))
+
+
+def paired_differences(cell: Cell, reference: Cell, column: str = "dev_loss") -> list[float]:
+    """`cell` minus `reference`, seed by seed, where both finished."""
     losses = {row["seed"]: row[column] for row in cell.finished}
     others = {row["seed"]: row[column] for row in reference.finished}
-    return estimate(losses[seed] - others[seed] for seed in sorted(losses.keys() & others.keys()))
+    return [losses[seed] - others[seed] for seed in sorted(losses.keys() & others.keys())]
 
 
 def make_study(name: str, rows: Sequence[Row]) -> Study:
@@ -213,7 +219,7 @@ def describe(settings: dict[str, Any], axes: Sequence[str]) -> str:
         if value is True:
             words.append(axis)
         elif isinstance(value, str):
-            words.append(value)
+            words.append(f"{axis} {value}" if axis in AMBIGUOUS else value)
         elif value is not False:
             words.append(f"{axis} {value:,}" if isinstance(value, int) else f"{axis} {value:.4g}")
     return ", ".join(words) or "the one configuration"

@@ -35,6 +35,7 @@ LINE_COLOURS = tuple(colour for colour in COLOURS if colour != "#F0E442")  # Yel
 _SCHEME_STYLES = (
     ("#000000", "o"), ("#888888", "s"), ("#44AA99", ">"), ("#CC6677", "^"), ("#332288", "D"), ("#117733", "v"),
     ("#999933", "<"), ("#88CCEE", "P"), ("#AA4499", "X"), ("#882255", "p"), ("#DDAA33", "*"),
+    ("#0077BB", "h"), ("#EE7733", "d"),
 )  # fmt: skip
 
 

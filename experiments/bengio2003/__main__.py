@@ -1,12 +1,8 @@
 """`python -m experiments.bengio2003 --data PATH`: the word-level models of Bengio et al. 2003, trained and compared."""
 
-import signal
-
-if __name__ == "__main__":  # Until `main` listens, Ctrl-C ends this process without a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -74,15 +70,19 @@ def requested_sweep(options: argparse.Namespace, dataset: Dataset) -> SweepSpec:
     return SweepSpec(f"{NAME}{small}{closed}", TITLE, tuple(grids), dataset.source)
 
 
-def analyse(store: Store, dataset: Dataset) -> None:
-    """Write a folder's tables, map and report, and print the tables."""
+def analyse(store: Store, dataset: Dataset) -> Callable[[], None]:
+    """Write a folder's tables, map and report; returns the call that prints the tables."""
     # JAX only where it is needed: a wrong command line is reported at once.
     from experiments.bengio2003.table import write_tables
 
     summary = write_tables(select_results(store, read_request(store.root), store.rows()))
     path = write_report(store.root)
-    print_summary(summary)
-    print(printable(f"Report: {path}"))
+
+    def tell() -> None:
+        print_summary(summary)
+        print(printable(f"Report: {path}"))
+
+    return tell
 
 
 def print_summary(summary: "Summary") -> None:

@@ -156,7 +156,7 @@ def requested_sweep(options: argparse.Namespace) -> SweepSpec:
             content = _read_toml(options.config)
             if isinstance(ideas := content.get("ideas"), str) and not options.ideas:
                 load_ideas(ideas)
-            sweep = sweep_from_dict(content, options.config.stem or "sweep")
+            sweep = sweep_from_dict(content, _name_of(options.config))
         except ValueError as error:
             path = str(options.config)
             raise ValueError(str(error) if path in str(error) else f"{path}: {error}") from None
@@ -179,6 +179,17 @@ def _data_label(source: str) -> str:
     """A dataset's source as a part of a folder's name: sweeps on several datasets have folders of their own."""
     parts = [Path(part).stem for part in re.split(r'[:",\s\[\]]+', source) if part]
     return "-".join(part for part in parts if part not in ("text", "training", "files"))[:60]
+
+
+def _name_of(config: Path) -> str:
+    """A sweep file's name without its ending, which names the folder of its results.
+
+    Raises:
+        ValueError: it would name another folder.
+    """
+    if set(config.stem) <= {"."}:
+        raise ValueError("a sweep file names the folder of its results; give it a name such as my_sweep.toml")
+    return config.stem
 
 
 def check_list_alone(parser: Parser, options: argparse.Namespace) -> None:

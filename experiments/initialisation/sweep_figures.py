@@ -36,10 +36,10 @@ BASELINE_FAMILY = "modified Kneser-Ney"
 BASELINE_LINES: Any = ("-", ":")
 
 
-def write_figures(folder: Path, studies: Studies) -> None:
-    """Draw each figure that the given sweeps allow into `figures/`."""
+def write_figures(folder: Path, figures: Iterable[tuple[str, Figure]]) -> None:
+    """Write each figure, which is drawn when it is its turn, into `figures/`."""
     with plt.rc_context(STYLE):
-        for name, figure in study_figures(studies):
+        for name, figure in figures:
             save_figure(figure, folder / "figures" / f"{name}.png")
 
 

@@ -1,7 +1,7 @@
 """The study's sweeps and its tables, from rows alone: nothing is trained, and JAX is not needed."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from experiments.analysis.baselines import load_baselines
+from experiments.analysis.comparisons import MARGIN, compare
 from experiments.analysis.diagnostics import diagnostic
 from experiments.analysis.results import SweepResults, open_sweep
 from experiments.analysis.studies import (
@@ -24,10 +25,10 @@ from experiments.analysis.style import scheme_label
 from experiments.analysis.tables import csv_text, markdown_table
 from experiments.store.atomic import replace_file
 from experiments.sweeps.catalog import LECTURE
-from mlp_lm.config import AXES
+from mlp_lm.config import AXES, Architecture, RunConfig
 from mlp_lm.data.word_lists import MAKEMORE_SHA256
 from mlp_lm.ngram.baselines import Baselines
-from mlp_lm.schemes import SCHEMES, TANH_GAIN
+from mlp_lm.schemes import ORTHOGONAL, OWN, SAMPLE_STDS, SAMPLES, SCHEMES, TANH_GAIN, ZERO_BIAS
 
 Scheme: TypeAlias = tuple[str, bool]  # A scheme's name, and whether batch norm is used with it.
 Table: TypeAlias = list[dict[str, Any]]
@@ -137,10 +138,10 @@ def by_scheme(study: Study) -> dict[Scheme, list[Cell]]:
     return groups
 
 
-def write_tables(folder: Path, studies: Studies) -> str:
-    """Write each table of the study to `tables/` as CSV and as Markdown; returns the Markdown of all of them."""
+def write_tables(folder: Path, tables: Iterable[TitledTable]) -> str:
+    """Write each table to `tables/` as CSV and as Markdown; returns the Markdown of all of them."""
     sections = []
-    for table in study_tables(studies):
+    for table in tables:
         sections.append(f"## {table.title}\n\n{as_markdown(table)}\n")
         replace_file(folder / "tables" / f"{table.name}.csv", csv_text(table.rows).encode())
         replace_file(folder / "tables" / f"{table.name}.md", sections[-1].encode())
@@ -166,10 +167,38 @@ def study_tables(studies: Studies) -> Iterator[TitledTable]:
         },
     )
     yield TitledTable(
+        "comparisons",
+        f"Each scheme minus {scheme_label(*REFERENCE)}, p-values adjusted for all of these comparisons (Holm)",
+        comparison_table(studies.schemes),
+        {
+            "scheme": "scheme",
+            "difference": "dev minus reference",
+            "p_difference": "p of no difference",
+            "p_equivalence": f"p of more than {MARGIN}",
+            "verdict": "verdict",
+            "within_margin": f"within {MARGIN}",
+        },
+    )
+    yield TitledTable(
         "definitions",
         "What each scheme draws",
         definition_table(studies.schemes),
         {"scheme": "scheme", "draws": "weights and biases", "source": "source"},
+    )
+    sizes = studies.schemes.cells[0].settings
+    yield TitledTable(
+        "places",
+        "Where each scheme lies: normal with these factors, which are its standard deviations",
+        place_table(RunConfig(**sizes | {"init": "normal"}).architecture(len(studies.baselines.tokens))),
+        {
+            "scheme": "scheme",
+            "draw": "draws",
+            "embedding_gain": "embedding",
+            "gain": "hidden weights",
+            "bias_gain": "biases",
+            "output_gain": "output weights",
+            "output_bias": "output bias",
+        },
     )
     yield TitledTable(
         "batch_norm",
@@ -259,10 +288,45 @@ def scheme_table(study: Study, uniform_loss: float) -> Table:
     ]
 
 
+def comparison_table(study: Study) -> Table:
+    """One row a scheme that has runs: whether it differs from the reference, and whether by less than MARGIN."""
+    cells = {scheme: cells[0] for scheme, cells in by_scheme(study).items() if cells[0].finished}
+    return [
+        {"scheme": scheme_label(c.cell.settings["init"], c.cell.settings["batch_norm"]), **c.columns()}
+        for c in compare(cells.values(), cells[REFERENCE])
+    ]
+
+
 def definition_table(study: Study) -> Table:
     """One row a scheme: what it draws, and where it comes from."""
     names = sorted({init for init, _ in by_scheme(study)})
     return [{"scheme": name, "draws": SCHEMES[name].summary, "source": SCHEMES[name].source} for name in names]
+
+
+def place_table(architecture: Architecture) -> Table:
+    """One row a scheme that does not look at the data: where it lies on the axes of initialisation, at these sizes."""
+    return [{"scheme": name, **place_on_axes(name, architecture)} for name in SCHEMES if SCHEMES[name].adjust is None]
+
+
+def place_on_axes(name: str, architecture: Architecture) -> dict[str, Any]:
+    """The fields of `RunConfig` that make `normal` a scheme without `adjust`, for one hidden layer of these sizes.
+
+    The factors are the standard deviations of the scheme's weights and biases, because those of `normal` are 1; that
+    on the biases is of the hidden ones where the output bias is zero.
+    """
+    a, scheme = architecture, SCHEMES[name]
+    hidden, output = (a.n_features, a.hidden_size), (a.hidden_size, a.vocab_size)
+    std = SAMPLE_STDS.get(scheme.sample, 1.0)
+    draw = next(name for name, sample in SAMPLES.items() if sample is scheme.sample)
+    return {
+        "init": "normal",
+        "draw": ORTHOGONAL if scheme.orthogonal else draw,
+        "embedding_gain": std * scheme.embedding(1, a.embedding_dim),
+        "gain": scheme.draw_std(*hidden) * scheme.hidden(*hidden),
+        "bias_gain": std * scheme.hidden_bias(*hidden),
+        "output_gain": scheme.draw_std(*output) * scheme.output(*output),
+        "output_bias": OWN if scheme.output_bias(*output) else ZERO_BIAS,
+    }
 
 
 def batch_norm_table(study: Study) -> Table:

@@ -1,10 +1,5 @@
 """`python -m experiments.lecture`: the makemore lecture, number by number, and a page of it."""
 
-import signal
-
-if __name__ == "__main__":  # Until `main` listens, Ctrl-C ends this process without a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
 import argparse
 import sys
 import time

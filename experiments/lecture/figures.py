@@ -33,7 +33,7 @@ def draw_windows(measured: Measured) -> Figure:
     """The windows of the first two words: a row a window, context in blue, target in orange."""
     five, windows, vocabulary = measured["windows"]
     figure, axes = plt.subplots(1, 2, figsize=(7, 2.9))
-    start = 0
+    start, longest = 0, max(len(word) + 1 for word in five[:2])
     for ax, word in zip(axes, five[:2], strict=True):
         rows = range(start, start + len(word) + 1)
         start += len(word) + 1
@@ -46,7 +46,7 @@ def draw_windows(measured: Measured) -> Figure:
                 ax.text(*place, printable(character), ha="center", va="center", family="monospace", fontsize=11)
             ax.annotate("", (3.25, -y), (2.55, -y), arrowprops={"arrowstyle": "->", "color": GREY})
         ax.set_xlim(-0.6, 4.4)
-        ax.set_ylim(-len(rows) + 0.4, 0.6)
+        ax.set_ylim(-longest + 0.4, 0.6)
         ax.set_title(f"{printable(word)}: {len(rows)} windows", fontsize=9)
         ax.axis("off")
     set_title(figure, "Windows of block size 3: three characters (blue) and the one after them (orange)", "")
@@ -180,7 +180,7 @@ def draw_maps(measured: Measured) -> Figure:
         ax.set_ylabel("window")
         ax.grid(False)
     axes[-1].set_xlabel("hidden unit")
-    set_title(figure, "White: |tanh| > 0.99 on the first minibatch, where no gradient passes", "")
+    set_title(figure, "White: |tanh| > 0.99 on the first minibatch, where hardly any gradient passes", "")
     return figure
 
 

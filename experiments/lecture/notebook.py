@@ -31,7 +31,7 @@ if importlib.util.find_spec("mlp_lm") is None:
 SETUP = """from experiments.lecture.notebook import Show
 from experiments.lecture.walk import open_walk
 
-walk = open_walk({data!r}{quick})  # Trains the runs of the sweep `lecture`: two minutes on two cores, once.
+walk = open_walk({arguments})  # Trains the runs of the sweep `lecture`: two minutes on two cores, once.
 show = Show(walk)"""
 
 
@@ -46,7 +46,8 @@ class Show:
         with tempfile.TemporaryDirectory() as folder:
             chapter = chapter_of(self.walk, section, measured, Path(folder))
             picture = (Path(folder) / chapter.figure).read_bytes() if chapter.figure else b""
-        return Shown(html_table(HEADER, chapter.rows(self.walk.known == (ANY,))), picture)
+        rows = chapter.rows(self.walk.known == (ANY,))
+        return Shown(html_table(HEADER, rows) if rows else "", picture)
 
 
 class Shown:
@@ -62,16 +63,17 @@ class Shown:
         return f'{self.table}<img width="{WIDTH}" alt="figure" src="data:image/png;base64,{data}">'
 
 
-def make_notebook(data: str = "makemore", quick: bool = False) -> Any:
-    """The notebook, not yet run; a quick one trains for a hundredth of the steps."""
+def make_notebook(data: str = "makemore", **options: Any) -> Any:
+    """The notebook, not yet run; `data` and the options are those of `open_walk`."""
     from inspect import cleandoc
 
     from nbformat import v4  # Of the extra `dev`.
 
+    opening = ", ".join([repr(data), *(f"{name}={value!r}" for name, value in options.items())])
     cells = [
         v4.new_markdown_cell(TITLE),
         v4.new_code_cell(INSTALL),
-        v4.new_code_cell(SETUP.format(data=data, quick=", quick=True" if quick else "")),
+        v4.new_code_cell(SETUP.format(arguments=opening)),
         v4.new_code_cell(shared_code()),
     ]
     for name, (title, function) in SECTIONS.items():

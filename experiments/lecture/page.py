@@ -85,7 +85,11 @@ def write_page(folder: Path, walk: Walk, chapters: Sequence[Chapter]) -> Path:
         introduction=introduction(walk, chapters),
         header=HEADER,
         chapters=[
-            (chapter, zip(chapter.rows(own), marks(chapter, own), strict=True), picture_uri(folder, chapter.figure))
+            (
+                chapter,
+                list(zip(chapter.rows(own), marks(chapter, own), strict=True)),
+                picture_uri(folder, chapter.figure),
+            )
             for chapter in chapters
         ],
         shared=shared_code(),
@@ -144,8 +148,8 @@ def introduction(walk: Walk, chapters: Sequence[Chapter]) -> list[str]:
         about = ["The walk of the makemore lectures on words of your own. Losses are in nats per character."]
     return [
         *about,
-        f"Measured: {count(len(walk.sweep.rows), 'run')} of the sweep `lecture` ({seconds:,.0f} core seconds), "
-        f"and the rest when this page was made; {row['device']}, {row['versions']}.",
+        f"Made by `python -m experiments.lecture`, from {count(len(walk.sweep.rows), 'run')} of the sweep `lecture` "
+        f"({seconds:,.0f} core seconds); {row['device']}, {row['versions']}.",
     ]
 
 

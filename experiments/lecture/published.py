@@ -58,9 +58,9 @@ class Fact:
 
 
 FACTS = (
-    Fact("data", "n-gram tables", "cells of a bigram, trigram, 4-gram table", "729 / 19,683 / 531,441"),
+    Fact("data", "n-gram tables", "cells of a bigram, trigram, 4-gram table", "729 / 19,683 / 531,441", of=FIVE),
     Fact("data", "names", "names in the list", "32,033"),
-    Fact("data", "characters", "characters, with the dot", "27"),
+    Fact("data", "characters", "characters, with the dot", "27", of=FIVE),
     Fact("data", "five windows", "windows of the first five names", "32", of=FIVE),
     Fact("data", "all windows", "windows of all names", "228,146"),
     Fact("data", "all windows", "the same in one write-up", "28,000", true="228,146", note="a digit is missing"),
@@ -102,13 +102,13 @@ FACTS = (
          true="999", note="off by one: the last step has no rate", of=ANY),
     Fact("longer", "plateau", "the rate is lowered tenfold when the loss plateaus", SPOKEN, SHOWN, of=ANY),
     Fact("longer", "gap", "30,000 steps at 0.1: train and dev about equal, under-fitting", SPOKEN, SHOWN, of=ANY),
-    Fact("changes", "wider parameters", "parameters, h = 300", "10,281"),
-    Fact("changes", "wider parameters", "the same in one write-up", "10,000", true="10,281", note="rounded"),
+    Fact("changes", "wider parameters", "parameters, h = 300", "10,281", of=FIVE),
+    Fact("changes", "wider parameters", "the same in one write-up", "10,000", true="10,281", note="rounded", of=FIVE),
     Fact("changes", "wider", 'h = 300 "won\'t have much effect"', SPOKEN, SHOWN, of=ANY),
     Fact("changes", "larger batch", 'a larger batch "to prevent jitter"', SPOKEN, SHOWN, of=ANY),
     Fact("changes", "larger embedding", 'the embedding "seems to be the bottleneck"', SPOKEN, SHOWN, of=ANY),
     Fact("longer", "port parameters", "parameters of the JavaScript port: d = 3, block 4, h = 100, all U(-1, 1)",
-         "4,108"),
+         "4,108", of=FIVE),
     Fact("embedding", "vowels", "d = 2: the vowels lie together", "a plot", SHOWN),
     Fact("embedding", "apart", "d = 2: q and the dot lie apart", "a plot", SHOWN),
     Fact("large", "first steps", "the first 500 minibatch losses of PyTorch's run, d = 10, h = 200",
@@ -138,8 +138,8 @@ FACTS = (
     Fact("schemes", "year", '"Kaiming He, 2020"', "2020", true="2015", of=ANY,
          note="He et al. 2015, whose gain sqrt(2) is for ReLU; 5/3 is PyTorch's gain for tanh"),
     Fact("schemes", "zeros", "all zeros learns the letters' frequencies only", "2.8211", 1e-3),
-    Fact("deep", "parameters", "six linear layers with batch norm: parameters", "47,024", note="the lecture also "
-         "normalises the logits: a gain and a shift there, 54, where this model has a bias, 27"),
+    Fact("deep", "parameters", "six linear layers with batch norm: parameters", "47,024", of=FIVE,
+         note="the lecture also normalises the logits: a gain and a shift there, 54, where this model has a bias, 27"),
     Fact("deep", "first loss", "loss at step 0", "3.2870", SEEDS,
          note="there the normalised logits have a gain of 0.1, here the output weights are scaled by 0.01"),
     Fact("deep", "std", "second layer's tanh after 1,000 steps: standard deviation", "0.63", SEEDS),
@@ -151,6 +151,7 @@ FACTS = (
          note="|V| is 17,964 for AP News and 16,383 for Brown"),
     Fact("paper", "unseen", "contexts never seen, such as the dog in the room: the embedding carries over", "argued",
          SHOWN, of=ANY),
+    Fact("paper", "brown", "the same on Brown, where not even the pair of words was seen", "argued", SHOWN),
     Fact("paper", "neighbours", "words near dog", "argued", SHOWN, of=ANY),
 )  # fmt: skip
 
@@ -187,6 +188,8 @@ def judge(fact: Fact, ours: Any, comparable: bool = True) -> Line:
     """Our value beside a published one."""
     if fact.check == SHOWN:
         holds, text = ours
+        if not comparable:
+            return Line(fact, text, NO_COUNTERPART, None)
         return Line(fact, text, _with_note("shown" if holds else "not seen here", fact), bool(holds))
     values = np.atleast_1d(np.asarray(ours, float))
     if not comparable:

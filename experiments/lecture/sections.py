@@ -21,6 +21,7 @@ from experiments import SweepResults, estimate, open_sweep
 from mlp_lm import (
     SCHEMES,
     Dataset,
+    Dense,
     Params,
     RunConfig,
     cross_entropy,
@@ -132,11 +133,12 @@ def pieces(names: Dataset, five: Sequence[str], small: Params) -> Measured:
     config = RunConfig(init="normal", hidden_size=100, embedding_dim=2)
     architecture = config.architecture(len(names.vocabulary))
     windows, table = slide_windows(five, names.vocabulary, 3), small.embedding
-    indices = [jnp.array(i) for i in (5, [5, 6, 7], [5, 5, 5], windows.contexts)]
+    contexts, targets = jnp.asarray(windows.contexts), jnp.asarray(windows.targets)
+    indices = [jnp.array(i) for i in (5, [5, 6, 7], [5, 5, 5], contexts)]
     lookups = [(table[i] == jax.nn.one_hot(i, len(table)) @ table).all() for i in indices]
-    vectors = table[windows.contexts]  # [32, 3, 2]
+    vectors = table[contexts]  # [32, 3, 2]
     joined = jnp.concatenate([vectors[:, 0], vectors[:, 1], vectors[:, 2]], axis=1)
-    logits = forward(small, windows.contexts).logits
+    logits = forward(small, contexts).logits
     shifted = [jax.nn.softmax(jnp.array([1.0, 2.0, 3.0]) + k) for k in range(-10, 10)]
     own = [init_params(jax.random.key(seed), SCHEMES["normal"], architecture) for seed in range(8)]
     same = bool((joined == vectors.reshape(-1, 6)).all())
@@ -145,8 +147,8 @@ def pieces(names: Dataset, five: Sequence[str], small: Params) -> Measured:
         "lookup": (all(lookups), "equal, bit for bit"),
         "concatenation": (same, "equal, bit for bit"),
         "row sums": jax.nn.softmax(logits).sum(axis=1).mean(),
-        "first loss": cross_entropy(logits, windows.targets),
-        "first losses": [cross_entropy(forward(p, windows.contexts).logits, windows.targets) for p in own],
+        "first loss": cross_entropy(logits, targets),
+        "first losses": [cross_entropy(forward(p, contexts).logits, targets) for p in own],
         "offsets": np.mean(shifted, axis=0),
         "overflow": cross_entropy(jnp.array([[-2.0, -3.0, 0.0, 100.0]]), jnp.array([0])),
     }
@@ -179,7 +181,7 @@ def all_names(names: Dataset, small: Params) -> Measured:
     often each is followed by what. That is the same number, and a hundred times faster.
     """
     counted = names.counted(3, ("train", "dev", "test"))
-    contexts, counts = counted.contexts, counted.counts.sum(axis=0)
+    contexts, counts = jnp.asarray(counted.contexts), counted.counts.sum(axis=0)
 
     @jax.jit
     def step(params):
@@ -202,14 +204,18 @@ def minibatches(names: Dataset, sweep: SweepResults) -> Measured:
     For the work of one step of full-batch descent, a minibatch run makes as many steps as there are batches in the
     training part. Step for step the exact gradient is not much better; example for example it is far behind.
     """
-    exact = rows_of(sweep, "minibatches", batch_size=0)
-    rough = rows_of(sweep, "minibatches", batch_size=32)
+    exact, rough = (rows_of(sweep, "minibatches", batch_size=size) for size in (0, 32))
     longer = rows_of(sweep, "longer", **SMALL)
-    seen = longer[0]["n_steps"] * 32
-    n = max(1, round(seen / names.n_windows))  # Full-batch steps of the same work.
-    full, mini = (estimate(column(rows, "history_dev_loss")[:, i]) for rows, i in ((exact, n), (longer, -1)))
+    work = min(32 * longer[0]["n_steps"], names.n_windows * exact[0]["n_steps"])  # Examples that both have seen.
+    ends = []
+    for rows, size in ((longer, 32), (exact, names.n_windows)):
+        steps = np.array(rows[0]["history_step"])
+        last = np.flatnonzero(steps * size <= work)[-1]
+        ends.append((steps[last], estimate(column(rows, "history_dev_loss")[:, last])))
+    (many, mini), (few, full) = ends
+    seen = f"{work:,} examples: dev {mini} after {many:,} minibatches, {full} after {few:,} full-batch steps"
     return {
-        "work": (mini.high < full.low, f"{seen:,} examples: dev {mini} by minibatches, {full} by {n} full-batch steps"),
+        "work": (mini.high < full.low, seen),
         "curves": {"full batch": exact, "minibatches of 32": rough, "minibatches of 32, longer": longer},
         "n_windows": names.n_windows,
     }
@@ -263,7 +269,7 @@ def changes(sweep: SweepResults) -> Measured:
     Differences in dev loss are paired by seed and have 95 % intervals: both runs of a pair begin with the same draws,
     as far as their sizes allow. Jitter is the standard deviation of the last ten dev losses of a run.
     """
-    what = {
+    what: dict[str, dict[str, Any]] = {
         "d = 2, h = 100": {},
         "h = 300": {"hidden_size": 300},
         "batch 128": {"batch_size": 128},
@@ -332,7 +338,7 @@ def large(names: Dataset, sweep: SweepResults, kaiming: Params, minibatches: Any
     """
     windows = names.windows("train", 3)
     _, losses = descend(kaiming, zip(windows.contexts[minibatches], windows.targets[minibatches], strict=True))
-    runs = rows_of(sweep, "initialisation", init="normal", batch_norm=False)
+    runs = rows_of(sweep, "initialisation", init="normal")
     measured = {"train": column(runs, "train_loss"), "dev": column(runs)}
     if torch_losses is None:
         return measured
@@ -346,7 +352,7 @@ def samples(names: Dataset, sweep: SweepResults) -> Measured:
     A model that only repeats its training list would be useless, so beside the names stands how many of a thousand are
     in that list.
     """
-    runs = rows_of(sweep, "initialisation", init="kaiming_tanh", batch_norm=False)
+    runs = rows_of(sweep, "initialisation", init="kaiming_tanh")
     best = min(runs, key=lambda row: row["dev_loss"])
     words = sample_from(sweep.params(best["run_id"]), (), names, n=1000, seed=0)
     known = set(map("".join, names.parts["train"]))
@@ -363,14 +369,20 @@ def initialisation(names: Dataset, drawn: Params, minibatches: Any) -> Measured:
     Logits near zero repair that. Then the tanh: where |h| is near 1, its slope 1 - h^2 is near 0, and no gradient gets
     through. These are PyTorch's draws and its first minibatch, so the numbers are the lecture's own.
     """
-    layer, windows = drawn.hidden[0], names.windows("train", 3)
-    contexts, targets = windows.contexts[minibatches[0]], windows.targets[minibatches[0]]
-    quiet = drawn.output.replace(weight=0.01 * drawn.output.weight, bias=0 * drawn.output.bias)
-    models = {"normal": drawn, "scaled_output": drawn.replace(output=quiet)}
-    for scheme, scale in (("scaled_hidden", 0.2), ("kaiming_tanh", (5 / 3) / np.sqrt(len(layer.weight)))):
-        scaled = layer.replace(weight=scale * layer.weight, bias=0.01 * layer.bias)
-        models[scheme] = drawn.replace(hidden=(scaled,), output=quiet)
-    passes = {scheme: forward(params, contexts) for scheme, params in models.items()}
+    windows, first = names.windows("train", 3), minibatches[0]
+    contexts, targets = jnp.asarray(windows.contexts[first]), jnp.asarray(windows.targets[first])
+    w1, b1, w2, b2 = jax.tree.leaves((drawn.hidden, drawn.output))
+    quiet = (0.01 * w2, 0 * b2)
+    models = {
+        "normal": (w1, b1, w2, b2),
+        "scaled_output": (w1, b1, *quiet),
+        "scaled_hidden": (0.2 * w1, 0.01 * b1, *quiet),
+        "kaiming_tanh": ((5 / 3) / len(w1) ** 0.5 * w1, 0.01 * b1, *quiet),
+    }
+    passes = {}
+    for scheme, (w, b, v, a) in models.items():
+        params = Params(drawn.embedding, hidden=(Dense(w, b),), norms=(), output=Dense(v, a), direct=None)
+        passes[scheme] = forward(params, contexts)
     hidden = {scheme: np.asarray(passed.hidden[0]) for scheme, passed in passes.items() if scheme != "scaled_output"}
     before, after = ((1 - hidden[scheme] ** 2).mean() for scheme in ("normal", "kaiming_tanh"))
     steepest = (1 - hidden["normal"][np.abs(hidden["normal"]) > 0.99] ** 2).max()
@@ -385,26 +397,28 @@ def initialisation(names: Dataset, drawn: Params, minibatches: Any) -> Measured:
     }
 
 
-def schemes(sweep: SweepResults) -> Measured:
-    """What a good beginning is worth after 200,000 steps, for four seeds each.
+def schemes(sweep: SweepResults, studies: Path | None) -> Measured:
+    """What a good beginning is worth after 200,000 steps: of the lecture's list, eight seeds each of a published study.
 
     A standard deviation of gain/sqrt(fan_in) keeps the scale from layer to layer. But all zeros is too little: every
     hidden unit stays like every other, at zero, and only the output bias learns: the letters' frequencies.
     """
+    study = sweep if studies is None else open_sweep(studies / "initialisation")
     runs = {
-        scheme: rows_of(sweep, "initialisation", init=scheme, batch_norm=False)
-        for scheme in ("normal", "scaled_output", "scaled_hidden", "kaiming_tanh")
+        scheme: rows_of(study, "initialisation", init=scheme, batch_norm=False)
+        for scheme in ("normal", "scaled_output", "scaled_hidden", "kaiming_tanh", "zeros")
     }
-    runs["batch norm"] = rows_of(sweep, "initialisation", batch_norm=True)
+    runs["batch norm"] = rows_of(study, "initialisation", init="kaiming_tanh", batch_norm=True)
+    ends = {label: [column(rows, "train_loss"), column(rows)] for label, rows in runs.items() if rows}
     rng = np.random.default_rng(0)
     x, w = rng.standard_normal((1000, 30)), rng.standard_normal((30, 200))
     deviation, variance = (x @ w / 30**0.5).std(), (x @ w / 30**0.25).std()
     root = f"30 inputs: preactivations of std {deviation:.2f}; with the variance 1/sqrt(30) it were {variance:.2f}"
     return {
-        **{f"{label} losses": [column(rows, "train_loss"), column(rows)] for label, rows in runs.items()},
+        **{f"{label} losses": losses for label, losses in ends.items()},
         "root": (abs(deviation - 1) < 0.05 < abs(variance - 1), root),
         "year": int(SCHEMES["kaiming_relu"].source.split()[3].rstrip(",")),
-        "zeros": column(rows_of(sweep, "initialisation", init="zeros")).mean(),
+        **({"zeros": ends["zeros"][1].mean()} if "zeros" in ends else {}),
     }
 
 
@@ -415,7 +429,7 @@ def deep(names: Dataset) -> Measured:
     """
     config = RunConfig(hidden_size=100, n_layers=5, batch_norm=True, schedule="constant", n_steps=1000, n_evaluations=1)
     trained = train(config, names, seeds=4)
-    contexts = names.windows("train", 3).contexts
+    contexts = jnp.asarray(names.windows("train", 3).contexts)
     batches = [np.random.default_rng(seed).integers(len(contexts), size=32) for seed in trained.seeds]
     second = [forward(params, contexts[batch]).hidden[1] for params, batch in zip(trained, batches, strict=True)]
     return {
@@ -426,12 +440,12 @@ def deep(names: Dataset) -> Measured:
     }
 
 
-def paper() -> Measured:
-    """Bengio et al. 2003 argue with a dog in a room: a sentence never seen, made of words that are used like others.
+def paper(studies: Path | None) -> Measured:
+    """Bengio et al. 2003: "The cat is walking in the bedroom" should help with "A dog was running in a room".
 
-    "A dog was running in a room" never occurs, but "The cat was walking in a bedroom" does. A model that learns where
-    `dog` lies beside `cat` can carry over; a table of counts must fall back on shorter contexts. The text here is small
-    and made from a grammar of such sentences, and the comparison is on the dev contexts that training never had.
+    The sentence was never seen, but its words are used like others: a model that learns to place `dog` beside `cat` can
+    carry over, while a table of counts must fall back on shorter contexts. The text is small and made from a grammar of
+    such sentences; the comparison is on those words of dev whose context of three words training never had.
     """
     text = load_dataset("small")
     config = RunConfig(init="bengio2003", hidden_size=50, learning_rate=0.5, schedule="cosine", n_steps=8_000)
@@ -442,16 +456,21 @@ def paper() -> Measured:
     network = estimate(trained.dev_unseen_loss)
     tokens, dog = text.vocabulary.tokens, text.vocabulary.ids["dog"]
     table = trained[0].embedding / jnp.linalg.norm(trained[0].embedding, axis=1, keepdims=True)
-    near = [tokens[i] for i in np.argsort(-(table @ table[dog]))[1:6]]
+    near = [tokens[i] for i in np.argsort(-(table @ table[dog]))[1:6]]  # The nearest is dog itself.
     published = RunConfig(embedding_dim=30, hidden_size=100, direct=True).architecture(17_000)
-    animals = {"cat", "wolf", "fox", "bear", "horse", "sheep", "rabbit", "goat", "cow", "bird", "mouse", "pig"}
-    return {
+    measured = {
         "inputs": published.n_features,
-        "arrows": (published.direct, f"direct=True: {published.n_params:,} parameters"),
+        "arrows": (published.direct, f"`direct=True`: {published.n_params:,} parameters"),
         "words": 17_964,
-        "unseen": (network.high < counted, f"{new.sum()} such words of dev: {network} nats, counting {counted:.4f}"),
-        "neighbours": (len(animals & set(near)) > 2, ", ".join(near)),
+        "unseen": (network.high < counted, f"{new.sum()} such words: {network} nats, counting {counted:.4f}"),
+        "neighbours": ("wolf" in near or "cat" in near, f"in seed 0: {', '.join(near)}"),
     }
+    if studies is not None:  # A study of Brown in this repository: perplexities on its test part.
+        with (studies / "bengio2003-closed/tables/novelty.csv").open(encoding="utf-8", newline="") as file:
+            row = next(row for row in csv.DictReader(file) if row["targets"] == "its bigram never seen")
+        ours, theirs = float(row["network"]), float(row["count_model"])
+        measured["brown"] = (ours < theirs, f"perplexity {ours:,.0f}, counting {theirs:,.0f}")
+    return measured
 
 
 def ladder(sweep: SweepResults, studies: Path | None) -> Measured:
@@ -470,9 +489,8 @@ def ladder(sweep: SweepResults, studies: Path | None) -> Measured:
         "d = 2, h = 100, 30,000 steps": rows_of(sweep, "longer", **SMALL),
         "h = 300": rows_of(sweep, "longer", **(SMALL | {"hidden_size": 300})),
         "d = 10": rows_of(sweep, "longer", **(SMALL | {"embedding_dim": 10})),
-        "d = 10, h = 200, 200,000 steps": rows_of(sweep, "initialisation", init="normal", batch_norm=False),
-        "and output x 0.01": rows_of(sweep, "initialisation", init="scaled_output"),
-        "and hidden weights at 5/3": rows_of(sweep, "initialisation", init="kaiming_tanh", batch_norm=False),
+        "d = 10, h = 200, 200,000 steps": rows_of(sweep, "initialisation", init="normal"),
+        "and initialised as kaiming_tanh": rows_of(sweep, "initialisation", init="kaiming_tanh"),
     }
     rungs += [(label, estimate(column(rows)), "the lecture's steps") for label, rows in steps.items()]
     if studies is not None:

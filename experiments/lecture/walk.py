@@ -94,12 +94,10 @@ class Walk:
         """The same draws before any scaling, all N(0, 1)."""
         if not self.has_letters:
             return self._draw(10, 200)
-        scaled = self.kaiming
-        layer = scaled.hidden[0]
-        gain = (5 / 3) / np.sqrt(len(layer.weight))
-        hidden = Dense(layer.weight / gain, layer.bias / 0.01)
-        output = Dense(scaled.output.weight / 0.01, jnp.asarray(self.arrays["normal/b2"]))
-        return scaled.replace(hidden=(hidden,), output=output)
+        w1, b1, w2, _ = jax.tree.leaves((self.kaiming.hidden, self.kaiming.output))
+        hidden = Dense(w1 / ((5 / 3) / len(w1) ** 0.5), b1 / 0.01)
+        output = Dense(w2 / 0.01, jnp.asarray(self.arrays["normal/b2"]))
+        return Params(self.kaiming.embedding, (hidden,), (), output, None)
 
     @property
     def minibatches(self) -> Int[np.ndarray, "500 32"]:

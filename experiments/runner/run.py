@@ -11,7 +11,7 @@ from experiments.runner.devices import DEVICES, choose_device, widest_batch, wor
 from experiments.runner.interrupt import Interruption
 from experiments.runner.local_executor import Execute, execute
 from experiments.runner.plan import Plan, check_feasible, make_plan
-from experiments.runner.protocol import Progress
+from experiments.runner.protocol import CannotContinue, Progress
 from experiments.runner.worker import Job
 from experiments.store import Location, Store
 from experiments.store.atomic import explained
@@ -83,7 +83,8 @@ class Terminal(Protocol):
         """The display of a plan beside which `n_done` runs are done already."""
 
 
-Analyse = Callable[[Store, Dataset], object]
+Analyse = Callable[[Store, Dataset], object]  # What it returns, where it can be called, tells people of the analysis.
+MAX_ROUNDS = 3  # Of training what was found damaged at the end.
 
 
 def run_sweep(
@@ -133,34 +134,41 @@ def run_sweep(
         )
         return 0
     request = make_request(sweep, studies, dataset, program, code)
+    tell: object = None
     with store.lock(shared=options.shard is not None), _copy(store, options, sweep) as copy, explained(copy.location):
         _check_folder(store, copy, request, terminal)
         done = store.run_ids() if options.shard else _sound_runs(store, terminal)
-        plan = plan_missing(done)
         store.folder.put(FILE_NAME, encode_request(request))
         job = Job(
             sweep.data, store.location, cache=True, device=device, ideas=request.ideas, ideas_hash=request.ideas_hash
         )
         train = _executor(options)
         failures: dict[str, str] = {}
-        display = terminal.display(plan, len(mine) - plan.n_runs, plan.seconds(len(slots)))
-        events = train(plan.cohorts, job, slots, lambda: bool(interruption))
-        with interruption.deferred(), display as shown, contextlib.closing(events):
-            for event in events:
-                shown.show(event)
-                if event.failure:
-                    failures |= {run.run_id: event.failure for run in event.cohort.runs}
-        if interruption:
-            terminal.complain("stopped, everything so far is saved; the same command goes on from here")
-            return interruption.exit_code
-        if options.shard:
-            terminal.complain(describe_failures(by_reason(failures), len(mine)))
-            n_done = len(mine) - len(failures)
-            terminal.say(
-                f"{count(n_done, 'run')} of this slice {'is' if n_done == 1 else 'are'} done; "
-                "when all slices are, run without --shard"
-            )
-            return 1 if failures else 0
+        for _ in range(MAX_ROUNDS):
+            plan = plan_missing(done | failures.keys())
+            display = terminal.display(plan, len(mine) - plan.n_runs, plan.seconds(len(slots)))
+            events = train(plan.cohorts, job, slots, lambda: bool(interruption))
+            with interruption.deferred(), display as shown, contextlib.closing(events):
+                for event in events:
+                    shown.show(event)
+                    if event.failure:
+                        failures |= {run.run_id: event.failure for run in event.cohort.runs}
+            if interruption:
+                terminal.complain("stopped, everything so far is saved; the same command goes on from here")
+                return interruption.exit_code
+            if options.shard:
+                terminal.complain(describe_failures(by_reason(failures), len(mine)))
+                n_done = len(mine) - len(failures)
+                terminal.say(
+                    f"{count(n_done, 'run')} of this slice {'is' if n_done == 1 else 'are'} done; "
+                    "when all slices are, run without --shard"
+                )
+                return 1 if failures else 0
+            done = _sound_runs(store, terminal)  # What was damaged meanwhile is told, set aside and trained again.
+            if done | failures.keys() >= asked.keys():
+                break
+        else:
+            raise CannotContinue(f"{store.location}: what is written there is damaged each time; choose another folder")
         store.drop_checkpoints_of(asked.keys() - failures.keys())
         for kept in {id(store): store, id(copy): copy}.values():
             write_failures(kept, failures)
@@ -168,12 +176,16 @@ def run_sweep(
             for message in fetch(store, copy):
                 terminal.complain(message)
         if len(failures) < len(asked):
-            analyse(copy, dataset)
+            tell = analyse(copy, dataset)
         if copy is not store:
-            copy_analysis(copy.folder, store.folder)
-            terminal.say(f"{store.location} is copied to {copy.root}, for the other commands")
-        terminal.complain(describe_failures(read_failures(copy.root, asked.keys()), len(asked)))
-        return 1 if failures else 0
+            for message in copy_analysis(copy.folder, store.folder):
+                terminal.complain(message)
+    if callable(tell):  # Once all files are written: printing can't fail them.
+        tell()
+    if copy is not store:
+        terminal.say(f"{store.location} is copied to {copy.root}, for the other commands")
+    terminal.complain(describe_failures(read_failures(copy.root, asked.keys()), len(asked)))
+    return 1 if failures else 0
 
 
 @contextlib.contextmanager

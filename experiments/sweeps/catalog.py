@@ -3,8 +3,10 @@
 from dataclasses import replace
 
 from experiments.sweeps.grids import Grid, SweepSpec
+from mlp_lm.activations import ACTIVATIONS
 from mlp_lm.config import RunConfig
-from mlp_lm.schemes import SCHEMES, TANH_GAIN
+from mlp_lm.parametrizations import PARAMETRIZATIONS
+from mlp_lm.schemes import PRIOR_BIAS, RELU_GAIN, SAMPLES, SCHEMES, TANH_GAIN, ZERO_BIAS
 
 LECTURE = RunConfig(n_steps=200_000)  # d = 10, h = 200, block 3, batch 32, 0.1 then 0.01 half-way.
 
@@ -27,8 +29,17 @@ LONG = RunConfig(
 
 ADAMW = replace(LONG, optimizer="adam", learning_rate=1e-3, weight_decay=0.05)
 
+NAMED = tuple(name for name, scheme in SCHEMES.items() if scheme.adjust is None)  # Those that look at no data.
 NORMS = (False, True)
 RATES = tuple(round(10 ** (-2 + i / 3), 4) for i in range(7))  # 0.01 to 1; the fourth is the lecture's 0.1.
+
+ADAM_RATES = tuple(round(10 ** (-4 + i / 3), 5) for i in range(7))  # 0.0001 to 0.01.
+
+# Of weights of standard deviation 1 / sqrt(fan_in), under which the first preactivations' is close to the gain.
+PLAIN = replace(LECTURE, init="fan_in")
+GAINS = tuple(round(0.05 * 160 ** (i / 11), 3) for i in range(12))  # 0.05 to 8; `normal` is at 5.5.
+OUTPUT_GAINS = tuple(round(0.03 * 500 ** (i / 6), 3) for i in range(7))  # 0.03 to 15; `normal` is at 14.
+LECTURE_OUTPUT = 0.141  # Output weights of 0.01, as the lecture has them, over 200 hidden units.
 
 _SWEEPS = (
     SweepSpec(
@@ -75,13 +86,7 @@ _SWEEPS = (
             Grid("longer", replace(LECTURE_SMALL, embedding_dim=10), n_seeds=8),
             # The lecture's JavaScript port.
             Grid("longer", replace(LECTURE_SMALL, init="uniform", embedding_dim=3, block_size=4), n_seeds=8),
-            Grid(
-                "initialisation",
-                LECTURE,
-                n_seeds=4,
-                init=("normal", "scaled_output", "scaled_hidden", "kaiming_tanh", "zeros"),
-            ),
-            Grid("initialisation", replace(LECTURE, batch_norm=True), n_seeds=4),
+            Grid("initialisation", LECTURE, n_seeds=4, init=("normal", "kaiming_tanh")),
         ),
         data="makemore",
     ),
@@ -93,7 +98,7 @@ _SWEEPS = (
                 "initialisation",
                 replace(LECTURE, n_evaluations=40, diagnostics=True),
                 n_seeds=8,
-                init=tuple(SCHEMES),
+                init=NAMED,
                 batch_norm=NORMS,
             ),
         ),
@@ -106,7 +111,7 @@ _SWEEPS = (
                 "rates",
                 RunConfig(n_steps=20_000),
                 n_seeds=3,
-                init=tuple(SCHEMES),
+                init=NAMED,
                 batch_norm=NORMS,
                 learning_rate=RATES,
             ),
@@ -124,6 +129,106 @@ _SWEEPS = (
                 n_layers=(1, 2, 3, 5),
                 gain=(1.0, TANH_GAIN, 3.0),
                 batch_norm=NORMS,
+            ),
+        ),
+    ),
+    SweepSpec(
+        "initialisation-scale",
+        "Which scale of hidden and output weights is best, and does the optimum move with the length of training?",
+        (
+            Grid(
+                "lengths",
+                replace(PLAIN, n_evaluations=4, diagnostics=True),
+                n_seeds=8,
+                gain=GAINS,
+                output_gain=(LECTURE_OUTPUT, 1.0),
+                n_steps=(20_000, 60_000, 200_000),
+            ),
+            Grid(
+                "map",
+                replace(PLAIN, n_steps=20_000, n_evaluations=2),
+                n_seeds=3,
+                gain=GAINS,
+                output_gain=OUTPUT_GAINS,
+            ),
+        ),
+    ),
+    SweepSpec(
+        "initialisation-draws",
+        "At one scale: the distribution of the weights, scaling by the data, and the prior output bias.",
+        (
+            Grid("draws", replace(PLAIN, diagnostics=True), n_seeds=8, draw=tuple(SAMPLES)),
+            Grid(
+                "data",
+                replace(PLAIN, diagnostics=True),
+                n_seeds=8,
+                init=("fan_in", "lsuv", "unit_variance"),
+                output_bias=(ZERO_BIAS, PRIOR_BIAS),
+            ),
+        ),
+    ),
+    SweepSpec(
+        "initialisation-long-rates",
+        "Six schemes at seven rates, at the lecture's full length: what is left of their differences?",
+        (
+            Grid(
+                "rates",
+                LECTURE,
+                n_seeds=6,
+                init=("normal", "uniform", "kaiming_tanh", "fan_in", "xavier", "bengio2003"),
+                learning_rate=RATES,
+            ),
+        ),
+    ),
+    SweepSpec(
+        "initialisation-optimizers",
+        "Does Adam make the scheme matter less? Every scheme at seven rates of each.",
+        (
+            Grid("sgd", RunConfig(n_steps=60_000), n_seeds=3, init=NAMED, learning_rate=RATES),
+            Grid("adam", RunConfig(n_steps=60_000, optimizer="adam"), n_seeds=3, init=NAMED, learning_rate=ADAM_RATES),
+        ),
+    ),
+    SweepSpec(
+        "initialisation-depth",
+        "Depth, gain and batch norm, each at its own best rate.",
+        (
+            Grid(
+                "depth",
+                RunConfig(init="fan_in", hidden_size=100, n_steps=40_000),
+                n_seeds=4,
+                n_layers=(1, 2, 3, 5),
+                batch_norm=NORMS,
+                gain=(1.0, TANH_GAIN, 3.0),
+                learning_rate=RATES[1:6],
+            ),
+        ),
+    ),
+    SweepSpec(
+        "initialisation-activations",
+        "Is sqrt(2) the gain of ReLU, and 5/3 that of tanh, in loss and not only in scale?",
+        (
+            Grid(
+                "activations",
+                RunConfig(init="fan_in", n_steps=40_000),
+                n_seeds=4,
+                activation=tuple(ACTIVATIONS),
+                gain=(0.25, 0.5, 0.7, 1.0, RELU_GAIN, TANH_GAIN, 2.0, 2.8, 4.0),
+                n_layers=(1, 3),
+            ),
+        ),
+    ),
+    SweepSpec(
+        "rate-transfer",
+        "Does a learning rate found on a narrow network suit a wide one? Three parametrisations of the width.",
+        (
+            Grid(
+                "transfer",
+                RunConfig(init="fan_in", n_steps=20_000, n_evaluations=2),
+                n_seeds=2,
+                hidden_size=(64, 128, 256, 512, 1024, 2048),
+                learning_rate=RATES,
+                parametrization=tuple(PARAMETRIZATIONS),
+                weight_decay=(0.0, 1e-3),
             ),
         ),
     ),

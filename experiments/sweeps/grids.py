@@ -39,6 +39,8 @@ class Grid:
         **axes: Any,
     ) -> None:
         check_least("seeds", n_seeds, 1)
+        if n_seeds > MAX_RUNS:
+            raise ValueError(f"seeds must be at most {MAX_RUNS:,}, got {str(n_seeds)[:20]}")
         values = {name: tuple(dict.fromkeys(v)) if isinstance(v, list | tuple) else (v,) for name, v in axes.items()}
         for name, several in values.items():
             check_name("key", name, AXES)

@@ -21,6 +21,7 @@ from mlp_lm.config import check_name
 from mlp_lm.data.texts import BROWN, RARE_TOKEN, SMALL_TEXT, TRAINING_VOCABULARY, cut_text, read_text, word_vocabulary
 from mlp_lm.data.vocabulary import BOUNDARY, BOUNDARY_ID, Vocabulary
 from mlp_lm.data.word_lists import DEFAULT_DATA, MAKEMORE_DATA, SPLIT_SEED, read_word_list, split_words
+from mlp_lm.schemes import SCHEMES
 
 PARTS = ("train", "dev", "test")
 CHARACTERS, WORDS = "characters", "words"
@@ -185,6 +186,11 @@ class Dataset:
             )
         if self.is_running_text and config.batch_size == 0:
             raise ValueError(f"batch_size 0 (full-batch gradient descent) is for lists of words; {self.name} is a text")
+        if self.is_running_text and SCHEMES[config.init].adjust:
+            raise ValueError(
+                f"init {config.init} looks at counted contexts, which are for lists of words; {self.name} is a text: "
+                "give another scheme"
+            )
 
     def _part(self, part: str, block_size: int) -> Windows:
         name = part.removesuffix("_unseen")
