@@ -263,7 +263,7 @@ def longer(sweep: SweepResults) -> Measured:
     }
 
 
-def changes(sweep: SweepResults) -> Measured:
+def changes(sweep: SweepResults, studies: Path | None) -> Measured:
     """One change at a time: what is the bottleneck?
 
     Differences in dev loss are paired by seed and have 95 % intervals: both runs of a pair begin with the same draws,
@@ -286,12 +286,14 @@ def changes(sweep: SweepResults) -> Measured:
         estimate(column(runs[label], "history_dev_loss")[:, -10:].std(axis=1))
         for label in ("d = 2, h = 100", "batch 128")
     )
+    effect = f"dev {wider.signed()}; the larger embedding {larger.signed()}"
+    if studies is not None:  # The same sizes from a better beginning, 50,000 steps.
+        grid = open_sweep(studies / "grid")
+        sizes = [rows_of(grid, "grid", **(SMALL | {"hidden_size": h, "schedule": "step_decay"})) for h in (100, 300)]
+        effect += f"; initialised as kaiming_tanh {estimate(column(sizes[1]) - column(sizes[0])).signed()}"
     return {
         "wider parameters": runs["h = 300"][0]["n_params"],
-        "wider": (
-            abs(wider.mean) < abs(larger.mean) / 2,
-            f"dev {wider.signed()}; the larger embedding {larger.signed()}",
-        ),
+        "wider": (abs(wider.mean) < abs(larger.mean) / 2, effect),
         "larger batch": (calm.high < restless.low, f"jitter {restless} with 32, {calm} with 128; dev {batch.signed()}"),
         "larger embedding": (beats.high < 0, f"d = 10: dev {larger.signed()}, and {beats.signed()} to h = 300"),
         "runs": runs,
@@ -487,8 +489,8 @@ def ladder(sweep: SweepResults, studies: Path | None) -> Measured:
     rungs += [(row.name, estimate([row.dev_loss]), "counting") for row in shortest_first]
     steps = {
         "d = 2, h = 100, 30,000 steps": rows_of(sweep, "longer", **SMALL),
-        "h = 300": rows_of(sweep, "longer", **(SMALL | {"hidden_size": 300})),
-        "d = 10": rows_of(sweep, "longer", **(SMALL | {"embedding_dim": 10})),
+        "d = 2, h = 300": rows_of(sweep, "longer", **(SMALL | {"hidden_size": 300})),
+        "d = 10, h = 100": rows_of(sweep, "longer", **(SMALL | {"embedding_dim": 10})),
         "d = 10, h = 200, 200,000 steps": rows_of(sweep, "initialisation", init="normal"),
         "and initialised as kaiming_tanh": rows_of(sweep, "initialisation", init="kaiming_tanh"),
     }
