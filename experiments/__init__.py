@@ -13,15 +13,17 @@ if TYPE_CHECKING:
     from experiments.analysis.results import SweepResults, open_sweep
     from experiments.sweep import run_sweep
     from experiments.sweeps.grids import Grid
+    from experiments.sweeps.ranges import Range
 
 _ROOMS = {
     "Grid": "sweeps.grids",
+    "Range": "sweeps.ranges",
     "SweepResults": "analysis.results",
     "open_sweep": "analysis.results",
     "run_sweep": "sweep",
 }
 
-__all__ = ["Grid", "SweepResults", "open_sweep", "run_sweep"]
+__all__ = ["Grid", "Range", "SweepResults", "open_sweep", "run_sweep"]
 
 
 def __getattr__(name: str) -> Any:

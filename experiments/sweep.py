@@ -16,6 +16,7 @@ from experiments.cli.command import Parser, command, command_parser
 from experiments.cli.flags import (
     add_axes,
     add_data_flags,
+    add_point_flags,
     add_runner_flags,
     add_seed_flags,
     check_list_alone,
@@ -41,6 +42,7 @@ EPILOG = """examples:
   python -m experiments.sweep                                  the default sweep, in a few minutes
   python -m experiments.sweep initialisation --seeds 3         a named sweep with fewer seeds
   python -m experiments.sweep single --hidden-size 50 100 200 --out results/local/width
+  python -m experiments.sweep single --learning-rate 0.01:1:log --weight-decay 1e-5:1e-2:log --points 32
   python -m experiments.sweep --config my_sweep.toml --dry-run
   python -m experiments.sweep --config my_sweep.toml --shard 3/64     one process of a job array of 64
   python -m experiments.sweep --out s3://my-bucket/default     shards in a bucket, and a copy in results/local/default
@@ -125,7 +127,11 @@ def _as_code(grids: Sequence[Grid]) -> str:
     """Grids as one might write them."""
     each = []
     for grid in grids:
-        settings = {k: v for k, v in asdict(grid.base).items() if v != DEFAULTS[k]} | grid.axes
+        settings = {k: v for k, v in asdict(grid.base).items() if v != DEFAULTS[k]} | grid.axes | grid.ranges
+        if grid.ranges:
+            settings["n_points"] = grid.n_points
+        if grid.zipped:
+            settings["zipped"] = grid.zipped
         each.append(f"Grid({', '.join(f'{name}={value!r}' for name, value in settings.items())})")
     return f"{each[0] if len(each) == 1 else '[' + ', '.join(each) + ']'}, seeds={grids[0].n_seeds}"
 
@@ -165,6 +171,7 @@ def make_parser() -> Parser:
     parser.add_argument("--title", metavar="TEXT", help="the title of its page")
     parser.add_argument("--test", action="store_true", help="also look at the test loss of each study's best")
     add_seed_flags(parser, "seeds 0 to N-1 for every configuration")
+    add_point_flags(parser)
     parser.add_ideas()
     add_runner_flags(parser)
     add_data_flags(parser)

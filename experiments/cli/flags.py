@@ -14,6 +14,7 @@ from experiments.runner.run import RESULTS, RunOptions
 from experiments.store import Location, parse_location
 from experiments.sweeps.catalog import SWEEPS
 from experiments.sweeps.grids import SweepSpec, parse_axes, sweep_from_dict
+from experiments.sweeps.ranges import DEFAULT_POINTS
 from mlp_lm.config import AXES, RunConfig, near_match
 from mlp_lm.data.dataset import CHARACTERS, WORDS, dataset_source
 from mlp_lm.data.texts import TRAINING_VOCABULARY, VOCABULARIES
@@ -53,7 +54,7 @@ def requested_source(options: argparse.Namespace, default: str) -> str:
 
 def add_axes(parser: Parser, without: Sequence[str] = ()) -> None:
     """A flag for every field of a run that is an axis."""
-    axes = parser.add_argument_group("axes, one or more values each")
+    axes = parser.add_argument_group("axes, one or more values each, or a range such as 0.01:1:log")
     for hyper in fields(RunConfig):
         if hyper.name in AXES and hyper.name not in without:
             flag, rules = f"--{hyper.name.replace('_', '-')}", hyper.metadata
@@ -63,7 +64,19 @@ def add_axes(parser: Parser, without: Sequence[str] = ()) -> None:
             axes.add_argument(flag, dest=hyper.name, nargs="+", metavar=kind, help=text)
 
 
-def given_axes(options: argparse.Namespace) -> dict[str, tuple[Any, ...]]:
+def add_point_flags(parser: Parser) -> None:
+    """How axes with a range are filled, and which axes go in step."""
+    parser.add_argument(
+        "--points",
+        type=int,
+        metavar="INT",
+        help=f"points drawn where an axis is LOW:HIGH or LOW:HIGH:log ({DEFAULT_POINTS})",
+    )
+    text = "axes that take their first values together, then their second ones (may be given again)"
+    parser.add_argument("--zip", nargs="+", action="append", metavar="AXIS", type=_axis, help=text)
+
+
+def given_axes(options: argparse.Namespace) -> dict[str, Any]:
     """The values that `add_axes` were given.
 
     Raises:
@@ -141,7 +154,8 @@ def requested_sweep(options: argparse.Namespace) -> SweepSpec:
         sweep = SWEEPS[name]
     title = sweep.title if options.title is None else options.title
     source = requested_source(options, sweep.data)
-    return replace(sweep.override(given_axes(options), options.seeds, options.first_seed), title=title, data=source)
+    seeds, zipped = (options.seeds, options.first_seed), options.zip
+    return replace(sweep.override(given_axes(options), *seeds, options.points, zipped), title=title, data=source)
 
 
 def check_list_alone(parser: Parser, options: argparse.Namespace) -> None:
@@ -154,6 +168,10 @@ def check_list_alone(parser: Parser, options: argparse.Namespace) -> None:
         if name != "list" and value != parser.get_default(name):
             shown = "a sweep's name" if name == "name" else f"--{name.replace('_', '-')}"
             parser.error(f"--list shows the named sweeps and runs nothing; leave out {shown}")
+
+
+def _axis(text: str) -> str:
+    return text.strip("-").replace("-", "_")
 
 
 def _location(text: str) -> Location:

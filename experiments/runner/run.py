@@ -18,6 +18,7 @@ from experiments.store.atomic import explained
 from experiments.store.mirror import copy_analysis, fetch
 from experiments.store.small_files import by_reason, describe_failures, read_failures, write_failures
 from experiments.sweeps.grids import SweepSpec
+from experiments.sweeps.ranges import drawn_shapes
 from experiments.sweeps.request import FILE_NAME, Request, encode_request, make_request, read_request
 from experiments.sweeps.text import count
 from mlp_lm.data.dataset import Dataset
@@ -129,6 +130,12 @@ def run_sweep(
             f"{sweep.name}: {count(len(mine), 'run')}, {plan.n_runs:,} to train in "
             f"{count(len(plan.cohorts), 'cohort')}, {count(plan.n_programs, 'program')} to compile, {where}"
         )
+        drawn = {name for ranges in sweep.ranges.values() for name in drawn_shapes(ranges)}
+        if drawn and plan.n_programs > 1:
+            terminal.complain(
+                f"values of {', '.join(sorted(drawn))} are drawn from a range, which makes "
+                f"{count(plan.n_programs, 'program')} to compile; a list of few values makes fewer"
+            )
         return 0
     request = make_request(sweep, studies, dataset, program, code)
     with store.lock(shared=options.shard is not None), _copy(store, options, sweep) as copy, explained(copy.location):
