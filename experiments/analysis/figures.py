@@ -22,6 +22,8 @@ from experiments.analysis.effects import (
     main_effects,
     value_name,
 )
+from experiments.analysis.response import responses
+from experiments.analysis.response_figures import draw_contour, draw_marginals
 from experiments.analysis.studies import Cell, Estimate, Study, describe
 from experiments.analysis.style import (
     COLOURS,
@@ -89,6 +91,10 @@ def draw_study(study: Study) -> Iterator[tuple[str, Figure]]:
             yield "axes", draw_axes(study)
             if len(study.axes) > 1:
                 yield "pairs", draw_pairs(study)
+    for response in responses([study]):
+        yield "marginals", draw_marginals(response)
+        if contour := draw_contour(response):
+            yield "contour", contour
     yield "curves", draw_curves(study)
 
 

@@ -15,6 +15,7 @@ from experiments.analysis.effects import (
     rise_from_lowest,
 )
 from experiments.analysis.figures import write_figures
+from experiments.analysis.response import marginal_rows, neighbour_rows, response_rows
 from experiments.analysis.results import SweepResults, ranked_table, select_results
 from experiments.analysis.studies import Cell, Study, estimate
 from experiments.analysis.tables import csv_text, markdown_table
@@ -36,7 +37,11 @@ TABLES = {
     "effects": effect_rows,
     "interactions": interaction_rows,
     "differences": difference_rows,  # Of unbalanced studies, which have none of the others.
+    "range_importance": response_rows,  # Of studies whose axes have ranges.
+    "marginals": marginal_rows,
+    "neighbours": neighbour_rows,
 }
+ALWAYS = ("importance", "effects", "interactions")
 SHOWN_CELLS = 40  # In Markdown; the CSV has all.
 
 
@@ -70,7 +75,7 @@ def write_summary(store: Store, dataset: Dataset, test: bool = False) -> Summary
     replace_file(tables / "summary.md", text.encode())
     for name, make_rows in TABLES.items():
         rows = list(make_rows(results.studies))
-        if rows or name != "differences":
+        if rows or name in ALWAYS:
             replace_file(tables / f"{name}.csv", csv_text(rows).encode())
     write_figures(store, results.studies, dataset.vocabulary)
     best = [best_run(study.best) for study in results.studies]
