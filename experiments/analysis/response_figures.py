@@ -4,12 +4,13 @@ import math
 from typing import Any
 
 import matplotlib.pyplot as plt
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from experiments.analysis.effects import value_name
 from experiments.analysis.response import Response
+from experiments.analysis.studies import describe
 from experiments.analysis.style import COLOURS, set_title
 
 PANELS_A_ROW = 4
@@ -36,7 +37,7 @@ def draw_marginals(response: Response) -> Figure:
             ax.plot(places, mean, color=COLOURS[0], linewidth=1.4, label="mean over all other axes")
             ax.fill_between(places, low, high, color=COLOURS[0], alpha=0.25, linewidth=0, label="95 % band")
             if response.study.ranges[axis].log:
-                ax.set_xscale("log")
+                _log_scale(ax, "x")
         else:
             half = [(h - lower) / 2 for h, lower in zip(high, low, strict=True)]
             ax.errorbar(places, mean, yerr=half, fmt="o", color=COLOURS[0], capsize=3, markersize=4)
@@ -47,9 +48,8 @@ def draw_marginals(response: Response) -> Figure:
         ax.set_visible(False)
     for ax in axes[:, 0]:
         ax.set_ylabel("dev loss (nats per token)")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    if len(labels) > 1:
-        figure.legend(handles, labels, loc="outside lower center", ncols=3, fontsize=8)
+    first = response.axes.index(next(iter(response.study.ranges)))
+    figure.legend(*axes.flat[first].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
     n_points = len(response.cells)
     set_title(
         figure,
@@ -64,31 +64,44 @@ def draw_contour(response: Response) -> Figure | None:
     pair = response.most_important()
     if len(pair) < 2:
         return None
+    best, listed = response.study.best.settings, [axis for axis in response.axes if axis not in response.study.ranges]
     places = response.grid(pair, CONTOUR_POINTS)
+    for axis in listed:  # A mean over schemes, say, tells of none of them.
+        values = [response.value(axis, place) for place in response.coordinates(axis, 0)]
+        places[:, response.axes.index(axis)] = values.index(best[axis])
+    is_shown = [all(cell.settings[axis] == best[axis] for axis in listed) for cell in response.cells]
     mean, _ = response.posterior(places)
     along, up = ([response.value(axis, share) for share in response.coordinates(axis, CONTOUR_POINTS)] for axis in pair)
     heights = mean.reshape(CONTOUR_POINTS, CONTOUR_POINTS).T
     figure, ax = plt.subplots(figsize=(6.4, 5))
     drawn = ax.contourf(along, up, heights, levels=N_CONTOURS, cmap="cividis_r")
     ax.contour(along, up, heights, levels=drawn.levels, colors="white", linewidths=0.4, alpha=0.6)
-    x, y = ([cell.settings[axis] for cell in response.cells] for axis in pair)
+    x, y = (
+        [cell.settings[axis] for cell, shown in zip(response.cells, is_shown, strict=True) if shown] for axis in pair
+    )
     shades: dict[str, Any] = {"vmin": min(drawn.levels), "vmax": max(drawn.levels), "cmap": "cividis_r"}
-    ax.scatter(x, y, s=14, c=response.surface.losses, edgecolors="black", linewidth=0.6, **shades)
-    best_x, best_y = (response.study.best.settings[axis] for axis in pair)
-    ax.scatter(best_x, best_y, s=160, marker="*", color=COLOURS[1], edgecolors="black", linewidth=0.6, zorder=3)
-    ax.annotate("best", (best_x, best_y), xytext=(8, 6), textcoords="offset points", fontweight="bold", zorder=3)
-    _scale(ax, response, pair)
-    figure.colorbar(drawn, ax=ax, label="dev loss (nats per token)", format="%.3f")
-    others = [axis for axis in response.axes if axis not in pair]
-    averaged = f"averaged over {', '.join(others)}" if others else "dots are the configurations that were run"
-    set_title(figure, f"{response.study.name}: dev loss by the two ranges that matter most", averaged)
+    ax.scatter(x, y, s=14, c=response.surface.losses[is_shown], edgecolors="black", linewidth=0.6, **shades)
+    star = best[pair[0]], best[pair[1]]
+    ax.scatter([star[0]], [star[1]], s=160, marker="*", color=COLOURS[1], edgecolors="black", linewidth=0.6, zorder=3)
+    ax.annotate("best", star, xytext=(8, 6), textcoords="offset points", fontweight="bold", zorder=3)
+    for axis, name in zip(pair, ("x", "y"), strict=True):
+        range_ = response.study.ranges[axis]
+        ax.set(**{f"{name}label": axis.replace("_", " "), f"{name}lim": (range_.low, range_.high)})
+        if range_.log:
+            _log_scale(ax, name)
+    ax.grid(False)
+    figure.colorbar(drawn, ax=ax, label="dev loss (nats per token)")
+    others = [axis for axis in response.study.ranges if axis not in pair]
+    held = [f"with {describe(best, listed)}"] if listed else []
+    averaged = [f"averaged over {', '.join(others)}"] if others else []
+    which = ", ".join([*held, *averaged, "dots are the configurations that were run"])
+    set_title(figure, f"{response.study.name}: dev loss by the two ranges that matter most", which)
     return figure
 
 
-def _scale(ax: Axes, response: Response, pair: list[str]) -> None:
-    for axis, name in zip(pair, ("x", "y"), strict=True):
-        range_ = response.study.ranges[axis]
-        ax.set(**{f"{name}label": axis.replace("_", " "), f"{name}scale": "log" if range_.log else "linear"})
-        ends = np.array([range_.low, range_.high], float)
-        ax.set(**{f"{name}lim": tuple(ends)})
-    ax.grid(False)
+def _log_scale(ax: Axes, name: str) -> None:
+    """With plain numbers: the style's labels hold no mathematics."""
+    ax.set(**{f"{name}scale": "log"})
+    axis = ax.xaxis if name == "x" else ax.yaxis
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
