@@ -19,7 +19,9 @@ from experiments.cli.flags import (
     add_point_flags,
     add_runner_flags,
     add_seed_flags,
+    add_stage_flags,
     check_list_alone,
+    check_stage_flags,
     requested_sweep,
     runner_options,
 )
@@ -43,6 +45,7 @@ EPILOG = """examples:
   python -m experiments.sweep initialisation --seeds 3         a named sweep with fewer seeds
   python -m experiments.sweep single --hidden-size 50 100 200 --out results/local/width
   python -m experiments.sweep single --learning-rate 0.01:1:log --weight-decay 1e-5:1e-2:log --points 32
+  python -m experiments.sweep initialisation --n-steps 20000 --until 0.003 --max-seeds 32
   python -m experiments.sweep --config my_sweep.toml --dry-run
   python -m experiments.sweep --config my_sweep.toml --shard 3/64     one process of a job array of 64
   python -m experiments.sweep --out s3://my-bucket/default     shards in a bucket, and a copy in results/local/default
@@ -62,9 +65,19 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     if options.config and options.name:
         parser.error(f"give either a sweep's name or --config, got {options.name!r} and {str(options.config)!r}")
     how = runner_options(parser, options)
+    check_stage_flags(parser, options)
     sweep = requested_sweep(options)
+    choose = None
+    if options.until is not None:
+        from experiments.analysis.sequential import SeedStages  # SciPy is slow to import.
+
+        sweep = sweep.override({}, options.max_seeds)
+        choose = partial(
+            SeedStages, width=options.until, max_seeds=options.max_seeds, first_seed=options.first_seed or 0
+        )
     analyse = partial(print_analysis, test=options.test)
-    return runner.run_sweep(sweep, load_dataset(sweep.data), how, CommandLine("sweep"), interruption, analyse)
+    terminal = CommandLine("sweep")
+    return runner.run_sweep(sweep, load_dataset(sweep.data), how, terminal, interruption, analyse, choose=choose)
 
 
 def run_sweep(
@@ -170,6 +183,7 @@ def make_parser() -> Parser:
     parser.add_argument("--config", type=Path, metavar="FILE", help="a sweep of your own, in TOML")
     parser.add_argument("--title", metavar="TEXT", help="the title of its page")
     parser.add_argument("--test", action="store_true", help="also look at the test loss of each study's best")
+    add_stage_flags(parser)
     add_seed_flags(parser, "seeds 0 to N-1 for every configuration")
     add_point_flags(parser)
     parser.add_ideas()

@@ -21,6 +21,7 @@ from mlp_lm.data.texts import TRAINING_VOCABULARY, VOCABULARIES
 from mlp_lm.data.word_lists import SPLIT_SEED
 from mlp_lm.ideas import load_ideas
 
+MAX_SEEDS, FEWEST_SEEDS = 32, 3  # Of a sweep that looks at its losses in between.
 DATA_HELP = "ssa2018 (embedded), makemore, brown (downloaded once), small (made here), a file, or three: train dev test"
 
 
@@ -91,6 +92,34 @@ def add_seed_flags(parser: Parser, help: str, default: int | None = None) -> Non
     parser.add_argument("--first-seed", type=int, metavar="INT", help="the first of the seeds (0)")
 
 
+def add_stage_flags(parser: Parser) -> None:
+    """Runs that are chosen by the losses of earlier ones."""
+    stages = parser.add_argument_group("runs chosen by what is known so far")
+    text = "seeds until differences of those left are known within ± this; those behind get no more"
+    stages.add_argument("--until", type=float, metavar="LOSS", help=text)
+    stages.add_argument("--max-seeds", type=int, metavar="INT", default=MAX_SEEDS, help=f"of --until ({MAX_SEEDS})")
+
+
+def check_stage_flags(parser: Parser, options: argparse.Namespace) -> None:
+    """Refuse flags of stages that contradict others.
+
+    Raises:
+        ValueError: they do.
+    """
+    if options.until is None:
+        if options.max_seeds != MAX_SEEDS:
+            parser.error(f"--max-seeds {options.max_seeds} is for --until; give both or neither")
+        return
+    if not 0 < options.until < float("inf"):
+        parser.error(f"--until must be a positive number, in nats per token, got {options.until}")
+    if options.max_seeds < FEWEST_SEEDS:
+        parser.error(f"--max-seeds must be at least {FEWEST_SEEDS}, the first look, got {options.max_seeds}")
+    if options.seeds is not None:
+        parser.error("--until chooses the number of seeds; give --max-seeds instead of --seeds")
+    if options.shard:
+        parser.error("--until needs the losses of all runs, and --shard trains a slice; leave one of them out")
+
+
 def add_runner_flags(parser: Parser, folder: str = "NAME") -> None:
     """The flags of `RunOptions`; `folder` is for the help."""
     parser.add_argument(
@@ -102,6 +131,7 @@ def add_runner_flags(parser: Parser, folder: str = "NAME") -> None:
     parser.add_argument("--dry-run", action="store_true", help="show the plan: runs, cohorts, compilations, time")
     parser.add_argument("--workers", type=int, metavar="INT", help="processes, one a core (default: all cores)")
     parser.add_argument("--device", choices=("auto", *DEVICES), default="auto", help="what trains (auto: the fastest)")
+    parser.add_argument("--time", type=_duration, metavar="TIME", help="train what fits, such as 2h, 45m or 90s")
     machines = parser.add_argument_group("many machines")
     machines.add_argument(
         "--fetch-to", type=folder_path, metavar="DIR", help=f"of --out s3://...: the copy here ({RESULTS}/{folder})"
@@ -129,6 +159,8 @@ def runner_options(parser: Parser, options: argparse.Namespace) -> RunOptions:
         parser.error("--address is for --executor ray; give both or neither")
     if options.shard and options.executor == "ray":
         parser.error("--shard and --executor ray both share out the work; give one of them")
+    if options.shard and options.time is not None:
+        parser.error("--shard trains a slice of the whole sweep, --time what fits; give one of them")
     return RunOptions(**{field.name: getattr(options, field.name) for field in fields(RunOptions)})
 
 
@@ -168,6 +200,13 @@ def check_list_alone(parser: Parser, options: argparse.Namespace) -> None:
         if name != "list" and value != parser.get_default(name):
             shown = "a sweep's name" if name == "name" else f"--{name.replace('_', '-')}"
             parser.error(f"--list shows the named sweeps and runs nothing; leave out {shown}")
+
+
+def _duration(text: str) -> float:
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)(s|m|min|h|d)", text)
+    if not match or float(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no time; give one such as 2h, 45m or 90s")
+    return float(match[1]) * {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}[match[2]]
 
 
 def _axis(text: str) -> str:

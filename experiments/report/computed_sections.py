@@ -1,4 +1,4 @@
-"""Sections of a report that follow from the way a sweep chose its runs: curves of ranges."""
+"""Sections of a report that follow from the way a sweep chose its runs: ranges, and seeds one look at a time."""
 
 from collections.abc import Iterator
 
@@ -6,6 +6,8 @@ from experiments.analysis.effects import value_name
 from experiments.analysis.figures import file_stems
 from experiments.analysis.response import Response, fit_response
 from experiments.analysis.results import SweepResults
+from experiments.analysis.sequential import FEWEST_MODERATED, outcome_of, planned_looks
+from experiments.analysis.sequential_figures import conclusion, saving
 from experiments.analysis.studies import Study
 from experiments.report.sections import Section
 
@@ -18,6 +20,44 @@ def computed_sections(results: SweepResults) -> Iterator[Section]:
     for study, stem in zip(results.studies, stems, strict=True):
         if study.ranges:
             yield from _range_sections(study, stem)
+        yield from _seed_section(results, study, stem)
+
+
+def _seed_section(results: SweepResults, study: Study, stem: str) -> Iterator[Section]:
+    design = results.request.design
+    outcome = outcome_of(study, design)
+    if outcome is None:
+        return
+    width, looks = design["until"], planned_looks(design["max_seeds"])
+    saved = ", ".join(
+        f"{saving(study, outcome, n):.0%} fewer than {n} seeds for all"
+        for n in (8, looks[-1])
+        if saving(study, outcome, n) > 0
+    )
+    yield Section(
+        f"{study.name}: how many seeds, and why no more",
+        (),
+        f"Looks at {', '.join(map(str, looks))} seeds, planned beforehand. A configuration was dropped once it was "
+        "behind the best by a paired t-test: Holm's procedure over all pairs, an equal part of 5 % for each look, and "
+        f"with {FEWEST_MODERATED} configurations or more variances moderated by one another (Holm 1979; Lan and DeMets "
+        "1983; Smyth 2004). So the probability of any false “worse than” below is at most 5 %. It ends when all "
+        f"differences of those left are known within ±{width:g}, by intervals that hold together with 95 % over all "
+        f"pairs and looks. {sum(outcome.n_wanted.values()):,} runs{', ' + saved if saved else ''}.",
+        ("configuration", "seeds", "dev", "to the best at that look", "why no more", "conclusion"),
+        [
+            [
+                study.label(study.cells[place]),
+                str(verdict.n_seeds),
+                str(study.cells[place].estimate("dev_loss")),
+                "best" if verdict.best == place else verdict.to_best.signed(),
+                verdict.reason,
+                conclusion(study, outcome, place, width),
+            ]
+            for place, verdict in sorted(outcome.verdicts.items())
+        ],
+        f"figures/{stem}_seeds.png",
+        f"How many seeds each configuration of {study.name} got",
+    )
 
 
 def _range_sections(study: Study, stem: str) -> Iterator[Section]:

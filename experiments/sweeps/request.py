@@ -75,6 +75,7 @@ def make_request(
     dataset: Dataset,
     program: str = "experiments.sweep",
     code: str | None = None,
+    design: Mapping[str, Any] | None = None,
 ) -> Request:
     """The request of a sweep, which this process's command line asks for, or Python code given as `code`."""
     command = code or shlex.join(["python", "-m", program, *sys.argv[1:]])
@@ -90,6 +91,7 @@ def make_request(
         _encodable(str(ideas.path)) if ideas else "",
         ideas.sha256 if ideas else "",
         sweep.ranges,
+        design or {},
     )
 
 
