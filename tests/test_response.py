@@ -179,7 +179,9 @@ def test_a_folder_has_tables_figures_and_sections_of_its_ranges(tmp_path):
     write_request(folder, replace(read_request(folder), ranges={"ranges": RANGES}))
     results = open_sweep(folder)
     assert results.studies[0].ranges == RANGES
-    assert {name for name, _ in draw_study(results.studies[0])} == {"differences", "curves", "marginals", "contour"}
+    assert {name for name, _ in draw_study(results.studies[0])} == {
+        "differences", "curves", "marginals", "contour",
+    }  # fmt: skip
     axes = {row["axis"] for row in marginal_rows(results.studies)}
     assert axes == set(RANGES)
     assert len(list(neighbour_rows(results.studies))) == 6

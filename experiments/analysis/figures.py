@@ -36,6 +36,7 @@ from experiments.analysis.style import (
     scheme_style,
     set_title,
 )
+from experiments.analysis.tradeoffs import draw_tradeoffs
 from experiments.runner.rows import Row
 from experiments.store import Store
 from experiments.store.atomic import make_folder
@@ -91,6 +92,8 @@ def draw_study(study: Study) -> Iterator[tuple[str, Figure]]:
             yield "axes", draw_axes(study)
             if len(study.axes) > 1:
                 yield "pairs", draw_pairs(study)
+    if tradeoffs := draw_tradeoffs(study):
+        yield "tradeoffs", tradeoffs
     for response in responses([study]):
         yield "marginals", draw_marginals(response)
         if contour := draw_contour(response):

@@ -23,6 +23,7 @@ from experiments.analysis.sequential_figures import draw_seeds, seed_outcomes, s
 from experiments.analysis.studies import Cell, Study, estimate
 from experiments.analysis.style import STYLE, save_figure
 from experiments.analysis.tables import csv_text, markdown_table
+from experiments.analysis.tradeoffs import tradeoff_rows
 from experiments.analysis.trained_models import HeldOut, keep_samples, look_at_test, read_looks
 from experiments.runner.rows import DIVERGED
 from experiments.store import Store
@@ -44,6 +45,7 @@ TABLES = {
     "range_importance": response_rows,  # Of studies whose axes have ranges.
     "marginals": marginal_rows,
     "neighbours": neighbour_rows,
+    "tradeoffs": tradeoff_rows,
 }
 ALWAYS = ("importance", "effects", "interactions")
 SHOWN_CELLS = 40  # In Markdown; the CSV has all.

@@ -9,6 +9,7 @@ from experiments.analysis.results import SweepResults
 from experiments.analysis.sequential import FEWEST_MODERATED, outcome_of, planned_looks
 from experiments.analysis.sequential_figures import conclusion, saving
 from experiments.analysis.studies import Study
+from experiments.analysis.tradeoffs import COSTS, cost_of, fronts
 from experiments.report.sections import Section
 
 SHOWN_SHARES = 12
@@ -21,6 +22,7 @@ def computed_sections(results: SweepResults) -> Iterator[Section]:
         if study.ranges:
             yield from _range_sections(study, stem)
         yield from _seed_section(results, study, stem)
+        yield from _tradeoff_section(study, stem)
 
 
 def _seed_section(results: SweepResults, study: Study, stem: str) -> Iterator[Section]:
@@ -57,6 +59,26 @@ def _seed_section(results: SweepResults, study: Study, stem: str) -> Iterator[Se
         ],
         f"figures/{stem}_seeds.png",
         f"How many seeds each configuration of {study.name} got",
+    )
+
+
+def _tradeoff_section(study: Study, stem: str) -> Iterator[Section]:
+    found = fronts(study)
+    if not any(len(cells) > 1 for cells in found.values()):
+        return
+    yield Section(
+        f"{study.name}: loss against its cost",
+        (),
+        "Configurations on a Pareto front: none of the others is as cheap and as good. Seconds are those of a run as "
+        "it was trained, side by side with others. Neighbours on a front may differ by less than their intervals.",
+        ("against", "cost", "dev", "configuration"),
+        [
+            [COSTS[cost], f"{cost_of(cell, cost):,.4g}", str(cell.estimate("dev_loss")), study.label(cell)]
+            for cost, cells in found.items()
+            for cell in cells
+        ],
+        f"figures/{stem}_tradeoffs.png",
+        f"Dev loss of {study.name} against parameters and seconds, with the Pareto front",
     )
 
 
