@@ -6,7 +6,7 @@ if __name__ == "__main__":  # Until `main` listens, Ctrl-C ends this process wit
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -27,7 +27,9 @@ from experiments.cli.flags import (
 )
 from experiments.cli.terminal import CommandLine, Quiet
 from experiments.runner import run as runner
+from experiments.runner.halving import MOST_STEPS, LongerStages
 from experiments.runner.interrupt import Interruption
+from experiments.runner.stages import Stages, Studies
 from experiments.store import Store
 from experiments.sweeps.catalog import SWEEPS
 from experiments.sweeps.grids import Grid, SweepSpec
@@ -46,6 +48,7 @@ EPILOG = """examples:
   python -m experiments.sweep single --hidden-size 50 100 200 --out results/local/width
   python -m experiments.sweep single --learning-rate 0.01:1:log --weight-decay 1e-5:1e-2:log --points 32
   python -m experiments.sweep initialisation --n-steps 20000 --until 0.003 --max-seeds 32
+  python -m experiments.sweep single --learning-rate 0.01:1:log --points 27 --n-steps 2000 --then 3x
   python -m experiments.sweep --config my_sweep.toml --dry-run
   python -m experiments.sweep --config my_sweep.toml --shard 3/64     one process of a job array of 64
   python -m experiments.sweep --out s3://my-bucket/default     shards in a bucket, and a copy in results/local/default
@@ -67,7 +70,9 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     how = runner_options(parser, options)
     check_stage_flags(parser, options)
     sweep = requested_sweep(options)
-    choose = None
+    choose: Callable[[Studies], Stages] | None = None
+    if options.then is not None:
+        choose = partial(LongerStages, factor=options.then, most_steps=options.then_steps or MOST_STEPS)
     if options.until is not None:
         from experiments.analysis.sequential import SeedStages  # SciPy is slow to import.
 

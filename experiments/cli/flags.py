@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.cli.command import Parser, folder_path
+from experiments.cli.command import Parser, folder_path, positive
 from experiments.runner.devices import ACCELERATORS, DEVICES
 from experiments.runner.run import RESULTS, RunOptions
 from experiments.store import Location, parse_location
@@ -97,6 +97,9 @@ def add_stage_flags(parser: Parser) -> None:
     stages = parser.add_argument_group("runs chosen by what is known so far")
     text = "seeds until differences of those left are known within ± this; those behind get no more"
     stages.add_argument("--until", type=float, metavar="LOSS", help=text)
+    text = "then the best third again at three times the steps (or of another number), until one is left"
+    stages.add_argument("--then", type=_factor, metavar="3x", help=text)
+    stages.add_argument("--then-steps", type=positive, metavar="INT", help="of --then: no more steps than this")
     stages.add_argument("--max-seeds", type=int, metavar="INT", default=MAX_SEEDS, help=f"of --until ({MAX_SEEDS})")
 
 
@@ -106,6 +109,11 @@ def check_stage_flags(parser: Parser, options: argparse.Namespace) -> None:
     Raises:
         ValueError: they do.
     """
+    if options.then is None and options.then_steps is not None:
+        parser.error("--then-steps is for --then; give both or neither")
+    if options.then is not None and (options.shard or options.until is not None):
+        other = "--shard trains a slice" if options.shard else "--until asks for other runs"
+        parser.error(f"--then needs the losses of all runs, and {other}; leave one of them out")
     if options.until is None:
         if options.max_seeds != MAX_SEEDS:
             parser.error(f"--max-seeds {options.max_seeds} is for --until; give both or neither")
@@ -207,6 +215,13 @@ def _duration(text: str) -> float:
     if not match or float(match[1]) == 0:
         raise argparse.ArgumentTypeError(f"{text[:40]!r} is no time; give one such as 2h, 45m or 90s")
     return float(match[1]) * {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def _factor(text: str) -> int:
+    match = re.fullmatch(r"(\d{1,3})x", text)
+    if not match or int(match[1]) < 2:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no factor; give one such as 3x")
+    return int(match[1])
 
 
 def _axis(text: str) -> str:

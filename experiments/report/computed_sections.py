@@ -1,4 +1,4 @@
-"""Sections of a report that follow from the way a sweep chose its runs: ranges, and seeds one look at a time."""
+"""Sections of a report that follow from the way a sweep chose its runs: ranges, looks and rounds; and what it costs."""
 
 from collections.abc import Iterator
 
@@ -8,11 +8,13 @@ from experiments.analysis.response import Response, fit_response
 from experiments.analysis.results import SweepResults
 from experiments.analysis.sequential import FEWEST_MODERATED, outcome_of, planned_looks
 from experiments.analysis.sequential_figures import conclusion, saving
-from experiments.analysis.studies import Study
+from experiments.analysis.studies import Cell, Study
 from experiments.analysis.tradeoffs import COSTS, cost_of, fronts
 from experiments.report.sections import Section
+from experiments.runner.halving import round_name
 
 SHOWN_SHARES = 12
+SHOWN_ROUNDS = 30
 
 
 def computed_sections(results: SweepResults) -> Iterator[Section]:
@@ -23,6 +25,7 @@ def computed_sections(results: SweepResults) -> Iterator[Section]:
             yield from _range_sections(study, stem)
         yield from _seed_section(results, study, stem)
         yield from _tradeoff_section(study, stem)
+    yield from _round_sections(results)
 
 
 def _seed_section(results: SweepResults, study: Study, stem: str) -> Iterator[Section]:
@@ -60,6 +63,48 @@ def _seed_section(results: SweepResults, study: Study, stem: str) -> Iterator[Se
         f"figures/{stem}_seeds.png",
         f"How many seeds each configuration of {study.name} got",
     )
+
+
+def round_rows(results: SweepResults) -> Iterator[tuple[str, Study, list[list[str]]]]:
+    """Of a sweep whose best went on with more steps: by study, its first round, and a row a configuration.
+
+    A row is the configuration, and its rank and loss in each round that it was in.
+    """
+    design, by_name = results.request.design, {study.name: study for study in results.studies}
+    for name in design.get("first", ()):
+        scales = [design["then"] ** i for i in range(32)]
+        rounds = [by_name[round_name(name, scale)] for scale in scales if round_name(name, scale) in by_name]
+        if len(rounds) < 2:
+            continue
+
+        def key(cell: Cell) -> tuple:
+            return tuple(value for axis, value in cell.settings.items() if axis != "n_steps")
+
+        places = [{key(cell): (rank, cell) for rank, cell in enumerate(each.cells, 1)} for each in rounds]
+        longest = {place: i for i, each in enumerate(places) for place in each}
+        order = sorted(places[0], key=lambda place: (-longest[place], places[longest[place]][place][0]))
+        rows = []
+        for place in order[:SHOWN_ROUNDS]:
+            found = [each.get(place) for each in places]
+            told = [f"{one[0]}: {one[1].estimate('dev_loss')}" if one else "" for one in found]
+            rows.append([rounds[0].label(places[0][place][1]), *told])
+        yield name, rounds[0], rows
+
+
+def _round_sections(results: SweepResults) -> Iterator[Section]:
+    factor = results.request.design.get("then", 1)
+    for name, first, rows in round_rows(results):
+        n_steps = first.cells[0].settings["n_steps"]
+        header = [f"{n_steps * factor**i:,} steps" for i in range(len(rows[0]) - 1)]
+        yield Section(
+            f"{name}: the best again with more steps",
+            (),
+            f"Rank and dev loss in each round; the best 1/{factor} of a round went on with {factor} times the steps "
+            "(successive halving, Jamieson and Talwalkar 2016). Where ranks change, short runs were a poor guess at "
+            "long ones, and one that did not go on may have been better in the end.",
+            ("configuration", *header),
+            rows,
+        )
 
 
 def _tradeoff_section(study: Study, stem: str) -> Iterator[Section]:
