@@ -23,6 +23,7 @@ from experiments.analysis.studies import Estimate, Study, best_study, estimate
 from experiments.analysis.style import file_stems, scheme_colour
 from experiments.analysis.summary import describe_losses, looks_of
 from experiments.analysis.trained_models import HeldOut, Samples, read_samples
+from experiments.report.computed_sections import computed_sections
 from experiments.report.page_data import (
     EXPLANATION,
     MAX_TOKENS,
@@ -264,9 +265,10 @@ def diagnostic_sections(results: SweepResults) -> list[Section]:
 
 
 def _read_sections(results: SweepResults) -> list[Section]:
-    """The sections of a study, but for those of runs that are no longer asked for."""
+    """Sections that follow from the rows, then those of a study, but for those of runs no longer asked for."""
     run_ids = {row["run_id"] for row in results.rows}
-    return [section for section in read_sections(results.folder) if set(section.run_ids) <= run_ids]
+    kept = [section for section in read_sections(results.folder) if set(section.run_ids) <= run_ids]
+    return [*computed_sections(results), *kept]
 
 
 SCRIPTS = ("dom", "theme", "plot", "table", "parallel", "charts", "embedding", "detail", "main")
