@@ -4,16 +4,26 @@ import csv
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import pooch
 import pytest
 
 from experiments.analysis.diagnostics import diagnostic_rows, diagnostic_table, draw_diagnostics
 from experiments.analysis.results import EARLIER, open_sweep
 from experiments.analysis.studies import make_study
+from experiments.cli.flags import requested_sweep
+from experiments.cli.terminal import Display
 from experiments.export import main as export
 from experiments.report.__main__ import main as report
 from experiments.report.build import read_report, render
+from experiments.runner.plan import Cohort, Plan
+from experiments.runner.protocol import Progress
+from experiments.sweep import make_parser
+from mlp_lm.config import RunConfig
+from mlp_lm.data.dataset import load_dataset
+from mlp_lm.data.word_lists import MAKEMORE_URL, download
 from mlp_lm.history import DIAGNOSTICS, LayerStatistics
-from tests.synthetic import synthetic_folder, synthetic_rows, write_request
+from tests.cli import assert_one_line, sweep
+from tests.synthetic import synthetic_folder, synthetic_row, synthetic_rows, write_request
 
 
 def recorded_rows() -> list[dict]:
@@ -72,3 +82,88 @@ def test_the_report_shows_all_runs_where_asked_to(extended):
         return (extended / "report.html").read_text("utf-8")
 
     assert EARLIER in pages_of("--all") and EARLIER not in pages_of()
+
+
+def test_help_is_short_and_names_values_by_their_kind(capsys):
+    with pytest.raises(SystemExit):
+        make_parser().parse_args(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "usage: python -m experiments.sweep [NAME] [flags]"
+    text = "\n".join(lines)
+    for flag in ("--hidden-size INT ...", "--learning-rate FLOAT ...", "--init NAME ...", "--seeds INT"):
+        assert flag in text
+    groups = ["options:", "data:", "model (", "training (", "details of training (", "this machine:", "many machines:"]
+    places = [text.index(f"\n{group}") for group in groups]
+    assert places == sorted(places)
+
+
+@pytest.mark.parametrize(
+    ("flags", "parts"),
+    [
+        (["--hidden-siz", "3"], ["did you mean '--hidden-size'?"]),
+        (["--seed", "3"], ["did you mean '--seeds'?"]),
+        (["--hidden-size", "50,100"], ["separate values by spaces"]),
+        (["--n-steps", "5", "--n-evaluations", "10"], ["n_evaluations 10", "n_steps 5"]),
+    ],
+)
+def test_a_mistake_is_one_line_with_its_remedy(flags, parts):
+    assert_one_line(sweep("smoke", *flags), *parts)
+
+
+def test_a_table_taken_for_words_and_tiny_parts_are_named(tmp_path):
+    table = tmp_path / "table.csv"
+    table.write_text("name,count\n" + "".join(f"anna{i},{i}\n" for i in range(20)))
+    cautions = load_dataset(str(table)).cautions
+    assert "most lines hold commas" in cautions[0]
+    assert "dev part; losses on so few tell little" in cautions[1]
+    assert load_dataset().cautions == []
+
+
+def test_a_best_rate_at_the_edge_of_those_tried_and_single_seeds_are_named():
+    def caution(losses: dict[float, float], seeds: int = 2) -> str:
+        rows = synthetic_rows({"learning_rate": tuple(losses)}, seeds, lambda learning_rate: losses[learning_rate])
+        return make_study("rates", rows).caution
+
+    assert "0.1, is the lowest one tried" in caution({0.1: 2.0, 0.3: 2.1, 1.0: 2.2})
+    assert "1, is the highest one tried" in caution({0.1: 2.2, 0.3: 2.1, 1.0: 2.0})
+    assert caution({0.1: 2.2, 0.3: 2.0, 1.0: 2.1}) == ""
+    assert "One seed each" in caution({0.1: 2.2, 0.3: 2.0, 1.0: 2.1}, seeds=1)
+
+
+def test_nothing_is_best_where_all_diverged_and_an_empty_split_is_a_dash():
+    diverged = [synthetic_row(RunConfig(seed=seed), 2.0, diverged=True) for seed in range(2)]
+    study = make_study("size", diverged)
+    assert study.to_best_words(study.best) == "-"
+    rows = [row | {"dev_unseen_loss": None} for row in synthetic_rows({"hidden_size": (50,)}, 2, lambda **_: 2.0)]
+    assert str(make_study("size", rows).best.estimate("dev_unseen_loss")) == "-"
+
+
+@pytest.mark.parametrize(
+    ("flags", "folder"),
+    [
+        ([], ""),
+        (["--data", "makemore"], "default-makemore"),
+        (["--data", "lists/a.txt", "lists/b.txt", "lists/c.txt"], "default-a-b-c"),
+        (["--data", "brown", "--vocabulary", "closed"], "default-closed-brown"),
+        (["--split-seed", "7"], "default-split=7-ssa2018"),
+    ],
+)
+def test_sweeps_on_other_data_have_folders_of_their_own(flags, folder):
+    assert requested_sweep(make_parser().parse_args(flags)).folder == folder
+
+
+def test_the_time_left_ends_at_zero():
+    plan = Plan((Cohort((RunConfig(n_steps=100, n_evaluations=1),), 5.0),))
+    display = Display(plan, 0, 60.0)
+    display.show(Progress(plan.cohorts[0], model_steps=100))
+    assert display.seconds_left == pytest.approx(0)
+
+
+def test_data_that_cannot_be_downloaded_has_a_remedy_that_every_command_has(tmp_path, monkeypatch):
+    def fail(*arguments, **options):
+        raise OSError("no network")
+
+    monkeypatch.setattr(pooch, "retrieve", fail)
+    monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path)
+    with pytest.raises(ValueError, match=f"names.txt could not be downloaded .*save it as {tmp_path}/names.txt"):
+        download(MAKEMORE_URL, "0", "names.txt")

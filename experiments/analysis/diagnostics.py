@@ -10,6 +10,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import LogLocator
 
 from experiments.analysis.studies import Cell, Estimate, Study, estimate, label_cells
 from experiments.analysis.style import LINE_COLOURS, set_title
@@ -121,11 +122,13 @@ def _draw_panel(ax: Axes, cells: list[Cell], name: str) -> dict[str, str]:
     """Draw one statistic of all cells; returns the layers or matrices that are shown, with their colours."""
     names = max((places(cell, name) for cell in cells), key=len)
     first = [place for place in names if place not in ("output", "direct")]
-    kept = [first[round(i * (len(first) - 1) / max(1, MAX_COLOURS - 3))] for i in range(MAX_COLOURS - 2)]
+    room = MAX_COLOURS - (len(names) - len(first))
+    kept = [first[round(i * (len(first) - 1) / (room - 1))] for i in range(room)]
     shown = [place for place in names if place in kept or place not in first]  # Of deep models not every layer.
     colours = dict(zip(shown, LINE_COLOURS, strict=False))
     if name != "saturated_share":
         ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
         ax.xaxis.set_major_formatter("{x:g}")  # Not matplotlib's own powers, which are mathematics.
         ax.xaxis.set_minor_formatter("")
     for row, cell in enumerate(cells):

@@ -293,7 +293,9 @@ def _draw_pair(ax: Axes, title: str, lines: dict[Any, Line], beyond: float) -> N
         _draw_line(ax, line, beyond, [colour] * len(line), aside, marker, top=0.98 - 0.16 * i)
         width = 1 if is_ordered(line) else 0
         ax.plot([], [], color=colour, marker=marker, markersize=4, linewidth=width, label=value_name(name))
-    ax.legend(title=title, loc="lower center", bbox_to_anchor=(0.5, 1.01), ncols=min(len(lines), 4), borderaxespad=0)
+    columns = 4 if is_ordered(lines) else 3
+    place: Any = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.01), "borderaxespad": 0}
+    ax.legend(title=title, ncols=min(len(lines), columns), fontsize=8, columnspacing=1.0, **place)
 
 
 def _draw_line(
