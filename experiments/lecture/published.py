@@ -209,7 +209,7 @@ def judge(fact: Fact, ours: Any, comparable: bool = True) -> Line:
     elif fact.true:
         verdict = "the source is wrong"
     else:
-        verdict = "equal" if fact.check == EQUAL else f"within {tolerance:g}"
+        verdict = "equal" if fact.check == EQUAL else f"within {tolerance:.0e}".replace("e-0", "e-")
     return Line(fact, text, _with_note(verdict, fact), agrees)
 
 

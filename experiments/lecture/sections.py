@@ -322,9 +322,7 @@ def embedding(names: Dataset, sweep: SweepResults) -> Measured:
         measured["film"] = runs[0]["history_step"], np.array(film).reshape(-1, len(tokens), 2), tokens
     if len(vowels) < 2 or "q" not in tokens:
         return measured
-    near = (
-        f"their mean distance is {estimate(ratios)} of that of all characters, below 1 in {closer} of {len(runs)} seeds"
-    )
+    near = f"mean distance {np.median(ratios):.2f} of that of all (median), below 1 in {closer} of {len(runs)} seeds"
     far = ", ".join(f"{token} in {n}" for token, n in lone.items()) + f" of {len(runs)} seeds"
     return measured | {
         "vowels": (closer > len(runs) / 2, near),
