@@ -72,9 +72,9 @@ def column(rows: Sequence[dict[str, Any]], name: str = "dev_loss") -> np.ndarray
 def data(names: Dataset, five: Sequence[str]) -> Measured:
     """A word becomes one example a character, and one for its end: the context is the characters before it.
 
-    The dot pads the beginning and is the end. Words are divided 80/10/10 before windows are cut, so no word's windows
-    are in two parts. A trailing newline would be an empty word and teach the model that a name may end before it
-    begins; and the dot comes first in the vocabulary because it is put there: some characters sort before it.
+    The dot pads the beginning and is the end. Words are divided 80/10/10, not windows; a name that the list has twice
+    can still be in two parts. A trailing newline would be an empty word and teach the model that a name may end before
+    it begins; and the dot comes first in the vocabulary because it is put there: some characters sort before it.
     """
     vocabulary = names.vocabulary
     first = slide_windows(five, vocabulary, block_size=3)
