@@ -144,9 +144,9 @@ def introduction(walk: Walk, chapters: Sequence[Chapter]) -> list[str]:
     row = walk.sweep.rows[0]
     about = [
         "What the makemore lectures (Karpathy 2022) and their write-ups print, in order, with our numbers beside it. "
-        "Losses are in nats per character. Where PyTorch's weights are given, ours are the same to 1e-4; a published "
-        "single run is held against the prediction interval of our seeds: where one more run of ours would lie with "
-        "95 % confidence.",
+        "Losses are in nats per character. Where PyTorch's weights are given, ours are the same, to 1e-4 where as many "
+        "digits are printed; a published single run is held against the prediction interval of our seeds: where "
+        "one more run of ours would lie with 95 % confidence.",
         f"Of {len(lines)} lines, {n[True]} agree or are shown, among them {wrong} in which a source is wrong; "
         f"{n[False]} do not, and say why where it is known; {n[None]} have no counterpart.",
     ]

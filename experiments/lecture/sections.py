@@ -178,7 +178,7 @@ def all_names(names: Dataset, small: Params) -> Measured:
     """The same descent on every window of the list: each step sees all of them, and is exact.
 
     There are far fewer distinct contexts than windows, so the sum over windows is a sum over contexts, weighted by how
-    often each is followed by what. That is the same number, and a hundred times faster.
+    often each is followed by what. That is the same number for a fraction of the work.
     """
     counted = names.counted(3, ("train", "dev", "test"))
     contexts, counts = jnp.asarray(counted.contexts), counted.counts.sum(axis=0)
@@ -247,7 +247,7 @@ def longer(sweep: SweepResults) -> Measured:
     """30,000 steps at a rate of 0.1, for eight seeds.
 
     Train and dev about equal means that the model is too small to learn the list by heart: it under-fits, and a larger
-    one should help. A lower rate in the second half, or after evaluations without gain, helps any of them.
+    one should help. A lower rate in the second half, or after evaluations without gain, helps as it is.
     """
     base = rows_of(sweep, "longer", **SMALL)
     gap, dev = estimate(column(base) - column(base, "train_loss")), estimate(column(base))
