@@ -168,18 +168,19 @@ class Line:
 
 
 HEADER = ["what", "printed", "ours", "agreement"]
-NO_COUNTERPART = "no counterpart: of other words"
+NO_COUNTERPART, NOT_MEASURED = "no counterpart: of other words", "not measured here"
 
 
 def compare(section: str, measured: Mapping[str, Any], known: Sequence[str] = (ANY, FIVE, LIST)) -> list[Line]:
     """The lines of a section, from the values that it returned.
 
-    `known` are the kinds of facts that hold for the words at hand; the others have no counterpart.
+    `known` are the kinds of facts that hold for the words at hand; the others have no counterpart. What rests on a
+    study of this repository is not measured where the repository is not at hand.
     """
     lines = []
     for fact in (fact for fact in FACTS if fact.section == section):
         if fact.key not in measured:
-            lines.append(Line(fact, "", NO_COUNTERPART, None))
+            lines.append(Line(fact, "", NOT_MEASURED, None))
         else:
             lines.append(judge(fact, measured[fact.key], fact.of in known))
     return lines
@@ -209,7 +210,7 @@ def judge(fact: Fact, ours: Any, comparable: bool = True) -> Line:
     elif fact.true:
         verdict = "the source is wrong"
     else:
-        verdict = "equal" if fact.check == EQUAL else f"within {tolerance:g}"
+        verdict = "equal" if fact.check == EQUAL else f"within {tolerance:.0e}".replace("e-0", "e-")
     return Line(fact, text, _with_note(verdict, fact), agrees)
 
 

@@ -72,9 +72,9 @@ def column(rows: Sequence[dict[str, Any]], name: str = "dev_loss") -> np.ndarray
 def data(names: Dataset, five: Sequence[str]) -> Measured:
     """A word becomes one example a character, and one for its end: the context is the characters before it.
 
-    The dot pads the beginning and is the end. Words are divided 80/10/10 before windows are cut, so no word's windows
-    are in two parts. A trailing newline would be an empty word and teach the model that a name may end before it
-    begins; and the dot comes first in the vocabulary because it is put there: some characters sort before it.
+    The dot pads the beginning and is the end. Words are divided 80/10/10, not windows; a name that the list has twice
+    can still be in two parts. A trailing newline would be an empty word and teach the model that a name may end before
+    it begins; and the dot comes first in the vocabulary because it is put there: some characters sort before it.
     """
     vocabulary = names.vocabulary
     first = slide_windows(five, vocabulary, block_size=3)
@@ -178,7 +178,7 @@ def all_names(names: Dataset, small: Params) -> Measured:
     """The same descent on every window of the list: each step sees all of them, and is exact.
 
     There are far fewer distinct contexts than windows, so the sum over windows is a sum over contexts, weighted by how
-    often each is followed by what. That is the same number, and a hundred times faster.
+    often each is followed by what. That is the same number for a fraction of the work.
     """
     counted = names.counted(3, ("train", "dev", "test"))
     contexts, counts = jnp.asarray(counted.contexts), counted.counts.sum(axis=0)
@@ -247,7 +247,7 @@ def longer(sweep: SweepResults) -> Measured:
     """30,000 steps at a rate of 0.1, for eight seeds.
 
     Train and dev about equal means that the model is too small to learn the list by heart: it under-fits, and a larger
-    one should help. A lower rate in the second half, or after evaluations without gain, helps any of them.
+    one should help. A lower rate in the second half, or after evaluations without gain, helps as it is.
     """
     base = rows_of(sweep, "longer", **SMALL)
     gap, dev = estimate(column(base) - column(base, "train_loss")), estimate(column(base))
@@ -322,9 +322,7 @@ def embedding(names: Dataset, sweep: SweepResults) -> Measured:
         measured["film"] = runs[0]["history_step"], np.array(film).reshape(-1, len(tokens), 2), tokens
     if len(vowels) < 2 or "q" not in tokens:
         return measured
-    near = (
-        f"their mean distance is {estimate(ratios)} of that of all characters, below 1 in {closer} of {len(runs)} seeds"
-    )
+    near = f"mean distance {np.median(ratios):.2f} of that of all (median), below 1 in {closer} of {len(runs)} seeds"
     far = ", ".join(f"{token} in {n}" for token, n in lone.items()) + f" of {len(runs)} seeds"
     return measured | {
         "vowels": (closer > len(runs) / 2, near),
