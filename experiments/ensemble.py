@@ -2,11 +2,14 @@
 
 import sys
 
-from experiments.analysis.ensembles import as_markdown, measure_ensembles, write_ensembles
+from experiments.analysis.ensembles import as_table, measure_ensembles, write_ensembles
 from experiments.analysis.results import open_sweep
 from experiments.cli.command import command, command_parser
+from experiments.cli.terminal import print_table, stdout_console
 from experiments.report.build import write_report
+from experiments.runner.compilation_cache import use_compilation_cache
 from experiments.runner.interrupt import Interruption
+from experiments.sweeps.text import printable
 
 EPILOG = """examples:
   python -m experiments.ensemble results/local/grid --top 10
@@ -36,10 +39,15 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     if wrong:
         parser.error(f"--context-length must be between 1 and {MAX_CONTEXT_LENGTH}, got {wrong[0]}")
     results = open_sweep(options.folder)
+    use_compilation_cache()
     ensembles = measure_ensembles(results, options.top, options.context_length, options.test)
     write_ensembles(results.folder, ensembles)
-    write_report(results.folder)
-    print(as_markdown(ensembles), end="")
+    path = write_report(results.folder)
+    header, rows, notes = as_table(ensembles)
+    print_table(header[:4], [row[:4] for row in rows], n_names=2)
+    for note in notes:
+        stdout_console().print(f"\n{note}")
+    print(f"\nReport: {printable(str(path))}")
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,21 +35,21 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     parser.add_argument("run", nargs="?", metavar="RUN_ID", help="the run, or the first characters of its id")
     parser.add_folder("--dir")
     parser.add_argument("--out", type=folder_path, metavar="FILE", help="the safetensors file (RUN_ID.safetensors)")
-    parser.add_argument("--rows", type=folder_path, metavar="FILE", help="all rows, as .csv or .parquet")
+    parser.add_argument("--rows", type=folder_path, metavar="FILE", help="all rows of the folder, as .csv or .parquet")
     parser.add_argument("--tensorboard", type=folder_path, metavar="DIR", help="all runs, for TensorBoard's HParams")
     options = parser.parse_args(arguments)
     if not (options.run or options.rows or options.tensorboard):
         parser.error("nothing to write: give a RUN_ID, --rows FILE or --tensorboard DIR")
     if options.out and not options.run:
         parser.error("--out is for a run's weights: give its RUN_ID")
-    results = open_sweep(options.dir)
+    results = open_sweep(options.dir, everything=True)
     if options.run:
         row = results.run(options.run)
         path = options.out or Path(f"{row['run_id']}.safetensors")
         export_weights(results, row, path)
         print(f"wrote {printable(str(path))}")
     if options.rows:
-        export_rows(results.rows, options.rows)
+        export_rows(rows_by_study(results), options.rows)
         print(f"wrote {count(len(results.rows), 'row')} to {printable(str(options.rows))}")
     if options.tensorboard:
         export_tensorboard(results.rows, options.tensorboard)
@@ -70,6 +71,15 @@ def export_weights(results: SweepResults, row: Row, path: Path) -> None:
     columns = {name: value for name, value in row.items() if isinstance(value, str | int | float)}
     metadata = {"run": json.dumps(columns), "tokens": json.dumps(results.dataset.vocabulary.tokens)}
     _write(path, safetensors.numpy.save(state_dict(params, moments), metadata))
+
+
+def rows_by_study(results: SweepResults) -> list[Row]:
+    """All rows, each with the names of the studies that it is in."""
+    studies: dict[str, list[str]] = defaultdict(list)
+    for name, run_ids in results.request.studies.items():
+        for run_id in run_ids:
+            studies[run_id].append(name)
+    return [{"study": ", ".join(studies[row["run_id"]]), **row} for row in results.rows]
 
 
 def export_rows(rows: Sequence[Row], path: Path) -> None:

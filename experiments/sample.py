@@ -5,6 +5,7 @@ import sys
 from experiments.analysis.results import open_sweep
 from experiments.analysis.trained_models import draw_samples, read_samples, write_samples
 from experiments.cli.command import command, command_parser
+from experiments.runner.compilation_cache import use_compilation_cache
 from experiments.runner.interrupt import Interruption
 from experiments.sweeps.text import count, printable
 
@@ -21,6 +22,7 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     parser.add_argument("--keep", action="store_true", help="keep them as this run's samples in the report")
     options = parser.parse_args(arguments)
     results = open_sweep(options.folder)
+    use_compilation_cache()
     row = results.run(options.run) if options.run else results.best
     samples = draw_samples(results, row, options.n, options.seed, options.temperature)
     if options.keep:

@@ -1,10 +1,5 @@
 """`python -m experiments.sweep [NAME]`: train every run of a sweep that is missing, and report on all of them."""
 
-import signal
-
-if __name__ == "__main__":  # Until `main` listens, Ctrl-C ends this process without a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -16,8 +11,9 @@ from experiments.cli.command import Parser, command, command_parser
 from experiments.cli.flags import (
     add_axes,
     add_data_flags,
+    add_machine_flags,
+    add_output_flags,
     add_point_flags,
-    add_runner_flags,
     add_seed_flags,
     add_stage_flags,
     check_list_alone,
@@ -27,6 +23,7 @@ from experiments.cli.flags import (
 )
 from experiments.cli.terminal import CommandLine, Quiet
 from experiments.runner import run as runner
+from experiments.runner.compilation_cache import use_compilation_cache
 from experiments.runner.halving import MOST_STEPS, LongerStages
 from experiments.runner.interrupt import Interruption
 from experiments.runner.stages import Stages, Studies
@@ -77,12 +74,11 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
         from experiments.analysis.sequential import SeedStages  # SciPy is slow to import.
 
         sweep = sweep.override({}, options.max_seeds)
-        choose = partial(
-            SeedStages, width=options.until, max_seeds=options.max_seeds, first_seed=options.first_seed or 0
-        )
-    analyse = partial(print_analysis, test=options.test)
-    terminal = CommandLine("sweep")
-    return runner.run_sweep(sweep, load_dataset(sweep.data), how, terminal, interruption, analyse, choose=choose)
+        first = options.first_seed or 0
+        choose = partial(SeedStages, width=options.until, max_seeds=options.max_seeds, first_seed=first)
+    dataset, terminal = load_dataset(sweep.data), CommandLine("sweep")
+    how_to_tell = partial(analyse, test=options.test)
+    return runner.run_sweep(sweep, dataset, how, terminal, interruption, how_to_tell, choose=choose)
 
 
 def run_sweep(
@@ -164,12 +160,12 @@ def write_analysis(store: Store, dataset: Dataset, test: bool = False) -> "tuple
         return write_summary(store, dataset, test), write_report(store.root)
 
 
-def print_analysis(store: Store, dataset: Dataset, test: bool = False) -> None:
-    """Write a folder's tables, figures and report, and print what they say."""
+def analyse(store: Store, dataset: Dataset, test: bool = False) -> Callable[[], None]:
+    """Write a folder's tables, figures and report; returns the call that prints what they say."""
     from experiments.cli.summary import print_summary
 
-    summary, path = write_analysis(store, dataset, test)
-    print_summary(summary, path)
+    use_compilation_cache()
+    return partial(print_summary, *write_analysis(store, dataset, test))
 
 
 def print_catalog() -> None:
@@ -186,15 +182,16 @@ def make_parser() -> Parser:
     parser.add_argument("name", nargs="?", metavar="NAME", help="a named sweep (see --list; default: default)")
     parser.add_argument("--list", action="store_true", help="show the named sweeps and their size")
     parser.add_argument("--config", type=Path, metavar="FILE", help="a sweep of your own, in TOML")
+    add_output_flags(parser)
+    add_seed_flags(parser, "how many seeds for every configuration")
     parser.add_argument("--title", metavar="TEXT", help="the title of its page")
     parser.add_argument("--test", action="store_true", help="also look at the test loss of each study's best")
     add_stage_flags(parser)
-    add_seed_flags(parser, "seeds 0 to N-1 for every configuration")
     add_point_flags(parser)
     parser.add_ideas()
-    add_runner_flags(parser)
     add_data_flags(parser)
     add_axes(parser)
+    add_machine_flags(parser)
     return parser
 
 

@@ -17,13 +17,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from mlp_lm.activations import ACTIVATIONS, Activation
     from mlp_lm.config import Architecture, RunConfig
-    from mlp_lm.data.dataset import Dataset, load_dataset
+    from mlp_lm.data.dataset import Dataset, load_dataset, slide_windows
     from mlp_lm.ideas import load_ideas
     from mlp_lm.initializers import init_params
     from mlp_lm.loss import cross_entropy
     from mlp_lm.model import Dense, Params, forward
+    from mlp_lm.ngram.baselines import fit_count_model
     from mlp_lm.optimizers import OPTIMIZERS
     from mlp_lm.rate_finder import rate_finder_losses
+    from mlp_lm.sampling import sample_from
     from mlp_lm.schedules import SCHEDULES
     from mlp_lm.schemes import SCHEMES, Scheme
     from mlp_lm.training import Trained, train
@@ -31,15 +33,17 @@ if TYPE_CHECKING:
 _ROOMS = {
     "ACTIVATIONS": "activations", "Activation": "activations", "Architecture": "config", "Dataset": "data.dataset",
     "Dense": "model", "OPTIMIZERS": "optimizers", "Params": "model", "RunConfig": "config", "SCHEDULES": "schedules",
-    "SCHEMES": "schemes", "Scheme": "schemes", "Trained": "training", "cross_entropy": "loss", "forward": "model",
+    "SCHEMES": "schemes", "Scheme": "schemes", "Trained": "training", "cross_entropy": "loss",
+    "fit_count_model": "ngram.baselines", "forward": "model",
     "init_params": "initializers", "load_dataset": "data.dataset", "load_ideas": "ideas",
-    "rate_finder_losses": "rate_finder", "train": "training",
+    "rate_finder_losses": "rate_finder", "sample_from": "sampling", "slide_windows": "data.dataset",
+    "train": "training",
 }  # fmt: skip
 
 __all__ = [
     "ACTIVATIONS", "OPTIMIZERS", "SCHEDULES", "SCHEMES", "Activation", "Architecture", "Dataset", "Dense", "Params",
-    "RunConfig", "Scheme", "Trained", "cross_entropy", "forward", "init_params", "load_dataset", "load_ideas",
-    "rate_finder_losses", "train",
+    "RunConfig", "Scheme", "Trained", "cross_entropy", "fit_count_model", "forward", "init_params", "load_dataset",
+    "load_ideas", "rate_finder_losses", "sample_from", "slide_windows", "train",
 ]  # fmt: skip
 
 

@@ -22,8 +22,9 @@ import numpy as np
 
 from mlp_lm.activations import ACTIVATIONS, activation_named
 from mlp_lm.optimizers import ELEMENTWISE, OPTIMIZERS
+from mlp_lm.parametrizations import PARAMETRIZATIONS, STANDARD, ByKind, powers_of
 from mlp_lm.schedules import PLATEAU, SCHEDULES
-from mlp_lm.schemes import SCHEMES
+from mlp_lm.schemes import DRAWS, OUTPUT_BIASES, OWN, SCHEMES, with_draws
 
 RESULTS_VERSION = 1  # Enters every run id: raise it when a change makes the same configuration give other numbers.
 
@@ -32,6 +33,7 @@ RESULTS_VERSION = 1  # Enters every run id: raise it when a change makes the sam
 PADDED_STEPS = 5_000
 PADDED_WIDTHS = {"embedding_dim": (4, 16, 32), "hidden_size": (32, 64, 128, 256, 512)}
 
+LARGEST_INT = 2**31 - 1  # Counted in 32 bits.
 LARGE_VOCABULARY = 1_000  # Tokens from which on the softmax is computed in blocks: words, not characters.
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 PRECISIONS = {FLOAT32: None, BFLOAT16: None}
@@ -104,8 +106,21 @@ class RunConfig:
     input_dropout: float = _field(0.0, Role.SWITCH, "share of the context's features dropped at each step", below=1)
     early_stopping: bool = _field(False, Role.SHAPE, "end with the weights of the evaluation with the lowest dev loss")
     precision: str = _field(FLOAT32, Role.SHAPE, "factors of the output layer's products in training", table=PRECISIONS)
-    gain: float = _field(1.0, Role.HOST, "factor on the scheme's hidden weights", above=0)
-    n_steps: int = _field(20_000, Role.PACE, "training steps", least=1, most=2**31 - 1)  # Counted in 32 bits.
+    gain: float = _field(1.0, Role.HOST, "factor on the scheme's hidden weights")
+    embedding_gain: float = _field(1.0, Role.HOST, "factor on the scheme's embedding", above=0)
+    bias_gain: float = _field(1.0, Role.HOST, "factor on the scheme's biases; 0 = none at first")
+    output_gain: float = _field(1.0, Role.HOST, "factor on the scheme's output and direct weights; 0 = none at first")
+    draw: str = _field(OWN, Role.HOST, "what weights are drawn from, at the scheme's standard deviations", table=DRAWS)
+    output_bias: str = _field(
+        OWN, Role.HOST, "output bias at the start; prior = log frequencies of the training tokens", table=OUTPUT_BIASES
+    )
+    parametrization: str = _field(
+        STANDARD, Role.SHAPE, "how scales and rates go with hidden_size", table=PARAMETRIZATIONS
+    )
+    base_width: int = _field(
+        200, Role.HOST, "hidden_size at which a parametrization other than standard equals it", least=1
+    )
+    n_steps: int = _field(20_000, Role.PACE, "training steps", least=1)
     n_evaluations: int = _field(10, Role.PACE, "exact evaluations after step 0, evenly spaced", least=1)
     diagnostics: bool = _field(False, Role.PACE, "record saturation, activation, gradient and update statistics")
     seed: int = _field(0, Role.NUMBER, least=0, most=2**32 - 1)
@@ -130,8 +145,25 @@ class RunConfig:
             raise ValueError(
                 "hidden_size 0 leaves nothing between context and output; give direct True or hidden units"
             )
+        if parametrization := PARAMETRIZATIONS[self.parametrization]:
+            if self.optimizer not in parametrization.rates:
+                known = " and ".join(parametrization.rates)
+                raise ValueError(
+                    f"parametrization {self.parametrization} is for {known}, got optimizer {self.optimizer}"
+                )
+            if self.hidden_size == 0:
+                raise ValueError(f"parametrization {self.parametrization} is for hidden units; hidden_size 0 has none")
+            if SCHEMES[self.init].adjust:
+                raise ValueError(
+                    f"init {self.init} takes its scales from the data, not from the parametrization "
+                    f"{self.parametrization}; leave one of them out"
+                )
+        elif self.base_width != DEFAULTS["base_width"]:
+            raise ValueError(
+                f"base_width {self.base_width} is of mup and ntk; leave it out with parametrization standard"
+            )
         if self.n_evaluations > self.n_steps:
-            raise ValueError(f"n_evaluations {self.n_evaluations} exceeds n_steps {self.n_steps}; evaluate less often")
+            raise ValueError(f"n_evaluations {self.n_evaluations} exceeds n_steps {self.n_steps}; give no more")
 
     @property
     def drops(self) -> bool:
@@ -159,7 +191,7 @@ class RunConfig:
         pads = (
             self.n_steps <= PADDED_STEPS
             and not self.drops  # Dropout's draws depend on the width.
-            and SCHEMES[self.init].is_nested
+            and with_draws(SCHEMES[self.init], self.draw).is_nested
             and self.optimizer in ELEMENTWISE
             and activation_named(self.activation).keeps_zero
         )
@@ -185,14 +217,23 @@ class RunConfig:
         """
         return _program(*self._program_key)
 
+    @property
+    def width_ratio(self) -> float:
+        """What the parametrisation takes powers of: hidden_size / base_width."""
+        return self.hidden_size / self.base_width
+
     def numbers(self) -> "Numbers":
         """The pytree that a compiled program takes: numbers and switches, in the types of the device.
 
-        A switch that is off is None, so that `numbers.momentum is None` is known when a program is compiled.
+        A switch that is off is None, so that `numbers.momentum is None` is known when a program is compiled; and so are
+        `rate_factors` (a `ByKind`) with the standard parametrization.
         """
         values = {name: _as_number(getattr(self, name)) for name in NAMES[Role.NUMBER]}
         switches = {name: _as_number(value) if (value := getattr(self, name)) else None for name in NAMES[Role.SWITCH]}
-        return Numbers(**values, **switches)
+        factors = None
+        if parametrization := PARAMETRIZATIONS[self.parametrization]:
+            factors = ByKind(*map(np.float32, powers_of(self.width_ratio, parametrization.rates[self.optimizer])))
+        return Numbers(**values, **switches, rate_factors=factors)
 
     def architecture(self, vocab_size: int) -> "Architecture":
         """The sizes of this run's model."""
@@ -245,7 +286,7 @@ _ONLY = {name: rules["only"] for name, rules in _RULES.items() if "only" in rule
 if TYPE_CHECKING:
     Numbers: TypeAlias = Any  # With an attribute for each number and switch.
 else:
-    Numbers = namedtuple("Numbers", NAMES[Role.NUMBER] + NAMES[Role.SWITCH])
+    Numbers = namedtuple("Numbers", (*NAMES[Role.NUMBER], *NAMES[Role.SWITCH], "rate_factors"))
 Numbers.__doc__ = "A run's numbers; those of switches that are off are None. Of several runs: arrays `[run]`."
 
 _values = {role: attrgetter(*names) for role, names in NAMES.items()}
@@ -287,7 +328,7 @@ def check_least(name: str, value: int | float, least: int | float) -> None:
     Raises:
         ValueError: it is.
     """
-    if not (math.isfinite(value) and value >= least):
+    if not (value >= least and value != math.inf):  # Which a whole number past all floats can be compared with.
         raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
@@ -318,8 +359,9 @@ def _check_number(name: str, value: Any) -> None:
     if "above" in rules and not (math.isfinite(value) and value > rules["above"]):
         raise ValueError(f"{name} must be a positive number, got {value}")
     check_least(name, value, rules.get("least", 0))
-    if "most" in rules and value > rules["most"]:
-        raise ValueError(f"{name} must be at most {rules['most']}, got {value}")
+    most = rules.get("most", LARGEST_INT if isinstance(value, int) else math.inf)
+    if value > most:
+        raise ValueError(f"{name} must be at most {most}, got {str(value)[:20]}{'...' * (len(str(value)) > 20)}")
     on_device = _as_number(value)
     if "below" in rules and on_device >= rules["below"]:
         raise ValueError(f"{name} must be below {rules['below']}, got {value}")

@@ -28,9 +28,12 @@ def can_arrange(architecture: Architecture) -> bool:
 
 
 def arrange(params: Params) -> Params:
-    """Store the output weights `[vocab, hidden]` and the direct ones `[vocab, features]`; twice undoes it."""
-    direct = None if params.direct is None else params.direct.T
-    return replace(params, output=Dense(params.output.weight.T, params.output.bias), direct=direct)
+    """Store the output weights `[vocab, hidden]` and the direct ones `[vocab, features]`; twice undoes it.
+
+    What an optimiser's state has in the place of either, such as optax.MaskedNode, stays.
+    """
+    direct, weight = jax.tree.map(jnp.transpose, (params.direct, params.output.weight))
+    return replace(params, output=Dense(weight, params.output.bias), direct=direct)
 
 
 def arrange_all(tree: Tree) -> Tree:

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float, Key, UInt32
 from mlp_lm.config import Architecture
 from mlp_lm.model import Dense, Norm, Params
 from mlp_lm.padding import pad_params, unpad_params
+from mlp_lm.parametrizations import ByKind, Parametrization, powers_of
 from mlp_lm.random_keys import WEIGHTS, purpose_key
 from mlp_lm.schemes import Sample, Scale, Scheme
 
@@ -27,14 +28,21 @@ def init_params(key: Key[Array, ""], scheme: Scheme, architecture: Architecture)
     return scale_draws(standard_draws(key, scheme.sample, architecture), scheme, architecture)
 
 
-def draw_params(seed: int, scheme: Scheme, architecture: Architecture, wide: Architecture | None = None) -> Params:
+def draw_params(
+    seed: int,
+    scheme: Scheme,
+    architecture: Architecture,
+    wide: Architecture | None = None,
+    parametrization: Parametrization | None = None,
+    base_width: int | None = None,
+) -> Params:
     """The initial weights of the run with this seed, zero-padded to the widths of `wide`.
 
     Draws are nested, so those of the wide model hold the ones wanted, and one compiled program serves many widths.
     """
     wide = wide or architecture
     draws = jax.device_get(standard_draws(purpose_key(np.uint32(seed), WEIGHTS), scheme.sample, wide))
-    params = scale_draws(unpad_params(draws, architecture), scheme, architecture)
+    params = scale_draws(unpad_params(draws, architecture), scheme, architecture, parametrization, base_width)
     return pad_params(params, architecture, wide.embedding_dim, wide.hidden_size)
 
 
@@ -66,21 +74,39 @@ def standard_draws(key: Key[Array, ""], sample: Sample, architecture: Architectu
     )
 
 
-def scale_draws(draws: Params, scheme: Scheme, architecture: Architecture) -> Params:
-    """Standard draws to a scheme's weights: multiplications only, unless the scheme is orthogonal."""
+def scale_draws(
+    draws: Params,
+    scheme: Scheme,
+    architecture: Architecture,
+    parametrization: Parametrization | None = None,
+    base_width: int | None = None,
+) -> Params:
+    """Standard draws to a scheme's weights: multiplications only, unless the scheme is orthogonal.
+
+    Under a parametrisation the scheme's scales are those of a model of `base_width` hidden units, times powers of how
+    much wider this model is.
+    """
     a = architecture
+    base = a.hidden_size if parametrization is None else base_width or a.hidden_size
+    powers = parametrization.scale if parametrization else ByKind(0, 0, 0)
+    wider = powers_of(a.hidden_size / max(base, 1), powers)
 
-    def dense(layer: Dense, scale: Scale, bias_scale: Scale) -> Dense:
-        fan_in, fan_out = layer.weight.shape
+    def dense(layer: Dense, fans: tuple[int, int], scale: Scale, bias_scale: Scale, factor: float) -> Dense:
         weight = orthonormal(jnp.asarray(layer.weight)) if scheme.orthogonal else layer.weight
-        bias = None if layer.bias is None else layer.bias * np.float32(bias_scale(fan_in, fan_out))
-        return Dense(weight * np.float32(scale(fan_in, fan_out)), bias)
+        # The entries of an orthonormal matrix depend on its size; others do not, and the ratio is 1.
+        factor *= scheme.draw_std(*fans) / scheme.draw_std(*layer.weight.shape)
+        bias = None if layer.bias is None else layer.bias * np.float32(bias_scale(*fans))
+        return Dense(weight * np.float32(factor * scale(*fans)), bias)
 
+    first, deeper = (a.n_features, base), (base, base)
     return replace(
         draws,
         embedding=draws.embedding * np.float32(scheme.embedding(1, a.embedding_dim)),
-        hidden=tuple(dense(layer, scheme.hidden, scheme.hidden_bias) for layer in draws.hidden),
-        output=dense(draws.output, scheme.output, scheme.output_bias),
+        hidden=tuple(
+            dense(layer, deeper if i else first, scheme.hidden, scheme.hidden_bias, wider.hidden if i else wider.inputs)
+            for i, layer in enumerate(draws.hidden)
+        ),
+        output=dense(draws.output, (base, a.vocab_size), scheme.output, scheme.output_bias, wider.output),
         direct=None if draws.direct is None else draws.direct * np.float32(scheme.direct(a.n_features, a.vocab_size)),
     )
 

@@ -7,13 +7,15 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from mlp_lm.config import Numbers, RunConfig
 from mlp_lm.data.dataset import Dataset
 from mlp_lm.minibatches import draw_minibatches
 from mlp_lm.settings import pinned_settings
 from mlp_lm.training import RunBatch, TrainingData, TrainState, step_loss, train_step
+
+STRETCH = 100  # Steps of one call: Ctrl-C waits for its end.
 
 
 def rate_finder_losses(
@@ -31,15 +33,24 @@ def rate_finder_losses(
     lasting = replace(config, n_steps=len(rates), n_evaluations=1)
     with pinned_settings():
         batch = RunBatch.start([replace(lasting, seed=seed) for seed in chosen], dataset)
-        rising = jnp.asarray(rates, jnp.float32)
-        return np.asarray(_losses(batch.states, batch.numbers, rising, batch.data, batch.program))
+        rising, states, losses = jnp.asarray(rates, jnp.float32), batch.states, []
+        for first in range(0, len(rates), STRETCH):
+            some = rising[first : first + STRETCH]
+            states, stretch = _stretch(states, batch.numbers, first, some, batch.data, batch.program)
+            losses.append(np.asarray(stretch))
+        return np.concatenate(losses, axis=1)
 
 
 @partial(jax.jit, static_argnames="program")
-def _losses(
-    states: TrainState, numbers: Numbers, rates: Float[Array, " steps"], data: TrainingData, program: RunConfig
-) -> Float[Array, "seed steps"]:
-    steps = jnp.arange(len(rates))
+def _stretch(
+    states: TrainState,
+    numbers: Numbers,
+    first: Int[Array, ""] | int,
+    rates: Float[Array, " steps"],
+    data: TrainingData,
+    program: RunConfig,
+) -> tuple[TrainState, Float[Array, "seed steps"]]:
+    steps = first + jnp.arange(len(rates))
 
     def one_run(state: TrainState, numbers: Numbers):
         windows = draw_minibatches(numbers.seed, steps, program.batch_size, len(data.targets), program.shuffle)
@@ -51,6 +62,6 @@ def _losses(
             state = train_step(fresh, steps[i], rates[i], numbers, program, loss_and_grad)
             return state, state.loss_sum
 
-        return jax.lax.scan(step, state, steps)[1]
+        return jax.lax.scan(step, state, jnp.arange(len(rates)))
 
     return jax.vmap(one_run)(states, numbers)

@@ -40,10 +40,11 @@ from mlp_lm.minibatches import DRAWN_STEPS, draw_block
 from mlp_lm.model import Dropout, Leaf, Params
 from mlp_lm.optimizers import ELEMENTWISE, OPTIMIZERS
 from mlp_lm.padding import share_out, stack_runs, take_run, unpad_params
+from mlp_lm.parametrizations import PARAMETRIZATIONS, REST, kinds
 from mlp_lm.random_keys import DROPOUT, purpose_key
 from mlp_lm.sampling import sample_from
 from mlp_lm.schedules import PLATEAU, learning_rates, plateau
-from mlp_lm.schemes import SCHEMES, with_gain
+from mlp_lm.schemes import PRIOR_BIAS, log_frequencies, scheme_of
 from mlp_lm.settings import pinned_settings
 
 DIVERGED_LOSS = 1000.0  # Nats per token: no initialisation starts near it, and no run comes back from it.
@@ -102,16 +103,35 @@ def initial_params(config: RunConfig, dataset: Dataset) -> Params:
     """The initial weights of a run, zero-padded to the widths that it is trained at."""
     vocab_size = len(dataset.vocabulary)
     architecture, wide = config.architecture(vocab_size), config.program().architecture(vocab_size)
-    scheme = with_gain(SCHEMES[config.init], config.gain)
-    params = draw_params(config.seed, scheme, architecture, wide)
+    scheme = scheme_of(config)
+    parametrization = PARAMETRIZATIONS[config.parametrization]
+    params = draw_params(config.seed, scheme, architecture, wide, parametrization, config.base_width)
     if scheme.adjust is not None:  # Such a scheme is not nested, so the widths are the run's own.
         params = jax.device_get(scheme.adjust(params, dataset.counted(config.block_size, ("train",))))
+    if config.output_bias == PRIOR_BIAS:
+        counts = np.bincount(dataset.windows("train", config.block_size).targets, minlength=vocab_size)
+        params = replace(params, output=replace(params.output, bias=log_frequencies(counts)))
     return params
 
 
 def make_optimizer(rate: Float[Array, ""], numbers: Numbers, program: RunConfig) -> optax.GradientTransformation:
-    """The program's optimiser at this rate, with gradients clipped by their norm where the run has it so."""
-    optimizer = OPTIMIZERS[program.optimizer](rate, numbers)
+    """The program's optimiser at this rate, with gradients clipped by their norm where the run has it so.
+
+    With a parametrization other than standard, each kind of matrix has its own optimiser, at a rate of its own.
+    """
+    make = OPTIMIZERS[program.optimizer]
+    if numbers.rate_factors is None:
+        optimizer = make(rate, numbers)
+    else:
+        decay = numbers.weight_decay
+        optimizer = optax.partition(
+            {REST: make(rate, numbers)}
+            | {
+                kind: make(rate * factor, numbers._replace(weight_decay=None if decay is None else decay / factor))
+                for kind, factor in numbers.rate_factors._asdict().items()
+            },
+            kinds,
+        )
     if numbers.clip_norm is None:
         return optimizer
     return optax.chain(optax.clip_by_global_norm(numbers.clip_norm), optimizer)

@@ -16,13 +16,16 @@ from mlp_lm.config import AXES, DEFAULTS, LARGE_VOCABULARY, NAMES, Role, RunConf
 
 SHAPES = (
     "activation", "batch_norm", "batch_size", "block_size", "direct", "early_stopping", "n_layers", "optimizer",
-    "patience", "precision", "schedule", "shuffle",
+    "parametrization", "patience", "precision", "schedule", "shuffle",
 )  # fmt: skip
 WIDTHS = ("embedding_dim", "hidden_size")
 SWITCHES = ("clip_norm", "dropout", "input_dropout", "momentum", "warmup", "weight_decay")
 NUMBERS = ("adam_epsilon", "decay_at", "decay_factor", "inverse_time_rate", "learning_rate", "seed")
 PACE = ("diagnostics", "n_evaluations", "n_steps")
-HOST = ("data_hash", "gain", "ideas_hash", "init")
+HOST = (
+    "base_width", "bias_gain", "data_hash", "draw", "embedding_gain", "gain", "ideas_hash", "init", "output_bias",
+    "output_gain",
+)  # fmt: skip
 
 
 def test_every_field_has_one_role():
@@ -63,6 +66,13 @@ VALUES = {
     "early_stopping": [False, True],
     "precision": ["float32", "bfloat16"],
     "gain": [1.0, 2.0],
+    "embedding_gain": [1.0, 0.5],
+    "bias_gain": [1.0, 0.0],
+    "output_gain": [1.0, 0.0, 0.1],
+    "draw": ["scheme", "uniform", "orthogonal"],
+    "output_bias": ["scheme", "zero", "prior"],
+    "parametrization": ["standard", "mup", "ntk"],
+    "base_width": [200, 64],
     "n_steps": [1000, 5000, 5001, 20_000],
     "n_evaluations": [10, 5],
     "diagnostics": [False, True],
@@ -93,9 +103,9 @@ def two_configs(draw):
 def padded_widths(config):
     """The rule anew: short runs that do not depend on their width take the next listed one."""
     own = (config.hidden_size, config.embedding_dim)
-    exact = (
-        not config.dropout and not config.input_dropout and config.init != "orthogonal" and config.optimizer != "muon"
-    )  # Every activation here has f(0) = 0.
+    is_orthogonal = "orthogonal" in (config.draw, config.init if config.draw == "scheme" else "")
+    exact = not config.dropout and not config.input_dropout and not is_orthogonal and config.optimizer != "muon"
+    # Every activation here has f(0) = 0.
     if config.n_steps > 5000 or not exact:
         return own
     listed = ((32, 64, 128, 256, 512), (4, 16, 32))
@@ -139,11 +149,12 @@ def test_a_program_is_its_own_program_and_has_the_shapes_and_switches_of_its_run
 def test_a_number_is_none_exactly_where_its_switch_is_off(chosen):
     config = or_none(chosen) or RunConfig()
     numbers = config.numbers()
-    assert set(numbers._fields) == {*NUMBERS, *SWITCHES}
+    assert set(numbers._fields) == {*NUMBERS, *SWITCHES, "rate_factors"}
+    assert (numbers.rate_factors is None) == (config.parametrization == "standard")
     for name in SWITCHES:
         assert (getattr(numbers, name) is None) == (getattr(config, name) == 0)
     for name, number in numbers._asdict().items():
-        if number is not None:
+        if number is not None and name != "rate_factors":
             assert type(number) is (np.uint32 if name == "seed" else np.float32)
             assert number == type(number)(getattr(config, name))
 
@@ -270,6 +281,14 @@ def test_no_number_is_infinite_negative_or_none(name, value):
         ({"inverse_time_rate": 1e-3}, "inverse_time_rate 0.001 is of inverse_time"),
         ({"batch_size": 0, "dropout": 0.1}, "batch_size 0 (full-batch gradient descent) has no dropout"),
         ({"hidden_size": 0}, "hidden_size 0 leaves nothing between context and output"),
+        ({"parametrization": "mu"}, "unknown parametrization 'mu'; did you mean 'mup'?"),
+        ({"parametrization": "mup", "optimizer": "lion"}, "mup is for sgd and adam, got optimizer lion"),
+        (
+            {"parametrization": "mup", "hidden_size": 0, "direct": True},
+            "mup is for hidden units; hidden_size 0 has none",
+        ),
+        ({"parametrization": "ntk", "init": "lsuv"}, "init lsuv takes its scales from the data, not from the"),
+        ({"base_width": 64}, "base_width 64 is of mup and ntk; leave it out with parametrization standard"),
         ({"n_evaluations": 11, "n_steps": 10}, "n_evaluations 11 exceeds n_steps 10"),
         ({"batch_norm": True, "precision": "bfloat16"}, "precision bfloat16 is for models without batch norm"),
     ],

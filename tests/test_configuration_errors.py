@@ -56,13 +56,16 @@ TOML = {
     "an empty axis": ("hidden_size = []", "axis hidden_size is empty"),
     "no seeds": ("seeds = 0", "seeds must be at least 1, got 0"),
     "half a seed": ("seeds = 1.5", "seeds must be a whole number, got 1.5"),
-    "10^9 cells": ("seeds = 1000000000", "1,000,000,000 runs", "at most 1,000,000"),
+    "10^9 cells": ("seeds = 1000000\nhidden_size = [8, 9]", "2,000,000 runs", "at most 1,000,000"),
     "nothing hidden": ("hidden_size = 0", "hidden_size 0", "direct"),
     "more evaluations than steps": ("n_steps = 5\nn_evaluations = 6", "n_evaluations 6 exceeds n_steps 5"),
     "too many steps": ("n_steps = 3_000_000_000", "n_steps must be at most 2147483647"),
     "a batch beyond the data": ("batch_size = 1_000_000", "batch_size 1000000 exceeds"),
-    "weights beyond memory": ("hidden_size = 1_000_000_000_000", "hidden_size 1000000000000", "GiB"),
+    "weights beyond memory": ("hidden_size = 1_000_000_000", "hidden_size 1000000000", "GiB"),
     "a context beyond memory": ("block_size = 1_000_000_000", "block_size 1000000000", "GiB"),
+    "400 digits": (f"hidden_size = {'9' * 400}", "hidden_size must be at most 2147483647, got 99999999999999999999..."),
+    "seeds of 400 digits": (f"seeds = {'9' * 400}", "seeds must be at most 1,000,000"),
+    "tables nested 2,000 deep": (f"hidden_size = {'[' * 2000}{']' * 2000}", "cannot be read as TOML"),
     "a beaten name": ("name = 3", "name must be text, got 3"),
     "no TOML": ("= 3", "cannot be read as TOML"),
     "a key twice": ("n_steps = 3\nn_steps = 4", "cannot be read as TOML"),
@@ -136,7 +139,7 @@ FLAGS = {
     "an abbreviation of one": (["--dry"], "unknown flag '--dry'"),
     "a seed before the first": (["--first-seed", "-1"], "seed must be at least 0, got -1"),
     "no ideas": (["--ideas", "missing.py"], "missing.py: cannot be read", "give a Python file"),
-    "10^9 cells": (["--seeds", "1000000000"], "runs in the grid"),
+    "10^9 cells": (["--seeds", "1000000000"], "seeds must be at most 1,000,000"),
     "a data name": (["--data", "ssa2019"], "ssa2019: no such file", "ssa2018"),
 }  # fmt: skip
 
@@ -154,3 +157,14 @@ def test_jax_is_not_imported(flags, tmp_path):
     script = f"import sys; from experiments.sweep import main; main({flags}); sys.exit('jax' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, cwd=Path(__file__).parents[1])
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("flags", [("--seeds", "3", "--seeds=4"), ("--hidden-size", "8", "--hidden-size", "16")])
+def test_a_flag_given_twice_is_refused(flags):
+    assert_one_line(sweep("single", "--dry-run", *flags), f"{flags[0]} is given twice")
+
+
+def test_a_sweep_file_that_names_another_folder_is_refused(tmp_path):
+    path = tmp_path / "...toml"
+    path.write_text("[[study]]\nhidden_size = 8\n")
+    assert_one_line(sweep("--config", str(path), "--dry-run"), "give it a name such as my_sweep.toml")

@@ -18,6 +18,7 @@ from mlp_lm.initializers import draw_params
 from mlp_lm.loss import cross_entropy
 from mlp_lm.mixtures import average, distinct_windows, mean_loss, mix, mixture_weight, target_probabilities
 from mlp_lm.model import forward
+from mlp_lm.ngram.baselines import count_model_name
 from mlp_lm.schemes import SCHEMES
 
 
@@ -126,10 +127,10 @@ def test_by_default_each_family_has_the_context_that_is_best_on_dev(folder):
     alone = {one.family: one.dev_loss for one in every if not one.runs}
     assert len(alone) == 8
     for (family, k), loss in rows.items():
-        assert alone.get(f"{k + 1}-gram, {family}", loss) == pytest.approx(loss, abs=1e-9)
+        assert alone.get(count_model_name(family, k), loss) == pytest.approx(loss, abs=1e-9)
     chosen = {one.family: one.dev_loss for one in measure_ensembles(results, 1) if not one.runs}
     best = [min((loss, k, family) for (family, k), loss in rows.items() if family == name) for name in FAMILIES]
-    assert chosen == pytest.approx({f"{k + 1}-gram, {family}": loss for loss, k, family in best})
+    assert chosen == pytest.approx({count_model_name(family, k): loss for loss, k, family in best})
 
 
 def test_the_command_writes_tables_and_tests_only_what_it_is_told_to(folder, capsys):

@@ -92,6 +92,14 @@ def test_memory_that_never_suffices_fails_those_runs_only(tmp_path):
     assert Store(tmp_path).run_ids() == {run.run_id for c in cohorts for run in c.runs} - {unlucky.run_id}
 
 
+def test_where_memory_runs_out_fewer_workers_train(tmp_path):
+    cohorts = toy.toy_cohorts(12)
+    events = run_toy(tmp_path, toy.start_memory_for_one, cohorts)
+    assert failures(events) == {}
+    assert Store(tmp_path).run_ids() == {run.run_id for cohort in cohorts for run in cohort.runs}
+    assert sum(len(event.rows) == 4 for event in events) >= 10  # Whole cohorts, once one worker is left.
+
+
 def test_run_that_kills_its_worker_is_given_up_after_five_deaths(tmp_path):
     cohorts = toy.toy_cohorts(3)
     events = run_toy(tmp_path, toy.start_killed_with_seed_5, cohorts)

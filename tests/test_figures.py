@@ -1,5 +1,6 @@
 """Figures that say what is there, and cut nothing off."""
 
+import itertools
 from dataclasses import asdict
 
 import matplotlib.pyplot as plt
@@ -8,9 +9,9 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from experiments.analysis.figures import draw_embedding, draw_study, file_stems
+from experiments.analysis.figures import draw_embedding, draw_study
 from experiments.analysis.studies import Study, describe, make_study
-from experiments.analysis.style import STYLE
+from experiments.analysis.style import STYLE, file_stems
 from mlp_lm.config import AXES, RunConfig
 from mlp_lm.data.vocabulary import Vocabulary
 from tests.synthetic import synthetic_rows
@@ -85,8 +86,8 @@ def test_pairs_are_drawn_by_strength_and_at_their_means():
     assert len(axes) == 3 and axes[0].get_xlabel() == "hidden size"
     assert axes[0].get_legend().get_title().get_text().startswith("block size (")
     lines = [list(line.get_ydata()) for line in axes[0].lines if len(line.get_ydata()) == 3]
-    # 0.5 / 2 and 0.5 / 10 are 0.15 on average; with 50 units, block 3 has 2.1 and block 8 has 1.9.
-    np.testing.assert_allclose(lines, [[2.25, 2.05, 2.05], [2.05, 2.25, 2.25]])
+    # With 50 units, block 3 has 0.2 more than block 8; with others, 0.2 less. What is best has 0.
+    np.testing.assert_allclose(lines, [[0.2, 0, 0], [0, 0.2, 0.2]], atol=1e-12)
     assert [text.get_text() for text in axes[0].get_legend().get_texts()] == ["3", "8"]
     assert [label.get_text() for label in axes[0].get_xticklabels()] == ["50", "100", "200"]
 
@@ -106,9 +107,35 @@ def test_the_forest_shows_differences_paired_by_seed():
     assert [label.get_text() for label in ax.get_yticklabels()] == [study.label(cell) for cell in study.cells]
 
 
+def curve_names(study: Study) -> tuple[list[str], str]:
+    """The legend of the learning curves, and the figure's title."""
+    figure = drawn(study)["curves"]
+    return [text.get_text() for text in figure.axes[0].get_legend().get_texts()], figure._suptitle.get_text()
+
+
+def test_at_most_seven_curves_with_what_they_share_said_once():
+    names, title = curve_names(size_study())
+    assert len(names) == 7 and all(len(name.split(", ")) == 3 for name in names)
+    assert "the 7 best of 24" in title and "all with hidden_size 200" in title
+
+
+def test_a_curve_beyond_the_range_is_named_in_words_and_not_in_the_legend():
+    losses = {50: 2.0, 100: 2.01, 200: 2.02, 300: 9.5}
+    names, title = curve_names(
+        make_study("size", synthetic_rows({"hidden_size": tuple(losses)}, 3, lambda hidden_size: losses[hidden_size]))
+    )
+    assert names == ["50", "100", "200"] and "above this range: hidden_size 300 (9.50)" in title
+
+
+def test_two_seeds_have_no_interval_among_curves():
+    rows = synthetic_rows({"hidden_size": (50, 100)}, 2, lambda **_: 2.0, 0.1)
+    assert "mean of 2 seeds, too few for an interval" in curve_names(make_study("size", rows))[1]
+
+
 def test_a_scheme_has_one_colour_in_all_figures_of_a_study():
     figures = drawn(scheme_study(unbalanced=True))
-    curves = {line.get_label(): line.get_color() for line in figures["curves"].axes[0].lines}
+    handles, labels = figures["curves"].axes[0].get_legend_handles_labels()
+    curves = {label: line.get_color() for label, line in zip(labels, handles, strict=True)}
     ax = figures["differences"].axes[0]
     points = [line for line in ax.lines if len(line.get_xdata()) == 1 and line.get_marker() != "|"]
     names = [label.get_text() for label in ax.get_yticklabels()]
@@ -133,6 +160,16 @@ def test_tokens_may_hold_dollar_signs(tmp_path):
         figure.savefig(tmp_path / "embedding.png")
     assert_nothing_cut_off(figure)
     assert {"$", "$x$", "\\"} <= {text.get_text() for text in texts(figure)}
+
+
+@pytest.mark.parametrize(("tokens", "marked"), [(tuple(".abeiou"), True), ((".", "a", "dog", "saw", "you"), False)])
+def test_vowels_are_marked_among_letters_alone_and_no_label_covers_another(tokens, marked):
+    row = synthetic_rows({"embedding_dim": (2,)}, 1, lambda **_: 2.0)[0]
+    with plt.rc_context(STYLE):
+        figure = draw_embedding(np.arange(2.0 * len(tokens)).reshape(-1, 2) / 100, row, Vocabulary(tokens))
+    assert ("vowels" in figure._suptitle.get_text()) == marked
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))
 
 
 @pytest.fixture(autouse=True)

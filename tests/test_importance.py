@@ -22,6 +22,7 @@ from experiments.analysis.effects import (
     interactions,
     main_effects,
     rise_from_lowest,
+    spaced_places,
 )
 from experiments.analysis.studies import make_study
 from tests.synthetic import synthetic_rows
@@ -129,10 +130,23 @@ def test_main_effects_and_interactions_by_hand():
     axes = {"hidden_size": (50, 100), "block_size": (3, 8)}
     study = make_study("grid", synthetic_rows(axes, 2, lambda hidden_size, block_size: losses[hidden_size, block_size]))
     effects = main_effects(study, "hidden_size")
-    assert [effects[value].mean for value in (50, 100)] == pytest.approx([2.3, 2.15])
+    assert [effects[value].mean for value in (50, 100)] == pytest.approx([2.3 - 2.15, 0.0])
     pairs = interactions(study)[("hidden_size", "block_size")]
-    assert {key: value.mean for key, value in pairs.items()} == pytest.approx(losses)
+    assert {key: value.mean for key, value in pairs.items()} == pytest.approx({k: v - 2.0 for k, v in losses.items()})
     assert all(value.n == 2 for value in pairs.values())
+
+
+def test_intervals_of_effects_are_paired_by_seed():
+    effects = main_effects(stepping_study(), "hidden_size")
+    # By seed 2.3 - 2.15 and 2.5 - 2.3; t = 12.706 with one degree of freedom times a standard error of 0.025.
+    assert (effects[50].mean, effects[50].half) == (pytest.approx(0.175), pytest.approx(12.7062 * 0.025, rel=1e-4))
+    assert (effects[100].mean, effects[100].half) == (0, 0)
+
+
+def test_numbers_are_spaced_by_value_and_names_evenly():
+    assert spaced_places([2, 3, 8]) == pytest.approx([0, 2 / 6, 2])
+    assert spaced_places([0.01, 0.1, 1.0]) == pytest.approx([0, 1, 2])
+    assert spaced_places(["a", "b", "c"]) == [0, 1, 2]
 
 
 STEP_LOSSES = {(50, 3): (2.4, 2.5), (50, 8): (2.2, 2.5), (100, 3): (2.3, 2.2), (100, 8): (2.0, 2.4)}  # One a seed.

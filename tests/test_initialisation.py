@@ -173,9 +173,9 @@ def test_rates_without_the_reference_still_have_tables_and_figures(tmp_path):
     schemes = make_study("schemes", rows_of({"init": init} for init in ("kaiming_tanh", "normal")))
     rates = rows_of({"init": init, "learning_rate": rate} for init in ("normal", "xavier") for rate in (0.2, 1.0))
     studies = Studies(schemes, make_study("rates", rates), None, BASELINES)
-    text = write_tables(tmp_path, studies)
+    text = write_tables(tmp_path, study_tables(studies))
     assert "at its own best one" in text and "nan" not in text
-    write_figures(tmp_path, studies)
+    write_figures(tmp_path, study_figures(studies))
     assert {path.stem for path in (tmp_path / "figures").iterdir()} == {
         "overview", "schemes_curves", "schemes_forest", "rates_curves",
     }  # fmt: skip
@@ -292,7 +292,8 @@ def _as_number(text):
 
 def test_tables_of_the_published_sweeps_have_the_published_numbers(published):
     tables = {table.name: read_csv(csv_text(table.rows)) for table in study_tables(published)}
-    assert tables.keys() == {"schemes", "definitions", "batch_norm", "published", "rates", "depth"}
+    names = {"schemes", "comparisons", "definitions", "places", "batch_norm", "published", "rates", "depth"}
+    assert tables.keys() == names
     del tables["definitions"]  # Words, which are worded better since.
     for name, rows in tables.items():
         expected = read_csv((PUBLISHED / "tables" / f"{name}.csv").read_text("utf-8"))
@@ -322,7 +323,7 @@ def test_only_the_lectures_own_configuration_is_compared_with_its_numbers(publis
 def test_sweeps_without_diagnostics_have_tables_and_the_other_figures(published, tmp_path):
     schemes, depth = without_diagnostics(published.schemes), without_diagnostics(published.depth)
     studies = replace(published, schemes=schemes, rates=None, depth=depth)
-    assert "nan" not in write_tables(tmp_path, studies)
+    assert "nan" not in write_tables(tmp_path, study_tables(studies))
     figures = dict(study_figures(studies))
     assert figures.keys() == {"overview", "schemes_curves", "schemes_forest", "depth_scales"}
     assert len(figures["depth_scales"].axes) == 2  # Losses alone.
@@ -338,7 +339,7 @@ def test_the_command_reads_sweeps_and_writes_into_its_own_folder(tmp_path, monke
     assert main(["--part", "sweeps"]) == 0
     folder = tmp_path / "results" / "local" / "initialisation"
     written = {path.stem for path in (folder / "tables").iterdir()}
-    assert written == {"schemes", "definitions", "batch_norm", "published"}
+    assert written == {"schemes", "comparisons", "definitions", "places", "batch_norm", "published"}
     assert f"Written to {folder.relative_to(tmp_path)}/tables" in capsys.readouterr().out
     for other in ("initialisation-rates", "depth"):
         assert not (folder.parent / other / "tables").exists()
@@ -382,6 +383,9 @@ def test_a_mistake_is_one_line(arguments, parts, tmp_path, capsys):
         (["--rates", str(DEPTH)], ["--rates", "n_layers", "not in init and learning_rate"]),
         (["--rates", str(PUBLISHED)], ["--rates", "not in init and learning_rate"]),
         (["--depth", str(RATES)], ["--depth", "learning_rate", "not in n_layers and gain"]),
+        (["--scale", str(RATES)], ["--scale", "no study of gain and output_gain; give a sweep such as"]),
+        (["--transfer", "/nowhere"], ["--transfer", "/nowhere/request.json is missing"]),
+        (["--transfer", str(DEPTH)], ["--transfer", "no study of hidden_size, learning_rate and parametrization"]),
     ],
 )
 def test_a_sweep_that_is_not_the_one_asked_for_is_refused(arguments, parts, tmp_path, capsys):
@@ -459,7 +463,7 @@ def test_snapshots_and_width_need_no_sweep(word_file, tmp_path, monkeypatch, cap
     assert main([str(tmp_path / "mine"), *flags]) == 0
     assert "| zeros" in capsys.readouterr().out
     tables = {path.name for path in (tmp_path / "mine" / "tables").iterdir()}
-    assert tables == {"deep_layers.csv", "width_1.csv", "width.csv", "width.md"}
+    assert tables == {"deep_layers.csv", "width_1.csv", "width_parametrizations.csv", "width.csv", "width.md"}
     layers = read_csv((tmp_path / "mine" / "tables" / "deep_layers.csv").read_text())
     assert len(layers) == 3 * 2  # Networks and steps, of one hidden layer.
     for name in ("deep_layers", "width_1", "width"):  # The columns of the published study.

@@ -1,19 +1,34 @@
 """The initialisation schemes: their scales, their nesting, and streams of draws that never change."""
 
 import math
+from collections import Counter
 from dataclasses import replace
 
 import jax
 import numpy as np
 import pytest
 
+from experiments.initialisation.tables import place_on_axes
 from mlp_lm.config import RunConfig
+from mlp_lm.data.dataset import load_dataset
+from mlp_lm.evaluation import exact_losses
 from mlp_lm.initializers import draw_params, standard_draws
 from mlp_lm.loss import minibatch_loss
-from mlp_lm.model import Architecture, Params
+from mlp_lm.model import Architecture, Params, forward
 from mlp_lm.padding import stack_runs, take_run
-from mlp_lm.schemes import SCHEMES, standard_normal, standard_uniform, with_gain
-from mlp_lm.training import advance_batch, init_batch
+from mlp_lm.schemes import (
+    SAMPLES,
+    SCHEMES,
+    TRUNCATED_STD,
+    log_frequencies,
+    scheme_of,
+    standard_normal,
+    standard_uniform,
+    truncated_normal,
+    with_draws,
+    with_gain,
+)
+from mlp_lm.training import advance_batch, init_batch, initial_params, training_data
 
 LECTURE = Architecture(27, 3, 10, 200, direct=True)
 DEEP = replace(LECTURE, n_layers=2)
@@ -35,6 +50,7 @@ STDS = {
     "bengio2003": (0.1 * U, U * 30**-0.5, U * 200**-0.5, 0, U * 200**-0.5, 0, 0),
     "zeros": (1, 0, 0, 0, 0, 0, 0),
 }
+LOOK_AT_DATA = {"lsuv", "unit_variance"}
 
 
 def parts(params: Params):
@@ -50,7 +66,8 @@ def parts(params: Params):
 
 
 def test_every_scheme_has_its_formula_here():
-    assert tuple(SCHEMES) == tuple(STDS)
+    assert SCHEMES.keys() == STDS.keys() | LOOK_AT_DATA
+    assert {name for name in SCHEMES if SCHEMES[name].adjust} == LOOK_AT_DATA
 
 
 @pytest.mark.parametrize("name", STDS)
@@ -63,7 +80,7 @@ def test_variances_are_those_of_the_formula(name):
         assert abs(sample.mean()) <= 4 * expected / math.sqrt(sample.size)
 
 
-@pytest.mark.parametrize("sample", [standard_normal, standard_uniform])
+@pytest.mark.parametrize("sample", [standard_normal, standard_uniform, truncated_normal])
 def test_draws_are_nested_in_every_size(sample):
     key = jax.random.key(3)
     wide = Architecture(30, 5, 8, 24, n_layers=3, direct=True)
@@ -162,3 +179,102 @@ def test_streams_of_draws_never_change(name):
     hidden = p.hidden[0]
     drawn = (p.embedding[1, 0], hidden.weight[5, 3], hidden.bias[2], p.output.weight[0, 26], p.output.bias[7])
     np.testing.assert_allclose([*drawn, p.direct[3, 4]], GOLDEN[name], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", STDS)
+@pytest.mark.parametrize(
+    "sizes", [{}, {"hidden_size": 20, "embedding_dim": 3, "block_size": 8}], ids=["lecture", "small"]
+)
+def test_a_scheme_is_its_place_on_the_axes_bit_for_bit(name, sizes, few_dataset):
+    run = RunConfig(init=name, n_steps=20_000, **sizes)  # Long enough not to be padded.
+    place = place_on_axes(name, run.architecture(len(few_dataset.vocabulary)))
+    placed = initial_params(replace(run, **place), few_dataset)
+    for one, other in zip(jax.tree.leaves(initial_params(run, few_dataset)), jax.tree.leaves(placed), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("init", ["kaiming_tanh", "bengio2003", "orthogonal"])
+@pytest.mark.parametrize("draw", SAMPLES)
+def test_draws_of_every_distribution_have_the_schemes_variances(init, draw):
+    drawn = [parts(draw_params(seed, with_draws(SCHEMES[init], draw), DEEP)) for seed in range(12)]
+    for expected, samples in zip(STDS[init], zip(*drawn, strict=True), strict=True):
+        sample = np.concatenate([np.ravel(values) for values in samples])
+        assert sample.std() == pytest.approx(expected, rel=4 / math.sqrt(2 * sample.size))
+
+
+def test_draws_of_several_distributions_are_of_their_shape():
+    def largest(draw):  # In standard deviations, of 40,000 draws: 4 or more of a Gaussian.
+        weight = draw_params(0, with_draws(SCHEMES["fan_in"], draw), DEEP).hidden[1].weight
+        return np.abs(weight).max() * math.sqrt(200)
+
+    assert largest("normal") > 4
+    assert largest("uniform") == pytest.approx(math.sqrt(3), rel=1e-3)
+    assert largest("truncated_normal") == pytest.approx(2 / TRUNCATED_STD, rel=1e-2)
+    # Columns and rows of a square matrix have the length of the scheme's gain, exactly.
+    weight = draw_params(0, with_gain(with_draws(SCHEMES["fan_in"], "orthogonal"), 1.5), DEEP).hidden[1].weight
+    np.testing.assert_allclose(weight.T @ weight, 1.5**2 * np.eye(200), atol=1e-4)
+
+
+def test_each_factor_acts_on_its_own_part():
+    config = RunConfig(init="normal", n_layers=2, direct=True)
+    plain = parts(draw_params(1, scheme_of(config), DEEP))
+    acts_on = {"embedding_gain": {0}, "gain": {1, 2}, "bias_gain": {3, 5}, "output_gain": {4, 6}}
+    for name, places in acts_on.items():
+        halved = parts(draw_params(1, scheme_of(replace(config, **{name: 0.5})), DEEP))
+        for i, (before, after) in enumerate(zip(plain, halved, strict=True)):
+            np.testing.assert_array_equal(after, before * np.float32(0.5 if i in places else 1))
+    zeroed = parts(draw_params(1, scheme_of(replace(config, output_bias="zero")), DEEP))
+    assert not zeroed[5].any() and zeroed[3].any()
+
+
+@pytest.mark.parametrize("n_steps", [100, 10_000], ids=["padded", "own widths"])
+def test_a_prior_bias_and_no_weights_cost_the_entropy_of_single_letters(few_dataset, n_steps):
+    config = RunConfig(init="zeros", output_bias="prior", n_steps=n_steps, hidden_size=20)
+    params = jax.tree.map(jax.numpy.asarray, initial_params(config, few_dataset))
+    letters = Counter("".join(f"{word}." for word in few_dataset.parts["train"]))  # Each word ends with a boundary.
+    shares = np.array([*letters.values()]) / letters.total()
+    train_loss = float(exact_losses(params, training_data(few_dataset, 3).examples)[0])
+    assert train_loss == pytest.approx(-(shares * np.log(shares)).sum(), abs=1e-5)
+
+
+def test_a_token_that_training_lacks_keeps_a_finite_bias():
+    np.testing.assert_allclose(np.exp(log_frequencies(np.array([6, 3, 0]))), [0.6, 0.3, 0.1], rtol=1e-6)
+
+
+DATA_CONFIGS = [
+    {"n_layers": 3, "hidden_size": 40},
+    {"n_layers": 2, "hidden_size": 30, "batch_norm": True},
+    {"n_layers": 2, "hidden_size": 30, "direct": True, "activation": "relu"},
+]
+
+
+@pytest.mark.parametrize("settings", DATA_CONFIGS, ids=["tanh", "batch norm", "direct, relu"])
+def test_schemes_that_look_at_the_data_start_with_variance_one(settings, few_dataset):
+    def over_training_windows(init):
+        """Affine outputs of every layer for all training windows, the logits last."""
+        params = initial_params(RunConfig(init=init, **settings), few_dataset)
+        contexts = jax.numpy.asarray(few_dataset.windows("train", 3).contexts)
+        passed = forward(jax.tree.map(jax.numpy.asarray, params), contexts)
+        return [np.asarray(values, np.float64) for values in (*passed.affine, passed.logits)]
+
+    for values in over_training_windows("lsuv"):
+        assert values.var() == pytest.approx(1, abs=1e-4)
+    *hidden, _ = over_training_windows("unit_variance")
+    for values in hidden:
+        np.testing.assert_allclose(values.var(axis=0), 1, atol=1e-4)
+        if not settings.get("batch_norm"):
+            np.testing.assert_allclose(values.mean(axis=0), 0, atol=1e-4)
+
+
+def test_factors_act_on_the_adjusted_weights(few_dataset):
+    config = RunConfig(init="lsuv", hidden_size=20)
+    plain = initial_params(config, few_dataset)
+    scaled = initial_params(replace(config, gain=2.0, output_gain=0.5, embedding_gain=4.0), few_dataset)
+    np.testing.assert_array_equal(scaled.hidden[0].weight, 2 * plain.hidden[0].weight)
+    np.testing.assert_array_equal(scaled.output.weight, 0.5 * plain.output.weight)
+    np.testing.assert_array_equal(scaled.embedding, 4 * plain.embedding)
+
+
+def test_schemes_that_look_at_the_data_are_for_lists_of_words():
+    with pytest.raises(ValueError, match=r"init lsuv looks at counted contexts, .* small is a text: give another"):
+        load_dataset("small").check(RunConfig(init="lsuv"))

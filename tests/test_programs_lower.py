@@ -28,6 +28,7 @@ CONFIGS = {
     "one hidden layer": ONE_LAYER,
     "two layers with batch norm": replace(ONE_LAYER, n_layers=2, batch_norm=True),
     "dropout and Adam": replace(ONE_LAYER, dropout=0.5, input_dropout=0.2, optimizer="adam"),
+    "a rate for each kind of matrix": replace(ONE_LAYER, parametrization="mup", weight_decay=0.1, n_layers=2),
     "full batch": replace(ONE_LAYER, batch_size=0),
     "blockwise softmax": replace(ONE_LAYER, precision=BFLOAT16),
     "everything else": replace(

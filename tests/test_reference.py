@@ -1,17 +1,14 @@
-"""Against PyTorch's numbers for the lecture's model (see tests/README.md)."""
-
-from pathlib import Path
+"""Against PyTorch's numbers for the lecture's model (see experiments/lecture/README.md)."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from experiments.lecture.walk import torch_arrays, torch_params
 from mlp_lm.data.dataset import slide_windows
 from mlp_lm.data.vocabulary import Vocabulary
 from mlp_lm.data.word_lists import split_words
 from mlp_lm.loss import minibatch_loss_and_grad
-from mlp_lm.model import Dense, Params
 from tests.conftest import needs_lecture_list
 
 FIVE_NAMES = ("emma", "olivia", "ava", "isabella", "sophia")
@@ -20,13 +17,7 @@ ALPHABET = Vocabulary.of(["abcdefghijklmnopqrstuvwxyz"])
 
 @pytest.fixture(scope="module")
 def reference():
-    with np.load(Path(__file__).parent / "lecture.npz") as arrays:
-        return dict(arrays)
-
-
-def params_of(reference, prefix: str) -> Params:
-    c, w1, b1, w2, b2 = (jnp.asarray(reference[f"{prefix}/{name}"]) for name in ("C", "W1", "b1", "W2", "b2"))
-    return Params(embedding=c, hidden=(Dense(w1, b1),), norms=(), output=Dense(w2, b2), direct=None)
+    return torch_arrays()
 
 
 @jax.jit
@@ -44,7 +35,7 @@ def test_five_names_overfit_as_in_pytorch_down_to_their_entropy_floor(reference)
     windows = slide_windows(FIVE_NAMES, ALPHABET, 3)
     assert len(windows) == 32
     contexts, targets = (np.repeat(a[None], 1000, axis=0) for a in (windows.contexts, windows.targets))
-    _, losses = descend(params_of(reference, "small"), contexts, targets)
+    _, losses = descend(torch_params(reference, "small"), contexts, targets)
     theirs = reference["small/five_names_loss"]
     np.testing.assert_allclose(losses[:400], theirs[:400], atol=1e-4, rtol=1e-4)
     # Near the floor a rate of 0.1 is at the edge of stability: the loss oscillates, and the last bits of a processor's
@@ -60,10 +51,10 @@ def test_five_names_overfit_as_in_pytorch_down_to_their_entropy_floor(reference)
 def test_500_minibatch_steps_follow_pytorch(reference, lecture_words):
     windows = slide_windows(split_words(lecture_words)["train"], Vocabulary.of(lecture_words), 3)
     indices = reference["kaiming/minibatch"]
-    after, losses = descend(params_of(reference, "kaiming"), windows.contexts[indices], windows.targets[indices])
+    after, losses = descend(torch_params(reference, "kaiming"), windows.contexts[indices], windows.targets[indices])
     np.testing.assert_allclose(losses, reference["kaiming/loss"], atol=2e-4)
     jax.tree.map(
         lambda ours, theirs: np.testing.assert_allclose(ours, theirs, atol=2e-4),
         after,
-        params_of(reference, "kaiming/after500"),
+        torch_params(reference, "kaiming/after500"),
     )

@@ -1,8 +1,10 @@
 """Folders that can't serve, through the command line: one line with the remedy, and nothing else changed."""
 
 import errno
+import io
 import os
 import shutil
+import signal
 import subprocess
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from experiments.runner import run
 from experiments.runner.protocol import Progress
 from experiments.store import Store, atomic
+from experiments.sweep import main
 from tests.cli import assert_one_line, sweep
 from tests.processes import PATIENCE_SECONDS, started
 
@@ -91,3 +94,47 @@ def test_a_sweep_of_which_every_run_failed_has_no_page(tmp_path, monkeypatch):
     assert said.code == 1
     assert "1 of 1 runs failed: out of luck; tried 5 times (1 run)" in said.errors
     assert not (tmp_path / "report.html").exists()
+
+
+def test_what_is_damaged_while_a_sweep_trains_is_told_and_trained_again(tmp_path, monkeypatch):
+    train, rounds = run._executor(run.RunOptions()), []
+
+    def damaging(cohorts, job, cores, stopping):
+        yield from train(cohorts, job, cores, stopping)
+        rounds.append(len(cohorts))
+        if len(rounds) == 1:
+            (shard,) = (tmp_path / "shards").glob("*.parquet")
+            shard.write_bytes(shard.read_bytes() + b"x")
+
+    monkeypatch.setattr(run, "_executor", lambda options: damaging)
+    said = sweep(*FAST, "--out", str(tmp_path))
+    assert said.code == 0 and rounds == [1, 1]
+    assert said.errors.count("\n") == 1 and ".parquet" in said.errors and "1 of 1 run done" in said.output
+
+
+class Full(io.RawIOBase):
+    """Output of which nothing can be kept."""
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_the_report_is_whole_whatever_becomes_of_the_output(tmp_path, monkeypatch, capsys):
+    report, plain = tmp_path / "report.html", io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(plain, encoding="ascii"))
+    assert main([*FAST, "--out", str(tmp_path)]) == 0
+    assert b"Report: " in plain.getvalue() and b"\\xb1" in plain.getvalue()
+    report.unlink()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BufferedWriter(Full()), write_through=True))
+    assert main([*FAST, "--out", str(tmp_path)]) == 2
+    assert report.exists()
+    assert "sweep: the output cannot be written" in capsys.readouterr().err
+    report.unlink()
+    monkeypatch.undo()
+    with started("-m", "experiments.sweep", *FAST, "--out", str(tmp_path)) as process:
+        process.stdout.close()
+        assert process.wait(timeout=PATIENCE_SECONDS) == 128 + signal.SIGPIPE
+    assert report.exists()

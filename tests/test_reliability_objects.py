@@ -17,6 +17,8 @@ from experiments.runner import trainer as training
 from experiments.store import Store, mirror
 from experiments.store.manifest import cohort_ids, data_names
 from experiments.store.small_files import write_failures
+from mlp_lm.config import CPU_RUNS
+from mlp_lm.data.dataset import load_dataset
 from tests import processes
 from tests.cli import assert_one_line, sweep
 from tests.objects import address
@@ -113,16 +115,17 @@ def test_slices_meet_in_a_bucket_and_need_no_folder_here(address, tmp_path, monk
 def test_a_real_cohort_resumes_from_its_checkpoint_in_a_bucket(address, few_words, tmp_path, monkeypatch):
     words = tmp_path / "words.txt"
     words.write_text("\n".join(few_words))
-    monkeypatch.setattr(training, "_next_segment", lambda steps, seconds: 25)
-    cohort = Cohort(tuple(replace(SMALL, seed=seed) for seed in range(6)), 1.0)
+    dataset = load_dataset(str(words))
+    monkeypatch.setattr(training, "next_stretch", lambda steps, seconds: 25)
+    cohort = Cohort(tuple(replace(SMALL, seed=seed) for seed in range(6)), 1.0, CPU_RUNS)
     local, remote, n_stops = Store(tmp_path / "local"), Store(address()), 0
-    training.train_cohort(cohort, str(words), local)
+    training.train_cohort(cohort, dataset, local)
     while not remote.run_ids():
         try:
-            training.train_cohort(cohort, str(words), remote, Hooks(should_stop=lambda: True))
+            training.train_cohort(cohort, dataset, remote, Hooks(should_stop=lambda: True))
         except Stopped:
             n_stops += 1
-    assert n_stops == 10  # As into a folder.
+    assert n_stops == 11  # As into a folder.
     assert contents(remote) == contents(local)
     assert remote.started() == {}
 

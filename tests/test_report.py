@@ -68,8 +68,8 @@ def test_the_head_answers_in_one_sentence_with_its_interval(page):
     assert text.count(". ") == 0 and text.endswith(".")
     assert "Of 12 configurations" in text and "hidden_size 200" in text
     assert re.search(r": 2\.0\d\d\d nats per token \(95 % interval 2\.0\d\d\d to 2\.0\d\d\d, 3 seeds\)", text)
-    # 8-gram: the count model of the synthetic folder with the lowest loss, 2.4 - 0.05 * 7.
-    assert re.search(r"(better|worse) than the best count model \(8-gram absolute discount, 2\.0500\)", text)
+    # The count model of the synthetic folder with the lowest loss, 2.4 - 0.05 * 7.
+    assert re.search(r"(better|worse) than the best count model \(absolute discount, 7 context tokens: 2\.0500\)", text)
 
 
 def test_the_answer_names_the_test_loss_only_of_the_same_runs(folder):
@@ -119,7 +119,7 @@ def test_cells_carry_the_numbers_of_their_rows(folder):
 
 def test_baselines_stand_in_the_ranked_table_and_at_all_seven_lengths(folder, page):
     names = [entry["name"] for entry in page_data(read_report(folder))["baselines"]]
-    assert names[0] == "8-gram, absolute discount"
+    assert names[0] == "absolute discount, 7 context tokens"
     assert sum("floor" in name for name in names) == 1 and "uniform" in names[-1]
     counts = page[page.index('class="counts"') :]
     assert [f">{k}</th>" in counts for k in range(1, 8)] == [True] * 7

@@ -191,7 +191,7 @@ def test_a_store_out_of_reach_is_an_error_and_never_damage(store):
     lost = watch(store)
     lost.folder.store.get = unreachable
     for call in (
-        lost.rows, lost.run_ids, lost.begun, lambda: lost.cohort_rows(COHORT), lambda: lost.weights(row),
+        lost.rows, lost.run_ids, lost.started, lambda: lost.cohort_rows(COHORT), lambda: lost.weights(row),
         lambda: lost.load_checkpoint(OTHER), lambda: write_example(lost, COHORT, 1),
     ):  # fmt: skip
         with pytest.raises(Explained, match=r"out of reach \(Generic S3 error.*\); check address and network") as error:

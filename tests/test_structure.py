@@ -29,7 +29,8 @@ ROOMS = (
     "experiments.cli",
     "commands",
 )
-BEFORE_CONFIG = ("activations", "lazy", "optimizers", "schedules", "schemes")  # Tables of names to choose from.
+# Tables of names to choose from, and what they need.
+BEFORE_CONFIG = ("activations", "data_scaling", "lazy", "optimizers", "parametrizations", "schedules", "schemes")
 COMMAND_LINE = "experiments.cli"
 WITHOUT_JAX = (
     "mlp_lm",

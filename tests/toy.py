@@ -151,6 +151,17 @@ def _killed_with_seed_5(cohort: Cohort, job: Job) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _memory_for_one(cohort: Cohort, job: Job) -> None:
+    """What two workers need at once is not there: the second one to come fails, until the first has ended."""
+    busy = job.root / "busy"
+    try:
+        os.close(os.open(busy, os.O_CREAT | os.O_EXCL))
+    except FileExistsError:
+        raise MemoryError("out of memory") from None
+    time.sleep(0.1)
+    busy.unlink()
+
+
 def _no_memory(cohort: Cohort, job: Job) -> None:
     if any(run.seed == 5 for run in cohort.runs):
         _first_time(job, "attempt", times=1000)
@@ -182,6 +193,7 @@ start_memory_for_two = _faulty(_memory_for_two)
 start_xla_memory_for_two = _faulty(_xla_memory_for_two)
 start_killed_above_two = _faulty(_killed_above_two)
 start_killed_with_seed_5 = _faulty(_killed_with_seed_5)
+start_memory_for_one = _faulty(_memory_for_one)
 start_no_memory = _faulty(_no_memory)
 start_raising_with_seed_5 = _faulty(_raises_with_seed_5)
 start_always_raising = _faulty(_always_raises)

@@ -45,18 +45,24 @@ def imbalance(study: Study) -> str | None:
 
 
 def main_effects(study: Study, axis: str) -> dict[Any, Estimate]:
-    """For each value of an axis: the dev loss averaged over all cells with it, one number a seed."""
+    """For each value of an axis: its mean dev loss minus that of the axis's best value, paired by seed."""
     return {value: effect for (value,), effect in effects(study, (axis,)).items()}
 
 
 def interactions(study: Study) -> dict[tuple[str, str], dict[tuple[Any, Any], Estimate]]:
-    """For each pair of axes, and each pair of their values: the dev loss averaged over all cells with both."""
+    """For each pair of axes, and each pair of their values: minus the best pair of values, paired by seed."""
     return {pair: effects(study, pair) for pair in itertools.combinations(study.axes, 2)}
 
 
 def effects(study: Study, axes: Sequence[str]) -> dict[tuple, Estimate]:
-    """For each combination of the values of `axes`: the mean dev loss of its cells, one number a seed."""
-    return {key: estimate(by_seed.values()) for key, by_seed in seed_means(study, axes).items()}
+    """For each combination of the values of `axes`: mean dev loss minus the best combination's, paired by seed.
+
+    Means are over all cells with these values, so that what other axes do cancels in a balanced study, and so does what
+    the runs of one seed have in common. The best combination has 0.
+    """
+    means = seed_means(study, axes)
+    best = min(means.values(), key=lambda by_seed: float(np.mean(list(by_seed.values()))))
+    return {key: estimate(loss - best[seed] for seed, loss in by_seed.items()) for key, by_seed in means.items()}
 
 
 def seed_means(study: Study, axes: Sequence[str]) -> dict[tuple, dict[int, float]]:
@@ -164,11 +170,23 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else value
 
 
+def spaced_places(values: Sequence[Any]) -> list[float]:
+    """Where the values of an axis stand in a figure, from 0 to their number minus 1.
+
+    Numbers are spaced by value, or by logarithm where the largest is at least ten times the smallest; names evenly.
+    """
+    if not is_ordered(values) or len(values) < 3:
+        return [float(i) for i in range(len(values))]
+    logarithmic = values[0] > 0 and values[-1] >= 10 * values[0]
+    scaled = [math.log(value) if logarithmic else float(value) for value in values]
+    return [(len(values) - 1) * (value - scaled[0]) / (scaled[-1] - scaled[0]) for value in scaled]
+
+
 def value_name(value: Any) -> str:
     """A setting's value as a label."""
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def best_run(cell: Cell) -> Row | None:

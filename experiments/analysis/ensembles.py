@@ -13,7 +13,7 @@ from experiments.analysis.studies import make_study
 from experiments.analysis.tables import csv_text, markdown_table
 from experiments.runner.rows import Row
 from experiments.store.atomic import make_folder, replace_file
-from mlp_lm.ngram.baselines import fit_count_model
+from mlp_lm.ngram.baselines import count_model_name, fit_count_model
 from mlp_lm.ngram.models import CountModel
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def measure_ensembles(
         families = load_baselines(results.folder, results.request).families
         best = (min(families[family], key=lambda row: row.dev_loss) for family in FAMILIES)
         wanted = [(row.family, row.context_length) for row in best]
-    count_models = {f"{k + 1}-gram, {family}": fit_count_model(results.dataset, family, k) for family, k in wanted}
+    count_models = {count_model_name(family, k): fit_count_model(results.dataset, family, k) for family, k in wanted}
     longest = max(*(k for _, k in wanted), *(row["block_size"] for pool in pools for row in pool.runs))
     dev = Predictions(results, count_models, ("dev", "dev_unseen"), longest)
     ensembles = [*pools, *(Ensemble(name, (), name) for name in count_models)]
@@ -139,8 +139,8 @@ def write_ensembles(folder: Path, ensembles: Sequence[Ensemble]) -> None:
     replace_file(folder / "tables" / "ensembles.md", as_markdown(ensembles).encode())
 
 
-def as_markdown(ensembles: Sequence[Ensemble]) -> str:
-    """The table in words and Markdown."""
+def as_table(ensembles: Sequence[Ensemble]) -> tuple[list[str], list[list[str]], list[str]]:
+    """A header, a row an ensemble, and what is to be known about them."""
     header = ["networks", "count model", "its weight", "dev", "dev, unseen", "parameters"]
     rows = [
         [
@@ -159,6 +159,12 @@ def as_markdown(ensembles: Sequence[Ensemble]) -> str:
         "Averages of probabilities, and mixtures with count models, exact over whole splits, in nats per token. "
         "Members and weights are chosen on dev, so a dev loss here is a little flattered."
     )
+    return header, rows, [words, *tested]
+
+
+def as_markdown(ensembles: Sequence[Ensemble]) -> str:
+    """The table in words and Markdown."""
+    header, rows, (words, *tested) = as_table(ensembles)
     return "\n\n".join(["# Ensembles and mixtures", words, markdown_table(header, rows), *tested]) + "\n"
 
 

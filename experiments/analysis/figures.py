@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.analysis.diagnostics import draw_diagnostics, has_diagnostics
 from experiments.analysis.effects import (
     Importance,
     Share,
@@ -20,17 +21,20 @@ from experiments.analysis.effects import (
     importance,
     is_ordered,
     main_effects,
+    spaced_places,
     value_name,
 )
 from experiments.analysis.response import responses
 from experiments.analysis.response_figures import draw_contour, draw_marginals
-from experiments.analysis.studies import Cell, Estimate, Study, describe
+from experiments.analysis.studies import Cell, Estimate, Study, describe, label_cells
 from experiments.analysis.style import (
     COLOURS,
     LINE_COLOURS,
     STYLE,
     far_off,
     far_off_side_by_side,
+    file_stems,
+    label_points,
     save_figure,
     scheme_colour,
     scheme_style,
@@ -40,20 +44,18 @@ from experiments.analysis.tradeoffs import draw_tradeoffs
 from experiments.runner.rows import Row
 from experiments.store import Store
 from experiments.store.atomic import make_folder
-from experiments.sweeps.text import printable
+from experiments.sweeps.text import count, printable
 from mlp_lm.data.vocabulary import Vocabulary
 from mlp_lm.schemes import SCHEMES
 
-LINES = ("-", "--", ":", "-.")
-BAND = 0.6  # Opacity of all bands together: many would hide their lines.
-MAX_CURVES = 12
-MAX_STEM = 40  # Characters of four bytes at most; a file name has 255 bytes.
+MAX_LINES = 7  # In a panel.
 MAX_FOREST = 40
 MAX_TOKENS = 100  # More letters than that cover one another.
 VOWELS = frozenset("aeiou")
 PANELS_A_ROW = 4
 MAX_PAIRS = 3
 LETTERS_A_PANEL = 24  # Of all names below it, side by side.
+FEWEST_FOR_INTERVAL = 3  # Seeds: the interval of two is twelve standard errors wide, and would hide all curves.
 ASIDE = 0.07  # How far points of neighbouring lines stand apart, so that intervals do not hide one another.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
@@ -73,17 +75,6 @@ def write_figures(store: Store, studies: Sequence[Study], vocabulary: Vocabulary
             save_figure(draw_embedding(store.weights(row)["embedding"], row, vocabulary), folder / "embedding.png")
 
 
-def file_stems(names: Sequence[str]) -> list[str]:
-    """Beginnings of file names, one a study's name, that differ even where a file system ignores case."""
-    stems: list[str] = []
-    for name in names:
-        stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:MAX_STEM] or "study"
-        taken = {known.casefold() for known in stems}
-        numbered = itertools.chain([stem], (f"{stem}_{i}" for i in itertools.count(2)))
-        stems.append(next(candidate for candidate in numbered if candidate.casefold() not in taken))
-    return stems
-
-
 def draw_study(study: Study) -> Iterator[tuple[str, Figure]]:
     """A study's figures: effects only where every value of an axis met the same values of all others."""
     if study.axes and study.best.finished:
@@ -99,6 +90,8 @@ def draw_study(study: Study) -> Iterator[tuple[str, Figure]]:
         if contour := draw_contour(response):
             yield "contour", contour
     yield "curves", draw_curves(study)
+    if has_diagnostics(study):
+        yield "diagnostics", draw_diagnostics(study)
 
 
 def draw_differences(study: Study) -> Figure:
@@ -117,51 +110,73 @@ def draw_differences(study: Study) -> Figure:
             markerfacecolor=style["markerfacecolor"], capsize=3, markersize=5, linewidth=1,
         )  # fmt: skip
     ax.axvline(0, color="black", linewidth=0.8)
-    ax.set_yticks(range(len(cells)), [printable(study.label(cell)) for cell in cells], fontsize=8)
+    labels = label_cells(cells, study.axes)
+    ax.set_yticks(range(len(cells)), [printable(text) for text in labels.texts], fontsize=8)
+    ax.text(-0.01, 1, labels.heading, transform=ax.transAxes, ha="right", va="bottom", fontsize=8)
     ax.set_ylim(len(cells) - 0.4, -0.6)
     ax.set_xlabel("dev loss minus the best configuration's (nats per token)", loc="right")  # Beside long names.
     set_title(
         figure,
         f"{study.name}: difference to the best{_out_of(len(cells), study)}",
-        "paired by seed, mean and 95 % interval",
+        "; ".join(filter(None, ["paired by seed, mean and 95 % interval", labels.shared])),
     )
     return figure
 
 
 def draw_curves(study: Study) -> Figure:
-    """Dev loss over training: mean over seeds and its interval, the best cells of the study."""
-    cells = [cell for cell in study.cells if cell.finished][:MAX_CURVES]
+    """Dev loss over training: the mean over seeds of the best cells of the study, with the interval at the end."""
     figure, ax = plt.subplots(figsize=(9, 4.6))
-    for i, cell in enumerate(cells):
-        points, steps = curve(cell, "history_dev_loss"), cell.finished[0]["history_step"]
-        style = _curve_style(study, cell, i)
-        label = printable(study.label(cell))
-        ax.plot(steps[: len(points)], [p.mean for p in points], label=label, linewidth=1.3, markersize=4, **style)
-        if len(cell.finished) > 1:
-            low, high = [p.low for p in points], [p.high for p in points]
-            ax.fill_between(
-                steps[: len(points)], low, high, color=style["color"], alpha=BAND / max(len(cells), 4), linewidth=0
-            )
-    ax.set_ylim(*zoom(cells))
     ax.set_xlabel("training step")
+    ax.xaxis.set_major_formatter("{x:,.0f}")
     ax.set_ylabel("dev loss (nats per token)")
-    set_title(figure, f"{study.name}: learning curves{_out_of(len(cells), study)}", "mean and 95 % interval over seeds")
+    best = [cell for cell in study.cells if cell.finished][:MAX_LINES]
+    low, high = zoom(best)
+    ax.set_ylim(low, high)
+    cells = [cell for cell in best if cell.estimate("dev_loss").mean < high]
+    n_seeds = min((len(cell.finished) for cell in cells), default=0)
+    notes = [f"mean over seeds, and at the end its 95 % interval ({n_seeds} seeds)"]
+    if n_seeds < FEWEST_FOR_INTERVAL:
+        notes = [f"mean of {count(n_seeds, 'seed')}, too few for an interval"]
     if cells:
-        ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=7, borderaxespad=0)
+        labels = label_cells(cells, study.axes)
+        last = max(cell.finished[0]["history_step"][-1] for cell in cells)
+        for i, (cell, text) in enumerate(zip(cells, labels.texts, strict=True)):
+            points, steps = curve(cell, "history_dev_loss"), cell.finished[0]["history_step"]
+            style = _curve_style(study, cell, i)
+            means = [point.mean for point in points]
+            ax.plot(steps[: len(points)], means, label=printable(text), linewidth=1.3, markersize=4, **style)
+            if n_seeds >= FEWEST_FOR_INTERVAL:
+                aside = last * (1.02 + 0.015 * i)
+                ax.errorbar(aside, means[-1], yerr=points[-1].half, fmt="none", color=style["color"], capsize=2)
+        ax.legend(title=labels.heading, loc="upper left", bbox_to_anchor=(1.01, 1), fontsize=8, borderaxespad=0)
+        notes.append(labels.shared)
+    if above := [cell for cell in best if cell not in cells]:
+        named = (f"{study.label(cell)} ({cell.estimate('dev_loss').mean:.2f})" for cell in above)
+        notes.append(f"above this range: {'; '.join(named)}")
+    title = f"{study.name}: learning curves{_out_of(len(best), study)}"
+    set_title(figure, title, "; ".join(filter(None, notes)))
     return figure
 
 
 def draw_embedding(table: np.ndarray, row: Row, vocabulary: Vocabulary) -> Figure:
-    """The tokens of a two-dimensional embedding at their places; vowels are marked."""
+    """The tokens of a two-dimensional embedding at their places; vowels are marked where tokens are letters."""
     figure, ax = plt.subplots(figsize=(6, 6.2))
-    for token, (x, y) in zip(vocabulary.tokens, table[:, :2], strict=True):
-        vowel = token in VOWELS
-        ax.scatter(x, y, s=170, color=COLOURS[4] if vowel else COLOURS[5], alpha=0.55 if vowel else 0.35, linewidth=0)
-        ax.text(x, y, printable(token), ha="center", va="center", fontweight="bold" if vowel else "normal")
+    tokens, places = vocabulary.tokens, table[:, :2]
+    vowels = VOWELS if set(tokens) >= VOWELS and max(map(len, tokens)) == 1 else ()
+    ax.scatter(
+        places[:, 0],
+        places[:, 1],
+        s=16,
+        color=[COLOURS[4] if token in vowels else COLOURS[5] for token in tokens],
+        linewidth=0,
+    )
     ax.set_xlabel("embedding dimension 1")
     ax.set_ylabel("embedding dimension 2")
     which = describe(row, ("init", "hidden_size", "block_size", "batch_size", "seed"))
-    set_title(figure, "Embedding of the best two-dimensional run (vowels in orange)", which)
+    marked = " (vowels in orange)" if vowels else ""
+    set_title(figure, f"Embedding of the best two-dimensional run{marked}", which)
+    figure.canvas.draw()
+    label_points(ax, places, [printable(token) for token in tokens], fontsize=8 if vowels else 7)
     return figure
 
 
@@ -189,10 +204,7 @@ def _cell_style(study: Study, cell: Cell) -> dict[str, Any]:
 def _curve_style(study: Study, cell: Cell, place: int) -> dict[str, Any]:
     if study.compares_schemes:
         return scheme_style(cell.settings["init"], cell.settings["batch_norm"])
-    return {
-        "color": LINE_COLOURS[place % len(LINE_COLOURS)],
-        "linestyle": LINES[place // len(LINE_COLOURS) % len(LINES)],
-    }
+    return {"color": LINE_COLOURS[place]}
 
 
 def _out_of(shown: int, study: Study) -> str:
@@ -206,7 +218,7 @@ def _best_plane_run(studies: Sequence[Study]) -> Row | None:
 
 
 def draw_axes(study: Study) -> Figure:
-    """Dev loss by each axis that varies, averaged over all others within a seed, with intervals over seeds."""
+    """The effect of each axis that varies: dev loss over all others minus the best value's, paired by seed."""
     n_columns = min(len(study.axes), PANELS_A_ROW)
     n_rows = math.ceil(len(study.axes) / n_columns)
     size = (max(6.0, 2.6 * n_columns + 1), 3 * n_rows + 0.4)
@@ -220,26 +232,30 @@ def draw_axes(study: Study) -> Figure:
     for ax in list(axes.flat)[len(study.axes) :]:
         ax.set_visible(False)
     for ax in axes[:, 0]:
-        ax.set_ylabel("dev loss (nats per token)")
-    set_title(figure, f"{study.name}: dev loss by axis", "mean over all other axes, 95 % interval over seeds")
+        ax.set_ylabel("dev loss minus that of the best\nvalue of the axis (nats per token)")
+    subtitle = "mean over all other axes, differences paired by seed with 95 % intervals"
+    set_title(figure, f"{study.name}: effects of single axes on the dev loss", subtitle)
     return figure
 
 
 def draw_pairs(study: Study) -> Figure:
-    """Dev loss by the pairs of axes that interact most: one line a value of the axis that has fewer."""
+    """Effects of the pairs of axes that interact most: one line a value of the axis that has fewer."""
     shares = strongest_pairs(study)
     figure, axes = plt.subplots(1, len(shares), figsize=(max(6.0, 4 * len(shares)), 4.4), sharey=True, squeeze=False)
     pairs = [pair_lines(study, share.axes) for share in shares]
-    means = [effect.mean for _, _, lines in pairs for line in lines.values() for effect in line.values()]
+    means = [[effect.mean for line in lines.values() for effect in line.values()] for _, _, lines in pairs]
+    beyond = far_off_side_by_side(means)
     for ax, share, (along, between, lines) in zip(axes.flat, shares, pairs, strict=True):
         title = f"{between.replace('_', ' ')} (the interaction: {max(100 * share.value, 0.0):.1f} % of the variance)"
-        _draw_pair(ax, title, lines, far_off(means))
+        _draw_pair(ax, title, lines, beyond)
         _name_places(ax, along, next(iter(lines.values())))
-    axes[0, 0].set_ylabel("dev loss (nats per token)")
-    subtitle = "mean over all other axes, 95 % interval over seeds; lines that are not parallel interact"
+    axes[0, 0].set_ylabel("dev loss minus that of the panel's\nbest pair of values (nats per token)")
+    subtitle = (
+        "mean over all other axes, differences paired by seed with 95 % intervals; lines that are not parallel interact"
+    )
     n_pairs = math.comb(len(study.axes), 2)
     which = f", the {len(shares)} of {n_pairs} pairs that interact most" if len(shares) < n_pairs else ""
-    set_title(figure, f"{study.name}: dev loss by two axes at a time{which}", subtitle)
+    set_title(figure, f"{study.name}: effects of two axes at a time{which}", subtitle)
     return figure
 
 
@@ -252,11 +268,21 @@ def strongest_pairs(study: Study) -> list[Share]:
 
 
 def pair_lines(study: Study, pair: Sequence[str]) -> tuple[str, str, dict[Any, Line]]:
-    """Which axis goes along, which one tells the lines apart (it has fewer values), and a line for each value of it."""
-    between, along = sorted(pair, key=lambda axis: len(axis_values(study, axis)))
+    """Which axis goes along, which one tells the lines apart, and a line for each of the latter's values.
+
+    Numbers go along where there are several, beside names; else the axis with more values.
+    """
+
+    def rank(axis: str) -> tuple[bool, int]:
+        values = axis_values(study, axis)
+        return len(values) > 2 and is_ordered(values), len(values)
+
+    between, along = sorted(pair, key=rank)
     means = effects(study, (between, along))
     values = axis_values(study, along)
-    return along, between, {name: {v: means[name, v] for v in values} for name in axis_values(study, between)}
+    lines = {name: {v: means[name, v] for v in values} for name in axis_values(study, between)}
+    best = sorted(lines, key=lambda name: min(effect.mean for effect in lines[name].values()))[:MAX_LINES]
+    return along, between, {name: line for name, line in lines.items() if name in best}
 
 
 def _draw_pair(ax: Axes, title: str, lines: dict[Any, Line], beyond: float) -> None:
@@ -280,22 +306,23 @@ def _draw_line(
     top: float = 0.98,
 ) -> None:
     """Means with intervals; those that are far off, as numbers at the edge, `top` of the way up."""
-    places = [i + aside for i in range(len(line))]
+    places = spaced_places(list(line))
     near = [effect.mean if effect.mean <= beyond else math.nan for effect in line.values()]
     if is_ordered(line):  # A line between two schemes would tell of values between them.
-        ax.plot(places, near, color=colours[0], linewidth=1)
+        ax.plot([place + aside for place in places], near, color=colours[0], linewidth=1)
     for place, effect, colour in zip(places, line.values(), colours, strict=True):
         if effect.mean > beyond:
-            text, high = f"{effect.mean:.2f} →", ax.get_xaxis_transform()
-            ax.text(round(place), top, text, transform=high, ha="center", va="top", rotation=90, fontsize=7)
+            text, high = f"+{effect.mean:.2f} →", ax.get_xaxis_transform()
+            ax.text(place, top, text, transform=high, ha="center", va="top", rotation=90, fontsize=7)
             continue
         style: dict[str, Any] = {"fmt": marker, "color": colour, "capsize": 3, "markersize": 4, "linewidth": 1}
-        ax.errorbar(place, effect.mean, yerr=effect.half, **style)
+        ax.errorbar(place + aside, effect.mean, yerr=effect.half, **style)
 
 
 def _name_places(ax: Axes, axis: str, line: Line) -> None:
-    names = [value_name(value) for value in line]
-    long = max(map(len, names)) > 6 or sum(map(len, names)) > LETTERS_A_PANEL
-    ax.set_xticks(range(len(names)), names, rotation=35 if long else 0, ha="right" if long else "center")
+    names, places = [value_name(value) for value in line], spaced_places(list(line))
+    gap = min(after - before for before, after in itertools.pairwise(places)) / len(names)  # Of a panel's width.
+    long = max(map(len, names)) > min(6.0, LETTERS_A_PANEL * gap)
+    ax.set_xticks(places, names, rotation=35 if long else 0, ha="right" if long else "center")
     ax.margins(x=0.15)
     ax.set_xlabel(axis.replace("_", " "))

@@ -2,13 +2,14 @@
 
 import math
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from experiments.analysis.baselines import load_baselines
 from experiments.analysis.studies import Cell, Study, make_study
 from experiments.analysis.tables import html_table
 from experiments.runner.rows import DIVERGED, Row, config_of
@@ -17,6 +18,7 @@ from experiments.sweeps.request import Request, read_request
 from experiments.sweeps.text import count, printable
 from mlp_lm.config import near_match
 from mlp_lm.data.dataset import Dataset, is_text_source
+from mlp_lm.ngram.baselines import Baselines
 
 if TYPE_CHECKING:
     import pandas
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from mlp_lm.model import Moments, Params
 
 SHOWN_CELLS = 40  # In a notebook.
+EARLIER = "earlier runs"  # The study of a folder's runs that were not asked for last.
 
 
 @dataclass(frozen=True)
@@ -76,6 +79,15 @@ class SweepResults:
             ValueError: it cannot be had, or is no longer the same.
         """
         return self.request.load_dataset()
+
+    @cached_property
+    def baselines(self) -> Baselines:
+        """The count models of its data, on the same dev part.
+
+        Raises:
+            ValueError: they were not kept in the folder, and the data cannot be had.
+        """
+        return load_baselines(self.folder, self.request)
 
     @property
     def best(self) -> Row:
@@ -160,8 +172,10 @@ class SweepResults:
             raise ValueError("pandas is not installed; pip install 'mlp-lm[pandas]', or use to_arrow()") from None
 
 
-def open_sweep(folder: str | Path) -> SweepResults:
-    """The runs of a sweep's folder that were asked for and are done.
+def open_sweep(folder: str | Path, everything: bool = False) -> SweepResults:
+    """The runs of a sweep's folder that were last asked for and are done.
+
+    With `everything` also those of earlier requests, as a study of their own, EARLIER.
 
     Raises:
         ValueError: not a sweep's folder.
@@ -170,6 +184,9 @@ def open_sweep(folder: str | Path) -> SweepResults:
     contents = store.rows(set_aside=False)
     for message in contents.damaged:
         print(printable(message), file=sys.stderr)
+    earlier = sorted(set(contents.table["run_id"].to_pylist()) - request.run_ids)
+    if everything and earlier:
+        request = replace(request, studies={**request.studies, EARLIER: earlier})
     return select_results(store, request, contents)
 
 
@@ -204,7 +221,7 @@ def _ranked_row(rank: int, study: Study, cell: Cell, perplexity: bool) -> list[A
         n_seeds,
         dev,
         *([f"{math.exp(dev.mean):.1f}" if dev.n else "-"] if perplexity else []),
-        "best" if cell is study.best else study.to_best(cell).signed(),
+        study.to_best_words(cell),
         cell.estimate("dev_unseen_loss"),
         cell.estimate("train_loss"),
         f"{cell.rows[0]['n_params']:,}",

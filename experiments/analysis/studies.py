@@ -8,10 +8,10 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtr, stdtrit  # Student's t: scipy.stats takes a second to import.
 
 from experiments.runner.rows import DIVERGED, Row, settings_of
 from experiments.sweeps.ranges import Range
@@ -19,6 +19,7 @@ from mlp_lm.config import AXES, DEFAULTS
 
 CONFIDENCE = 0.95
 ALWAYS_NAMED = ("n_steps", "learning_rate", "schedule", "batch_size")
+AMBIGUOUS = ("draw", "output_bias")  # Axes whose values say little without their names.
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Estimate:
     def signed(self) -> str:
         """As text, with a sign."""
         text = str(self)
-        return text if text.startswith("-") else f"+{text}"
+        return text if text.startswith("-") else f"+{text}"  # A dash stands for none.
 
     def __str__(self) -> str:
         if self.n == 0:
@@ -68,8 +69,8 @@ class Cell:
         return len(self.rows) - len(self.finished)
 
     def estimate(self, column: str) -> Estimate:
-        """Mean and interval of a column over the finished runs."""
-        return estimate(row[column] for row in self.finished)
+        """Mean and interval of a column over the finished runs that have it: a split may be empty."""
+        return estimate(row[column] for row in self.finished if row[column] is not None)
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,10 @@ class Study:
         """A cell's dev loss minus that of the best one, paired by seed."""
         return paired_difference(cell, self.best)
 
+    def to_best_words(self, cell: Cell) -> str:
+        """The difference to the best cell for a table; nothing is best where every run diverged."""
+        return "best" if cell is self.best and cell.finished else self.to_best(cell).signed()
+
     @property
     def fixed(self) -> str:
         """In words, what all cells share: length, rate, schedule and batch, and what differs from the defaults."""
@@ -110,9 +115,15 @@ class Study:
     @property
     def caution(self) -> str:
         """What makes the ranking of this study weak, or nothing."""
+        sentences = []
         if max(len(cell.rows) for cell in self.cells) == 1:
-            return "One seed each: a ranking without intervals, which another seed may turn round."
-        return ""
+            sentences.append("One seed each: a ranking without intervals, which another seed may turn round.")
+        rates = sorted({cell.settings["learning_rate"] for cell in self.cells})
+        best = self.best.settings["learning_rate"]
+        if len(rates) > 1 and self.best.finished and best in (rates[0], rates[-1]):
+            edge = "lowest" if best == rates[0] else "highest"
+            sentences.append(f"The best learning rate, {best:g}, is the {edge} one tried: a better one may lie beyond.")
+        return " ".join(sentences)
 
     def label(self, cell: Cell) -> str:
         """A cell in words, by the axes that vary."""
@@ -165,20 +176,25 @@ def predict_one_more(values: Iterable[float], observed: float) -> Prediction:
     freedom = len(sample) - 1
     scale = float(sample.std(ddof=1)) * math.sqrt(1 + 1 / len(sample))
     half = scale * _t_quantile(freedom)
-    p_value = float(2 * stats.t.sf(abs(observed - mean) / scale, freedom)) if scale else float(observed == mean)
+    p_value = float(2 * stdtr(freedom, -abs(observed - mean) / scale)) if scale else float(observed == mean)
     return Prediction(mean, mean - half, mean + half, p_value)
 
 
-@functools.cache  # A report of thousands of cells asks for few of them, and scipy is slow at each.
+@functools.cache
 def _t_quantile(degrees_of_freedom: int) -> float:
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, degrees_of_freedom))
+    return float(stdtrit(degrees_of_freedom, (1 + CONFIDENCE) / 2))
 
 
 def paired_difference(cell: Cell, reference: Cell, column: str = "dev_loss") -> Estimate:
     """`cell` minus `reference`, over the seeds that both finished: what their draws have in common cancels."""
+    return estimate(paired_differences(cell, reference, column))
+
+
+def paired_differences(cell: Cell, reference: Cell, column: str = "dev_loss") -> list[float]:
+    """`cell` minus `reference`, seed by seed, where both finished."""
     losses = {row["seed"]: row[column] for row in cell.finished}
     others = {row["seed"]: row[column] for row in reference.finished}
-    return estimate(losses[seed] - others[seed] for seed in sorted(losses.keys() & others.keys()))
+    return [losses[seed] - others[seed] for seed in sorted(losses.keys() & others.keys())]
 
 
 def make_study(name: str, rows: Sequence[Row], ranges: Mapping[str, Range] | None = None) -> Study:
@@ -209,10 +225,32 @@ def describe(settings: dict[str, Any], axes: Sequence[str]) -> str:
         if value is True:
             words.append(axis)
         elif isinstance(value, str):
-            words.append(value)
+            words.append(f"{axis} {value}" if axis in AMBIGUOUS else value)
         elif value is not False:
-            words.append(f"{axis} {value:,}" if isinstance(value, int) else f"{axis} {value:g}")
+            words.append(f"{axis} {value:,}" if isinstance(value, int) else f"{axis} {value:.4g}")
     return ", ".join(words) or "the one configuration"
+
+
+class Labels(NamedTuple):
+    """What tells some cells apart: a heading, one text a cell below it, and in words what they share of the axes."""
+
+    heading: str
+    texts: list[str]
+    shared: str
+
+
+def label_cells(cells: Sequence[Cell], axes: Sequence[str]) -> Labels:
+    """Labels as short as they can be: numbers alone, below the names of their axes, where only numbers differ."""
+    varying = [axis for axis in axes if len({cell.settings[axis] for cell in cells}) > 1]
+    others = [axis for axis in axes if axis not in varying] if len(cells) > 1 else []
+    shared = f"all with {describe(cells[0].settings, others)}" if others else ""
+    named = varying or list(axes)
+    if any(isinstance(cell.settings[axis], str | bool) for cell in cells for axis in named):
+        return Labels("", [describe(cell.settings, named) for cell in cells], shared)
+    heading = ", ".join(axis.replace("_", " ") for axis in named)
+    return Labels(
+        heading, [", ".join(f"{cell.settings[axis]:.4g}" for axis in named) or "the one" for cell in cells], shared
+    )
 
 
 def _rank(cell: Cell) -> tuple:

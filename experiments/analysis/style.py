@@ -3,6 +3,7 @@ stretch, and small PNG files.
 """
 
 import io
+import itertools
 import textwrap
 import warnings
 from collections.abc import Sequence
@@ -15,7 +16,10 @@ matplotlib.use("agg")
 
 import matplotlib.pyplot as plt
 import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 from PIL import Image
 
 from experiments.store.atomic import replace_file
@@ -31,14 +35,19 @@ LINE_COLOURS = tuple(colour for colour in COLOURS if colour != "#F0E442")  # Yel
 _SCHEME_STYLES = (
     ("#000000", "o"), ("#888888", "s"), ("#44AA99", ">"), ("#CC6677", "^"), ("#332288", "D"), ("#117733", "v"),
     ("#999933", "<"), ("#88CCEE", "P"), ("#AA4499", "X"), ("#882255", "p"), ("#DDAA33", "*"),
+    ("#0077BB", "h"), ("#EE7733", "d"),
 )  # fmt: skip
 
 
 PALETTE = 256  # Colours, which make a file a third as large as true colour does and look the same.
+MAX_STEM = 40  # Characters of four bytes at most; a file name has 255 bytes.
 LETTERS_AN_INCH = 12  # Of a title.
 
 MOST = 0.8  # Of the values, which decide how far an axis reaches...
 REACH = 2.0  # ...beyond the best value, as a multiple of how far they reach.
+
+# Where a label stands beside its point: offset in points, and alignment.
+CORNERS: Any = ((2, 2, "left", "bottom"), (-2, 2, "right", "bottom"), (2, -2, "left", "top"), (-2, -2, "right", "top"))
 
 STYLE: Any = {
     "figure.dpi": 150,
@@ -82,6 +91,17 @@ def scheme_label(init: str, batch_norm: bool = False) -> str:
     return f"{init} + batch norm" if batch_norm else init
 
 
+def file_stems(names: Sequence[str]) -> list[str]:
+    """Beginnings of file names, one a study's name, that differ even where a file system ignores case."""
+    stems: list[str] = []
+    for name in names:
+        stem = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:MAX_STEM] or "study"
+        taken = {known.casefold() for known in stems}
+        numbered = itertools.chain([stem], (f"{stem}_{i}" for i in itertools.count(2)))
+        stems.append(next(candidate for candidate in numbered if candidate.casefold() not in taken))
+    return stems
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as a PNG file and close it."""
     drawn, file = io.BytesIO(), io.BytesIO()
@@ -103,6 +123,24 @@ def set_title(figure: Figure, title: str, subtitle: str) -> None:
     # matplotlib's own wrapping reads dollar signs as mathematics.
     lines = [line for text in (title, subtitle) for line in textwrap.wrap(printable(text), width)]
     figure.suptitle("\n".join(lines), fontsize=9.5)
+
+
+def label_points(ax: Axes, points: Float[np.ndarray, "n 2"], words: Sequence[str], **style: Any) -> None:
+    """Write each word beside its point, where no word before it stands; one that finds no place goes unwritten.
+
+    The figure must have been laid out (`figure.canvas.draw()`): labels are placed in pixels.
+    """
+    taken: list[Bbox] = []
+    for word, point in zip(words, points, strict=True):
+        for dx, dy, side, height in CORNERS:
+            label = ax.annotate(
+                word, point, (dx, dy), textcoords="offset points", ha=side, va=height, annotation_clip=False, **style
+            )
+            box = label.get_window_extent()
+            if not box.count_overlaps(taken):
+                taken.append(box)
+                break
+            label.remove()
 
 
 def far_off(values: Sequence[float]) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 
 from experiments.analysis.baselines import load_baselines
+from experiments.analysis.diagnostics import EXPLANATION, diagnostic_rows, diagnostic_table, has_diagnostics
 from experiments.analysis.effects import (
     best_run,
     difference_rows,
@@ -16,12 +17,12 @@ from experiments.analysis.effects import (
     interaction_rows,
     rise_from_lowest,
 )
-from experiments.analysis.figures import file_stems, write_figures
+from experiments.analysis.figures import write_figures
 from experiments.analysis.response import marginal_rows, neighbour_rows, response_rows
 from experiments.analysis.results import SweepResults, ranked_table, select_results
 from experiments.analysis.sequential_figures import draw_seeds, seed_outcomes, seed_rows
 from experiments.analysis.studies import Cell, Study, estimate
-from experiments.analysis.style import STYLE, save_figure
+from experiments.analysis.style import STYLE, file_stems, save_figure
 from experiments.analysis.tables import csv_text, markdown_table
 from experiments.analysis.tradeoffs import tradeoff_rows
 from experiments.analysis.trained_models import HeldOut, keep_samples, look_at_test, read_looks
@@ -46,8 +47,9 @@ TABLES = {
     "marginals": marginal_rows,
     "neighbours": neighbour_rows,
     "tradeoffs": tradeoff_rows,
+    "diagnostics": diagnostic_rows,
 }
-ALWAYS = ("importance", "effects", "interactions")
+ALWAYS = ("importance", "effects", "interactions")  # The others where there are any.
 SHOWN_CELLS = 40  # In Markdown; the CSV has all.
 
 
@@ -162,7 +164,10 @@ def _study_section(study: Study, is_running_text: bool) -> str:
     more = len(study.cells) - len(rows)
     note = f"\n\n{count(more, 'more configuration')} {'is' if more == 1 else 'are'} in summary.csv." if more > 0 else ""
     caution = f"\n\n{study.caution}" if study.caution else ""
-    return f"## {inert(study.name)}\n\n{study.fixed}.\n\n{markdown_table(header, rows)}{note}{caution}"
+    inside = ""
+    if has_diagnostics(study):
+        inside = f"\n\n### Inside the models\n\n{EXPLANATION}\n\n{markdown_table(*diagnostic_table(study))}"
+    return f"## {inert(study.name)}\n\n{study.fixed}.\n\n{markdown_table(header, rows)}{note}{caution}{inside}"
 
 
 def _baseline_section(baselines: Baselines) -> str:

@@ -1,28 +1,29 @@
 """`python -m experiments.bengio2003 --data PATH`: the word-level models of Bengio et al. 2003, trained and compared."""
 
-import signal
-
-if __name__ == "__main__":  # Until `main` listens, Ctrl-C ends this process without a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from experiments.analysis.results import SweepResults, select_results
 from experiments.bengio2003.models import MODELS, MODERN, RECIPES, TABLE, make_grid
 from experiments.cli.command import Parser, command, command_parser, complain
-from experiments.cli.flags import add_runner_flags, runner_options
-from experiments.cli.terminal import CommandLine
+from experiments.cli.flags import add_choice, add_machine_flags, add_output_flags, add_vocabulary_flag, runner_options
+from experiments.cli.terminal import CommandLine, print_table, stdout_console
 from experiments.report.build import write_report
 from experiments.runner.interrupt import Interruption
 from experiments.runner.run import RESULTS, run_sweep
 from experiments.store import Store
 from experiments.sweeps.grids import SweepSpec
 from experiments.sweeps.request import make_request, read_request
+from experiments.sweeps.text import printable
 from mlp_lm.config import near_match
 from mlp_lm.data.dataset import WORDS, Dataset, dataset_source, load_dataset
-from mlp_lm.data.texts import BROWN, CLOSED_VOCABULARY, SMALL_TEXT, TRAINING_VOCABULARY, VOCABULARIES
+from mlp_lm.data.texts import BROWN, CLOSED_VOCABULARY, SMALL_TEXT, TRAINING_VOCABULARY
+
+if TYPE_CHECKING:
+    from experiments.bengio2003.table import Summary
 
 NAME = "bengio2003"
 TITLE = "Bengio et al. 2003 on words: the models of Table 1"
@@ -69,15 +70,30 @@ def requested_sweep(options: argparse.Namespace, dataset: Dataset) -> SweepSpec:
     return SweepSpec(f"{NAME}{small}{closed}", TITLE, tuple(grids), dataset.source)
 
 
-def analyse(store: Store, dataset: Dataset) -> None:
-    """Write a folder's tables, map and report, and print the tables."""
+def analyse(store: Store, dataset: Dataset) -> Callable[[], None]:
+    """Write a folder's tables, map and report; returns the call that prints the tables."""
     # JAX only where it is needed: a wrong command line is reported at once.
-    from experiments.bengio2003.table import as_markdown, write_tables
+    from experiments.bengio2003.table import write_tables
 
     summary = write_tables(select_results(store, read_request(store.root), store.rows()))
     path = write_report(store.root)
-    print(as_markdown(summary))
-    print(f"Report: {path}")
+
+    def tell() -> None:
+        print_summary(summary)
+        print(printable(f"Report: {path}"))
+
+    return tell
+
+
+def print_summary(summary: "Summary") -> None:
+    """Print the paper's table in few columns, and what it says."""
+    header = ("model", "training", "seeds", "validation", "test", "paper")
+    rows = [line.as_short_texts() for line in summary.lines]
+    print(f"\n{printable(summary.title)}: perplexities, with those of the paper's test part\n")
+    print_table(header, rows, n_names=2)
+    stdout_console().print(f"\n{printable(summary.sections[0].text)}\n")
+    if summary.left_out:
+        print(printable(summary.left_out))
 
 
 def open_published(sweep: SweepSpec, dataset: Dataset, folder: object) -> SweepResults | None:
@@ -92,9 +108,9 @@ def open_published(sweep: SweepSpec, dataset: Dataset, folder: object) -> SweepR
 
 def print_published(results: SweepResults) -> None:
     """The tables of a folder without weights, which stays as it is: what it keeps cannot be made anew."""
-    from experiments.bengio2003.table import as_markdown, summarise
+    from experiments.bengio2003.table import summarise
 
-    print(as_markdown(summarise(results)))
+    print_summary(summarise(results))
     complain(NAME, f"{results.folder} has no weights of some runs: it is read, and left as it is")
 
 
@@ -103,17 +119,17 @@ def make_parser() -> Parser:
     parser = command_parser(NAME, "Train the word-level models of Bengio et al. 2003 and compare them.", EPILOG)
     text = f"{SMALL_TEXT} (made here), {BROWN} (downloaded once), nltk's brown.zip or its folder, or any text file"
     parser.add_argument("--data", default=SMALL_TEXT, metavar="DATA", help=f"{text} ({SMALL_TEXT})")
-    parser.add_argument(
-        "--vocabulary", choices=VOCABULARIES, default=TRAINING_VOCABULARY, help="where words are counted"
-    )
-    parser.add_argument("--recipe", nargs="+", choices=RECIPES, default=[MODERN], help=f"how to train ({MODERN})")
     names = [model.name for model in TABLE]
     parser.add_argument(
-        "--models", nargs="+", default=names, metavar="M", help=f"of {', '.join(MODELS)} ({' '.join(names)})"
+        "--models", nargs="+", default=names, metavar="NAME", help=f"of {', '.join(MODELS)} ({' '.join(names)})"
     )
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="seeds 0 to N-1 for every model (3)")
-    parser.add_argument("--epochs", type=float, metavar="X", help="passes over the training part (the recipe's own)")
-    add_runner_flags(parser, f"{NAME}, with -small and -closed after it where they apply")
+    parser.add_argument("--seeds", type=int, default=3, metavar="INT", help="how many seeds for every model (3)")
+    add_choice(parser, "--recipe", RECIPES, f"how to train ({MODERN})", nargs="+", default=[MODERN])
+    parser.add_argument("--epochs", type=float, metavar="FLOAT", help="passes over the text (the recipe's own number)")
+    add_vocabulary_flag(parser, TRAINING_VOCABULARY)
+    folder = f"{NAME}, with -small and -closed after it where they apply"
+    add_output_flags(parser, folder)
+    add_machine_flags(parser, folder)
     return parser
 
 

@@ -13,14 +13,12 @@ from typing import Any
 import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Float, Int
-from matplotlib.axes import Axes
-from matplotlib.transforms import Bbox
 
 from experiments.analysis.effects import best_run
 from experiments.analysis.ensembles import Predictions
 from experiments.analysis.results import SweepResults
 from experiments.analysis.studies import Cell, Estimate, estimate
-from experiments.analysis.style import COLOURS, STYLE, save_figure
+from experiments.analysis.style import COLOURS, STYLE, label_points, save_figure
 from experiments.analysis.tables import csv_text, markdown_table
 from experiments.analysis.trained_models import keep_samples, read_samples
 from experiments.bengio2003.models import MIXED_WEIGHT, MODELS, PUBLISHED_COUNTS, model_of
@@ -59,7 +57,6 @@ N_QUERIES = 8
 N_NEIGHBOURS = 6
 N_KNOWN = 3_000  # Neighbours are searched among the most frequent words: vectors of rare ones are hardly trained.
 N_MAPPED = 120
-CORNERS = ((2, 2, "left", "bottom"), (-2, 2, "right", "bottom"), (2, -2, "left", "top"), (-2, -2, "right", "top"))
 
 Published = tuple[float | None, float | None, float | None]  # Training, validation and test perplexity.
 NOT_PUBLISHED: Published = (None, None, None)
@@ -103,6 +100,12 @@ class Line:
             *(f"{x.mean:.1f}" if x.n == 1 else f"{x.mean:.1f} ± {x.half:.1f}" for x in (self.valid, self.test)),
             published if any(self.published) else "-",
         ]
+
+    def as_short_texts(self) -> list[str]:
+        """For a terminal: model, training, seeds, validation, test, and the paper's test perplexity."""
+        texts = dict(zip(HEADER, self.as_texts(), strict=True))
+        paper = "-" if self.published[2] is None else f"{self.published[2]:.0f}"
+        return [*(texts[name] for name in ("model", "training", "seeds", "validation", "test")), paper]
 
     def as_columns(self) -> dict[str, Any]:
         """The columns of `table1.csv`."""
@@ -312,25 +315,10 @@ def draw_map(embedding: Float[np.ndarray, "vocab embed"], vocabulary: Vocabulary
         axis.scatter(plane[:, 0], plane[:, 1], s=4, color=COLOURS[1])
         axis.set_title(f"The {len(places)} most frequent words: two of many dimensions, {share:.0%} of the variance")
         axis.set_xlabel("first principal component")
-        axis.set_ylabel("second")
+        axis.set_ylabel("second principal component")
         figure.canvas.draw()  # The axes take their place: labels are laid out in pixels.
-        _label(axis, plane, [vocabulary.tokens[i] for i in places])
+        label_points(axis, plane, [vocabulary.tokens[i] for i in places], fontsize=7)
         save_figure(figure, path)
-
-
-def _label(axis: Axes, points: Float[np.ndarray, "n 2"], words: Sequence[str]) -> None:
-    """Write each word beside its point, where no word before it stands; one that finds no place goes unwritten."""
-    taken: list[Bbox] = []
-    for word, point in zip(words, points, strict=True):
-        for dx, dy, side, height in CORNERS:
-            label = axis.annotate(
-                word, point, (dx, dy), textcoords="offset points", fontsize=7, ha=side, va=height, annotation_clip=False
-            )
-            box = label.get_window_extent()
-            if not box.count_overlaps(taken):
-                taken.append(box)
-                break
-            label.remove()
 
 
 def _unit(vectors: Float[np.ndarray, "n embed"]) -> Float[np.ndarray, "n embed"]:

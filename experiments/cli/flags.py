@@ -22,6 +22,15 @@ from mlp_lm.data.word_lists import SPLIT_SEED
 from mlp_lm.ideas import load_ideas
 
 MAX_SEEDS, FEWEST_SEEDS = 32, 3  # Of a sweep that looks at its losses in between.
+AXIS_GROUPS = {
+    "model": (
+        "init", "hidden_size", "embedding_dim", "block_size", "n_layers", "batch_norm", "activation", "gain", "direct",
+    ),
+    "training": (
+        "n_steps", "learning_rate", "batch_size", "schedule", "optimizer", "momentum", "weight_decay", "dropout",
+        "input_dropout", "early_stopping", "diagnostics", "n_evaluations",
+    ),
+}  # fmt: skip
 DATA_HELP = "ssa2018 (embedded), makemore, brown (downloaded once), small (made here), a file, or three: train dev test"
 
 
@@ -33,10 +42,19 @@ def add_data_flags(parser: Parser, words: bool = True) -> None:
         "--split-seed", type=int, metavar="INT", help=f"of the shuffle before a list is cut ({SPLIT_SEED})"
     )
     if words:
-        data.add_argument("--tokens", choices=(CHARACTERS, WORDS), help="of a list of words, or of a running text")
-        data.add_argument(
-            "--vocabulary", choices=VOCABULARIES, help=f"where the words of a text are counted ({TRAINING_VOCABULARY})"
-        )
+        add_choice(data, "--tokens", (CHARACTERS, WORDS), "of a list of words, or of a running text")
+        add_vocabulary_flag(data)
+
+
+def add_choice(parser: argparse._ActionsContainer, flag: str, choices: Sequence[str], help: str, **more: Any) -> None:
+    """A flag that takes one of a few names, which its help lists."""
+    parser.add_argument(flag, choices=choices, metavar="NAME", help=f"{help}: {', '.join(choices)}", **more)
+
+
+def add_vocabulary_flag(parser: argparse._ActionsContainer, default: str | None = None) -> None:
+    """Where the words of a running text are counted."""
+    text = f"where words are counted ({TRAINING_VOCABULARY})"
+    add_choice(parser, "--vocabulary", VOCABULARIES, text, default=default)
 
 
 def requested_source(options: argparse.Namespace, default: str) -> str:
@@ -54,15 +72,19 @@ def requested_source(options: argparse.Namespace, default: str) -> str:
 
 
 def add_axes(parser: Parser, without: Sequence[str] = ()) -> None:
-    """A flag for every field of a run that is an axis."""
-    axes = parser.add_argument_group("axes, one or more values each, or a range such as 0.01:1:log")
-    for hyper in fields(RunConfig):
-        if hyper.name in AXES and hyper.name not in without:
-            flag, rules = f"--{hyper.name.replace('_', '-')}", hyper.metadata
+    """A flag for every field of a run that is an axis, in the order in which people need them."""
+    by_name = {hyper.name: hyper for hyper in fields(RunConfig)}
+    rest = [name for name in AXES if not any(name in names for names in AXIS_GROUPS.values())]
+    for title, names in {**AXIS_GROUPS, "details of training": rest}.items():
+        text = "one or more values each, or a range such as 0.01:1:log; all combinations are trained"
+        group = parser.add_argument_group(f"{title} ({text})")
+        for hyper in (by_name[name] for name in names if name not in without):
+            rules = hyper.metadata
             known = f": {', '.join(rules['table'])}" if "table" in rules else ""
             kind = {int: "INT", float: "FLOAT", bool: "BOOL", str: "NAME"}[type(hyper.default)]
             text = f"{rules['help']}{known} ({hyper.default})".replace("%", "%%")
-            axes.add_argument(flag, dest=hyper.name, nargs="+", metavar=kind, help=text)
+            flag = f"--{hyper.name.replace('_', '-')}"
+            group.add_argument(flag, dest=hyper.name, nargs="+", metavar=kind, help=text)
 
 
 def add_point_flags(parser: Parser) -> None:
@@ -128,8 +150,8 @@ def check_stage_flags(parser: Parser, options: argparse.Namespace) -> None:
         parser.error("--until needs the losses of all runs, and --shard trains a slice; leave one of them out")
 
 
-def add_runner_flags(parser: Parser, folder: str = "NAME") -> None:
-    """The flags of `RunOptions`; `folder` is for the help."""
+def add_output_flags(parser: Parser, folder: str = "NAME") -> None:
+    """Where results go, and whether anything is done; `folder` is for the help."""
     parser.add_argument(
         "--out",
         type=_location,
@@ -137,20 +159,25 @@ def add_runner_flags(parser: Parser, folder: str = "NAME") -> None:
         help=f"the sweep's folder (default: {RESULTS}/{folder}); or s3://, gs://",
     )
     parser.add_argument("--dry-run", action="store_true", help="show the plan: runs, cohorts, compilations, time")
-    parser.add_argument("--workers", type=int, metavar="INT", help="processes, one a core (default: all cores)")
-    parser.add_argument("--device", choices=("auto", *DEVICES), default="auto", help="what trains (auto: the fastest)")
     parser.add_argument("--time", type=_duration, metavar="TIME", help="train what fits, such as 2h, 45m or 90s")
+
+
+def add_machine_flags(parser: Parser, folder: str = "NAME") -> None:
+    """What trains, here and on many machines; `folder` is for the help."""
+    machine = parser.add_argument_group("this machine")
+    machine.add_argument("--workers", type=int, metavar="INT", help="processes, one a core (default: all cores)")
+    add_choice(machine, "--device", ("auto", *DEVICES), "what trains (auto, the fastest)", default="auto")
     machines = parser.add_argument_group("many machines")
     machines.add_argument(
         "--fetch-to", type=folder_path, metavar="DIR", help=f"of --out s3://...: the copy here ({RESULTS}/{folder})"
     )
     machines.add_argument("--shard", type=_slice, metavar="I/N", help="train slice I of N only; tables come later")
-    machines.add_argument("--executor", choices=("local", "ray"), default="local", help="where cohorts are trained")
+    add_choice(machines, "--executor", ("local", "ray"), "where cohorts are trained (local)", default="local")
     machines.add_argument("--address", metavar="HOST:PORT", help="a running Ray cluster (default: start one here)")
 
 
 def runner_options(parser: Parser, options: argparse.Namespace) -> RunOptions:
-    """What `add_runner_flags` were given.
+    """What `add_output_flags` and `add_machine_flags` were given.
 
     Raises:
         ValueError: flags that contradict each other.
@@ -183,7 +210,7 @@ def requested_sweep(options: argparse.Namespace) -> SweepSpec:
             content = _read_toml(options.config)
             if isinstance(ideas := content.get("ideas"), str) and not options.ideas:
                 load_ideas(ideas)
-            sweep = sweep_from_dict(content, options.config.stem or "sweep")
+            sweep = sweep_from_dict(content, _name_of(options.config))
         except ValueError as error:
             path = str(options.config)
             raise ValueError(str(error) if path in str(error) else f"{path}: {error}") from None
@@ -196,6 +223,17 @@ def requested_sweep(options: argparse.Namespace) -> SweepSpec:
     source = requested_source(options, sweep.data)
     seeds, zipped = (options.seeds, options.first_seed), options.zip
     return replace(sweep.override(given_axes(options), *seeds, options.points, zipped), title=title, data=source)
+
+
+def _name_of(config: Path) -> str:
+    """A sweep file's name without its ending, which names the folder of its results.
+
+    Raises:
+        ValueError: it would name another folder.
+    """
+    if set(config.stem) <= {"."}:
+        raise ValueError("a sweep file names the folder of its results; give it a name such as my_sweep.toml")
+    return config.stem
 
 
 def check_list_alone(parser: Parser, options: argparse.Namespace) -> None:

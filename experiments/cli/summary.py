@@ -3,11 +3,11 @@
 import math
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from experiments.analysis.studies import Study
 from experiments.analysis.summary import Summary
+from experiments.cli.terminal import stdout_console
 from experiments.report.words import answers
 from experiments.runner.rows import DIVERGED
 from experiments.sweeps.text import count, printable
@@ -17,15 +17,13 @@ SHOWN_CELLS = 10
 
 def print_summary(summary: Summary, report: Path) -> None:
     """Print the tables of a sweep, its answers, and the report's path, which is the last line."""
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
-    if not console.is_terminal:
-        console.width = 80
+    console = stdout_console()
     request, rows = summary.results.request, summary.results.rows
     n_diverged = sum(row["status"] == DIVERGED for row in rows)
-    steps = sum(row["n_steps"] for row in rows) / 1e6
+    steps = sum(row["n_steps"] for row in rows)
     console.print(
         f"\n{printable(request.name)}: {printable(request.title)}\n{len(rows):,} of "
-        f"{count(len(request.run_ids), 'run')} done, {n_diverged} diverged, {steps:,.1f} million steps, "
+        f"{count(len(request.run_ids), 'run')} done, {n_diverged} diverged, {steps:,} steps, "
         f"{printable(request.data)}"
     )
     for study in summary.results.studies:
@@ -43,7 +41,8 @@ def print_summary(summary: Summary, report: Path) -> None:
 
 
 def _table(study: Study, is_running_text: bool) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+    padding = 2 if len(study.axes) <= 3 else 1  # In 80 columns.
+    table = Table(box=None, pad_edge=False, padding=(0, padding, 0, 0), header_style="")
     table.add_column("", justify="right")
     for axis in study.axes or ("configuration",):
         table.add_column(axis.replace("_", " "))
@@ -52,7 +51,7 @@ def _table(study: Study, is_running_text: bool) -> Table:
     for rank, cell in enumerate(study.cells[:SHOWN_CELLS], start=1):
         values = [printable(_short(cell.settings[axis])) for axis in study.axes] or ["the one"]
         seeds = f"{len(cell.finished)}" + (f" ({cell.n_diverged} diverged)" if cell.n_diverged else "")
-        to_best = "best" if cell is study.best else study.to_best(cell).signed()
+        to_best = study.to_best_words(cell)
         dev = cell.estimate("dev_loss")
         perplexity = [f"{math.exp(dev.mean):.1f}" if dev.n else "-"] if is_running_text else []
         table.add_row(f"{rank}", *values, seeds, str(dev), *perplexity, to_best)

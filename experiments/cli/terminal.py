@@ -5,6 +5,7 @@ Where there is no terminal, a plain line now and then.
 
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
@@ -13,6 +14,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn
 from rich.progress import Progress as Bar
+from rich.table import Table
 from rich.text import Text
 
 from experiments.cli.command import complain
@@ -26,6 +28,29 @@ from mlp_lm.config import AXES
 LINE_SECONDS = 30.0
 SHOWN_BEST = 3
 TRUSTED_SHARE = 0.1  # Of the work: from then on the pace so far tells the time left, not the plan.
+
+
+class _Stdout(Console):
+    def on_broken_pipe(self) -> None:  # Which rich turns into an exit of code 1.
+        raise BrokenPipeError
+
+
+def stdout_console() -> Console:
+    """For text and tables on stdout, in 80 columns where it is no terminal."""
+    console = _Stdout(highlight=False, markup=False, emoji=False, soft_wrap=False)
+    if not console.is_terminal:
+        console.width = 80
+    return console
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[object]], n_names: int = 1) -> None:
+    """A table on stdout; its first `n_names` columns are names, the others numbers."""
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+    for i, name in enumerate(header):
+        table.add_column(name, justify="left" if i < n_names else "right", no_wrap=i >= n_names)
+    for row in rows:
+        table.add_row(*(printable(str(value)) for value in row))
+    stdout_console().print(table)
 
 
 class CommandLine:
@@ -73,7 +98,9 @@ class Display(AbstractContextManager["Display"]):
         self.n_runs = n_done_before + plan.n_runs
         self.n_done, self.best = n_done_before, float("inf")
         self.n_steps = self.n_resumed = 0
-        self.total_cost = plan.core_seconds
+        self.total_cost = sum(
+            cohort.seconds for cohort in plan.cohorts
+        )  # Which steps make up; compiling shows in the pace.
         self.cost_done = 0.0
         self.started = self.printed = time.monotonic()
         self.console = Console(file=sys.stderr)
@@ -136,9 +163,8 @@ class Display(AbstractContextManager["Display"]):
         """A line each for the best configurations of those that finished, with intervals over their seeds so far."""
         from experiments.analysis.studies import estimate  # SciPy, once there is something to show.
 
-        several = sorted(
-            ((estimate(losses), settings) for settings, losses in self.cells.values()), key=lambda c: c[0].mean
-        )
+        cells = ((estimate(losses), settings) for settings, losses in self.cells.values())
+        several = sorted(cells, key=lambda cell: cell[0].mean)
         return [
             f"{place}. {loss} {count(loss.n, 'seed')}: {self._describe(settings)}"
             for place, (loss, settings) in enumerate(several[:SHOWN_BEST], start=1)

@@ -1,13 +1,19 @@
 """`python -m experiments.initialisation [DIR]`: the tables and figures of the initialisation study."""
 
 import argparse
+import itertools
 import sys
 
 from experiments.analysis.results import open_sweep
+from experiments.analysis.studies import paired_difference
+from experiments.analysis.style import scheme_label
 from experiments.cli.command import command, command_parser, folder_path, positive
 from experiments.cli.flags import add_data_flags, requested_source
-from experiments.initialisation.sweep_figures import write_figures
-from experiments.initialisation.tables import read_studies, write_tables
+from experiments.cli.terminal import print_table
+from experiments.initialisation.cause_figures import cause_figures
+from experiments.initialisation.causes import Causes, cause_tables, read_causes
+from experiments.initialisation.sweep_figures import study_figures, write_figures
+from experiments.initialisation.tables import REFERENCE, Studies, by_scheme, read_studies, study_tables, write_tables
 from experiments.runner.interrupt import Interruption
 from experiments.runner.run import RESULTS
 from experiments.store.atomic import make_folder
@@ -34,24 +40,39 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     is_sweep = SWEEPS in options.part or (options.folder / FILE_NAME).exists()
     results = open_sweep(options.folder) if is_sweep else None
     studies = read_studies(results, options.rates, options.depth) if results and SWEEPS in options.part else None
+    causes = read_causes(results, options.scale, options.transfer) if results and studies else Causes()
     source = requested_source(options, results.request.data if results else DEFAULT_DATA)
     dataset = load_dataset(source) if {SNAPSHOTS, WIDTH} & set(options.part) else None
     for name in ("tables", "figures"):  # Before anything is trained.
         make_folder(options.folder / name)
     if studies:
-        print(write_tables(options.folder, studies))
-        write_figures(options.folder, studies)
+        write_tables(options.folder, [*study_tables(studies), *cause_tables(causes)])
+        _print_schemes(studies)
+        drawn = cause_figures(causes, studies.schemes, len(studies.baselines.tokens))
+        write_figures(options.folder, itertools.chain(study_figures(studies), drawn))
     if dataset:
         # JAX only where something is trained.
         from experiments.initialisation.snapshots import write_snapshots
         from experiments.initialisation.width import write_width
 
         if SNAPSHOTS in options.part:
+            print("Training for snapshots: first minibatches, and deep networks by layer ...", flush=True)
             print(write_snapshots(options.folder, dataset, options.seeds))
         if WIDTH in options.part:
-            print(write_width(options.folder, dataset, options.seeds))
+            print("Training at several widths: which schemes keep their scale ...", flush=True)
+            write_width(options.folder, dataset, options.seeds)
     print(f"Written to {options.folder / 'tables'} and {options.folder / 'figures'}.")
     return 0
+
+
+def _print_schemes(studies: Studies) -> None:
+    cells = by_scheme(studies.schemes)
+    reference = cells[REFERENCE][0]
+    rows = [
+        (scheme_label(*scheme), cell.estimate("dev_loss"), paired_difference(cell, reference).signed())
+        for scheme, (cell, *_) in cells.items()
+    ]
+    print_table(("scheme", "dev", f"minus {scheme_label(*REFERENCE)}, paired by seed"), rows)
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:
@@ -62,14 +83,17 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """
     parser = command_parser("initialisation", "Tables and figures of the initialisation study.", EPILOG)
     parser.add_folder(default=str(RESULTS / "initialisation"))
-    for flag, sweep in (("--rates", "initialisation-rates"), ("--depth", "depth")):
+    sweeps = {"--rates": "initialisation-rates", "--depth": "depth"}
+    sweeps |= {"--scale": "initialisation-scale", "--transfer": "rate-transfer"}
+    for flag, sweep in sweeps.items():
         text = f"the folder of a sweep such as {sweep}, on the same data (default: none)"
         parser.add_argument(flag, type=folder_path, metavar="DIR", help=text)
     parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS, help="write these parts only")
     parser.add_argument("--seeds", type=positive, default=4, metavar="INT", help="of snapshots and width (4)")
     add_data_flags(parser, words=False)
     options = parser.parse_args(arguments)
-    for name, parts in (("rates", {SWEEPS}), ("depth", {SWEEPS}), ("data", {SNAPSHOTS, WIDTH})):
+    flags = {flag.removeprefix("--"): {SWEEPS} for flag in sweeps} | {"data": {SNAPSHOTS, WIDTH}}
+    for name, parts in flags.items():
         if getattr(options, name) is not None and not parts & set(options.part):
             parser.error(f"--{name} is of --part {' and '.join(sorted(parts))}; leave it out, or write that part too")
     return options

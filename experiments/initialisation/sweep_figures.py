@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from experiments.analysis.diagnostics import diagnostic, has_diagnostics
 from experiments.analysis.figures import at_edge
 from experiments.analysis.studies import Cell, Estimate, Study, estimate, paired_difference
 from experiments.analysis.style import COLOURS, STYLE, far_off, save_figure, scheme_label, scheme_style
@@ -20,7 +21,6 @@ from experiments.initialisation.tables import (
     Scheme,
     Studies,
     by_scheme,
-    diagnostic,
     differences_at_best_rates,
 )
 from experiments.runner.rows import Row
@@ -35,10 +35,10 @@ BASELINE_FAMILY = "modified Kneser-Ney"
 BASELINE_LINES: Any = ("-", ":")
 
 
-def write_figures(folder: Path, studies: Studies) -> None:
-    """Draw each figure that the given sweeps allow into `figures/`."""
+def write_figures(folder: Path, figures: Iterable[tuple[str, Figure]]) -> None:
+    """Write each figure, which is drawn when it is its turn, into `figures/`."""
     with plt.rc_context(STYLE):
-        for name, figure in study_figures(studies):
+        for name, figure in figures:
             save_figure(figure, folder / "figures" / f"{name}.png")
 
 
@@ -56,11 +56,6 @@ def study_figures(studies: Studies) -> Iterator[tuple[str, Figure]]:
         yield "rates_curves", draw_rates(rates)
     if depth:
         yield "depth_scales", draw_depth(depth)
-
-
-def has_diagnostics(study: Study) -> bool:
-    """Whether its runs recorded what goes on inside them."""
-    return bool(study.cells[0].settings["diagnostics"])
 
 
 def draw_overview(study: Study, baselines: Baselines) -> Figure:

@@ -1,7 +1,7 @@
 """The study's sweeps and its tables, from rows alone: nothing is trained, and JAX is not needed."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -9,6 +9,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 
 from experiments.analysis.baselines import load_baselines
+from experiments.analysis.comparisons import MARGIN, compare
+from experiments.analysis.diagnostics import diagnostic
 from experiments.analysis.results import SweepResults, open_sweep
 from experiments.analysis.studies import (
     Cell,
@@ -23,10 +25,10 @@ from experiments.analysis.style import scheme_label
 from experiments.analysis.tables import csv_text, markdown_table
 from experiments.store.atomic import replace_file
 from experiments.sweeps.catalog import LECTURE
-from mlp_lm.config import AXES
+from mlp_lm.config import AXES, Architecture, RunConfig
 from mlp_lm.data.word_lists import MAKEMORE_SHA256
 from mlp_lm.ngram.baselines import Baselines
-from mlp_lm.schemes import SCHEMES, TANH_GAIN
+from mlp_lm.schemes import ORTHOGONAL, OWN, SAMPLE_STDS, SAMPLES, SCHEMES, TANH_GAIN, ZERO_BIAS
 
 Scheme: TypeAlias = tuple[str, bool]  # A scheme's name, and whether batch norm is used with it.
 Table: TypeAlias = list[dict[str, Any]]
@@ -136,10 +138,10 @@ def by_scheme(study: Study) -> dict[Scheme, list[Cell]]:
     return groups
 
 
-def write_tables(folder: Path, studies: Studies) -> str:
-    """Write each table of the study to `tables/` as CSV and as Markdown; returns the Markdown of all of them."""
+def write_tables(folder: Path, tables: Iterable[TitledTable]) -> str:
+    """Write each table to `tables/` as CSV and as Markdown; returns the Markdown of all of them."""
     sections = []
-    for table in study_tables(studies):
+    for table in tables:
         sections.append(f"## {table.title}\n\n{as_markdown(table)}\n")
         replace_file(folder / "tables" / f"{table.name}.csv", csv_text(table.rows).encode())
         replace_file(folder / "tables" / f"{table.name}.md", sections[-1].encode())
@@ -165,10 +167,38 @@ def study_tables(studies: Studies) -> Iterator[TitledTable]:
         },
     )
     yield TitledTable(
+        "comparisons",
+        f"Each scheme minus {scheme_label(*REFERENCE)}, p-values adjusted for all of these comparisons (Holm)",
+        comparison_table(studies.schemes),
+        {
+            "scheme": "scheme",
+            "difference": "dev minus reference",
+            "p_difference": "p of no difference",
+            "p_equivalence": f"p of more than {MARGIN}",
+            "verdict": "verdict",
+            "within_margin": f"within {MARGIN}",
+        },
+    )
+    yield TitledTable(
         "definitions",
         "What each scheme draws",
         definition_table(studies.schemes),
         {"scheme": "scheme", "draws": "weights and biases", "source": "source"},
+    )
+    sizes = studies.schemes.cells[0].settings
+    yield TitledTable(
+        "places",
+        "Where each scheme lies: normal with these factors, which are its standard deviations",
+        place_table(RunConfig(**sizes | {"init": "normal"}).architecture(len(studies.baselines.tokens))),
+        {
+            "scheme": "scheme",
+            "draw": "draws",
+            "embedding_gain": "embedding",
+            "gain": "hidden weights",
+            "bias_gain": "biases",
+            "output_gain": "output weights",
+            "output_bias": "output bias",
+        },
     )
     yield TitledTable(
         "batch_norm",
@@ -210,6 +240,7 @@ def study_tables(studies: Studies) -> Iterator[TitledTable]:
                 "dev_loss_at_default_rate": f"dev at rate {LECTURE.learning_rate}",
                 "difference_at_default_rate": "minus reference",
                 "best_rate": "best rate",
+                "at_edge": "lowest or highest tried",
                 "dev_loss_at_best_rate": "dev at best rate",
                 "difference_at_best_rates": "minus reference at its best",
             },
@@ -257,20 +288,45 @@ def scheme_table(study: Study, uniform_loss: float) -> Table:
     ]
 
 
-def diagnostic(cell: Cell, name: str, evaluation: int, place: int = 0) -> Estimate:
-    """A diagnostic at one evaluation, of one layer or matrix; n is 0 where it was not recorded.
-
-    Runs that diverge later count at step 0, which is evaluation 0.
-    """
-    rows = cell.rows if evaluation == 0 else cell.finished
-    histories = [history for row in rows if (history := row.get(f"history_{name}"))]
-    return estimate(value for history in histories if (value := history[evaluation][place]) is not None)
+def comparison_table(study: Study) -> Table:
+    """One row a scheme that has runs: whether it differs from the reference, and whether by less than MARGIN."""
+    cells = {scheme: cells[0] for scheme, cells in by_scheme(study).items() if cells[0].finished}
+    return [
+        {"scheme": scheme_label(c.cell.settings["init"], c.cell.settings["batch_norm"]), **c.columns()}
+        for c in compare(cells.values(), cells[REFERENCE])
+    ]
 
 
 def definition_table(study: Study) -> Table:
     """One row a scheme: what it draws, and where it comes from."""
     names = sorted({init for init, _ in by_scheme(study)})
     return [{"scheme": name, "draws": SCHEMES[name].summary, "source": SCHEMES[name].source} for name in names]
+
+
+def place_table(architecture: Architecture) -> Table:
+    """One row a scheme that does not look at the data: where it lies on the axes of initialisation, at these sizes."""
+    return [{"scheme": name, **place_on_axes(name, architecture)} for name in SCHEMES if SCHEMES[name].adjust is None]
+
+
+def place_on_axes(name: str, architecture: Architecture) -> dict[str, Any]:
+    """The fields of `RunConfig` that make `normal` a scheme without `adjust`, for one hidden layer of these sizes.
+
+    The factors are the standard deviations of the scheme's weights and biases, because those of `normal` are 1; that
+    on the biases is of the hidden ones where the output bias is zero.
+    """
+    a, scheme = architecture, SCHEMES[name]
+    hidden, output = (a.n_features, a.hidden_size), (a.hidden_size, a.vocab_size)
+    std = SAMPLE_STDS.get(scheme.sample, 1.0)
+    draw = next(name for name, sample in SAMPLES.items() if sample is scheme.sample)
+    return {
+        "init": "normal",
+        "draw": ORTHOGONAL if scheme.orthogonal else draw,
+        "embedding_gain": std * scheme.embedding(1, a.embedding_dim),
+        "gain": scheme.draw_std(*hidden) * scheme.hidden(*hidden),
+        "bias_gain": std * scheme.hidden_bias(*hidden),
+        "output_gain": scheme.draw_std(*output) * scheme.output(*output),
+        "output_bias": OWN if scheme.output_bias(*output) else ZERO_BIAS,
+    }
 
 
 def batch_norm_table(study: Study) -> Table:
@@ -328,6 +384,7 @@ def rate_table(study: Study) -> Table:
     }
     nothing, reference = estimate(()), at_default.get(REFERENCE)
     table = []
+    rates = {cell.settings["learning_rate"] for cell in study.cells}
     for scheme, (rate, losses) in best.items():
         cell = at_default.get(scheme)
         difference = paired_difference(cell, reference) if cell and reference else nothing
@@ -337,6 +394,7 @@ def rate_table(study: Study) -> Table:
                 **(cell.estimate("dev_loss") if cell else nothing).columns("dev_loss_at_default_rate"),
                 **difference.columns("difference_at_default_rate"),
                 "best_rate": rate,
+                "at_edge": rate in (min(rates), max(rates)),
                 **estimate(losses.values()).columns("dev_loss_at_best_rate"),
                 **differences[scheme].columns("difference_at_best_rates"),
             }
@@ -413,9 +471,6 @@ def depth_table(study: Study) -> Table:
 def as_markdown(table: TitledTable) -> str:
     """The columns that have a heading; a mean is shown with half its interval."""
 
-    def significant(value: float) -> str:
-        return f"{value:.1e}" if 0 < abs(value) < 0.001 else f"{value:.4f}"
-
     def text(row: dict[str, Any], name: str) -> str:
         value, high = row[name], row.get(f"{name}_high", math.inf)
         if isinstance(value, bool):
@@ -424,9 +479,8 @@ def as_markdown(table: TitledTable) -> str:
             return str(value)
         if not math.isfinite(value):
             return "-"
-        number = significant if abs(value) < 0.1 else "{:.4f}".format
         sign = "+" if name.startswith("difference") and value > 0 else ""
-        return f"{sign}{number(value)}" + (f" ± {number(high - value)}" if math.isfinite(high) else "")
+        return f"{sign}{value:.4f}" + (f" ± {high - value:.4f}" if math.isfinite(high) else "")
 
     rows = [[text(row, name) for name in table.headings] for row in table.rows]
     return markdown_table(list(table.headings.values()), rows)

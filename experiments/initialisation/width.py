@@ -5,6 +5,7 @@ a few steps, means that a learning rate found on a narrow model does not carry o
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,14 @@ from mlp_lm.config import RunConfig
 from mlp_lm.data.dataset import Dataset
 from mlp_lm.diagnostics import diagnose_runs
 from mlp_lm.history import LayerStatistics, MatrixStatistics
+from mlp_lm.parametrizations import PARAMETRIZATIONS, STANDARD
 from mlp_lm.schemes import SCHEMES
 
 WIDTHS = {1: (32, 64, 128, 256, 512, 1024, 2048), 2: (32, 64, 128, 256, 512)}  # By number of hidden layers.
 STEPS = (0, 1, 10, 100)
 # The embedding, the last hidden layer's weights, whose fan-in is the width where there are two layers, and the output.
 MATRICES = {"embedding": 0, "hidden": -2, "output": -1}
+PARAMETRIZED = "fan_in"  # The scheme of which parametrisations are compared: it keeps its scale at step 0.
 EXPONENTS = ("preactivation_std", "activation_std", "hidden_gradient_std", "output_gradient_std")
 SHOWN_STEPS = (STEPS[0], STEPS[-1])  # In Markdown; the CSV has all.
 LABELS = {  # Of the figure's rows, by statistic.
@@ -54,13 +57,27 @@ def write_width(folder: Path, dataset: Dataset, n_seeds: int) -> str:
         layers = "1 hidden layer" if n_layers == 1 else f"{n_layers} hidden layers"
         title = f"Exponent k of the width, {layers} of {widths[0]} to {widths[-1]} (0: the scale is kept)"
         sections.append(f"## {title}\n\n{exponents_as_markdown(of_layers)}\n")
+    n_layers, widths = max(WIDTHS.items())
+    rows = [
+        row | {"scheme": name}
+        for name in PARAMETRIZATIONS
+        for row in coordinate_check(dataset, n_seeds, n_layers, widths, (PARAMETRIZED,), name)
+    ]
+    replace_file(folder / "tables" / "width_parametrizations.csv", csv_text(rows).encode())
+    title = f"The same of {PARAMETRIZED} under each parametrization, hidden layers: {n_layers}"
+    sections.append(f"## {title}\n\n{exponents_as_markdown(exponent_rows(rows))}\n")
     replace_file(folder / "tables" / "width.csv", csv_text(exponents).encode())
     replace_file(folder / "tables" / "width.md", "\n".join(sections).encode())
     return "\n".join(sections)
 
 
 def coordinate_check(
-    dataset: Dataset, n_seeds: int, n_layers: int, widths: Sequence[int], schemes: Sequence[str]
+    dataset: Dataset,
+    n_seeds: int,
+    n_layers: int,
+    widths: Sequence[int],
+    schemes: Sequence[str],
+    parametrization: str = STANDARD,
 ) -> Table:
     """One row a scheme, width and step: means over seeds with intervals.
 
@@ -69,7 +86,8 @@ def coordinate_check(
     rows = []
     for init in schemes:
         for width in widths:
-            configs = [RunConfig(init=init, hidden_size=width, n_layers=n_layers, seed=seed) for seed in range(n_seeds)]
+            config = RunConfig(init=init, hidden_size=width, n_layers=n_layers, parametrization=parametrization)
+            configs = [replace(config, seed=seed) for seed in range(n_seeds)]
             for batch in train_through(configs, STEPS, dataset):
                 statistics = diagnose_runs(batch)
                 row: dict[str, Any] = {"scheme": init, "hidden_layers": n_layers, "hidden_size": width}

@@ -3,17 +3,12 @@
 The learning-rate finder of makemore lecture 2 (Smith 2017, section 3.3), for several seeds and configurations at once.
 """
 
-import signal
-
-if __name__ == "__main__":  # Until `main` listens, Ctrl-C ends this process without a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
 import argparse
 import sys
 from collections import defaultdict
 from dataclasses import replace
 
-from experiments.cli.command import command, command_parser, folder_path
+from experiments.cli.command import command, command_parser, complain, folder_path
 from experiments.cli.flags import add_axes, add_data_flags, add_seed_flags, given_axes, requested_source
 from experiments.learning_rate.curves import RULE, LossCurve, rising_rates, write_curves
 from experiments.runner.devices import WIDEST
@@ -46,6 +41,8 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     """The command; returns its exit code."""
     options = parse(arguments)
     dataset = load_dataset(requested_source(options, DEFAULT_DATA))
+    for caution in dataset.cautions:
+        complain("learning_rate", caution)
     configurations: dict[RunConfig, list[RunConfig]] = defaultdict(list)
     for run in Grid().override(given_axes(options), options.seeds, options.first_seed):
         configurations[replace(run, seed=0)].append(run)

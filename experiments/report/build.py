@@ -16,10 +16,12 @@ import jinja2
 from markupsafe import Markup
 
 from experiments.analysis.baselines import load_baselines
+from experiments.analysis.diagnostics import EXPLANATION as EXPLANATION_OF_DIAGNOSTICS
+from experiments.analysis.diagnostics import diagnostic_table, has_diagnostics
 from experiments.analysis.effects import FEWEST_SEEDS, Importance, best_run, importance
 from experiments.analysis.results import SweepResults, open_sweep
 from experiments.analysis.studies import Estimate, Study, best_study, estimate
-from experiments.analysis.style import scheme_colour
+from experiments.analysis.style import file_stems, scheme_colour
 from experiments.analysis.summary import describe_losses, looks_of
 from experiments.analysis.trained_models import HeldOut, Samples, read_samples
 from experiments.report.computed_sections import computed_sections
@@ -56,14 +58,16 @@ class Report:
     sections: list[Section]
 
 
-def write_report(folder: Path, refresh: int = 0) -> Path:
-    """Write `report.html` into a sweep's folder; with `refresh`, a page that reloads itself after so many seconds.
+def write_report(folder: Path, everything: bool = False, refresh: int = 0) -> Path:
+    """Write `report.html` into a sweep's folder, of the runs last asked for, or of `everything` that is there.
+
+    With `refresh`, the page reloads itself after so many seconds.
 
     Raises:
         ValueError: not a sweep's folder, or one without a run.
     """
     path = folder / FILE_NAME
-    replace_file(path, render(read_report(folder), refresh).encode())
+    replace_file(path, render(read_report(folder, everything), refresh).encode())
     return path
 
 
@@ -81,7 +85,7 @@ def watch_report(folder: Path, sleep: Callable[[float], None]) -> Iterator[tuple
         state = len(results.rows), len(results.request.run_ids)
         finished = state[0] == state[1]
         if state != before or finished:
-            path = write_report(folder, 0 if finished else WATCH_SECONDS) if results.rows else None
+            path = write_report(folder, refresh=0 if finished else WATCH_SECONDS) if results.rows else None
             yield (*state, path)
         if finished:
             return
@@ -89,13 +93,13 @@ def watch_report(folder: Path, sleep: Callable[[float], None]) -> Iterator[tuple
         sleep(WATCH_SECONDS)
 
 
-def read_report(folder: Path) -> Report:
-    """Everything that a sweep's folder has to tell.
+def read_report(folder: Path, everything: bool = False) -> Report:
+    """What a sweep's folder has to tell of the runs last asked for, or of all its runs.
 
     Raises:
         ValueError: not a sweep's folder, or one without a run.
     """
-    results = open_sweep(folder)
+    results = open_sweep(folder, everything)
     if not results.rows:
         raise ValueError(f"{folder} has no finished run yet: run its sweep first")
     return Report(
@@ -123,7 +127,11 @@ def render(report: Report, refresh: int = 0) -> str:
         studies=[_study_view(study) for study in report.results.studies],
         counts=report.baselines,
         ensembles=report.ensembles,
-        sections=[(one, picture_uri(report.results.folder, one.picture)) for one in report.sections],
+        sections=[
+            (one, picture_uri(report.results.folder, one.picture))
+            for one in (*diagnostic_sections(report.results), *report.sections)
+        ],
+        looks_in_sections=bool(report.sections),
         wording=wording(report.results),
         losses=describe_losses(report.results),
         samples=_sample_view(report),
@@ -191,6 +199,8 @@ def _study_view(study: Study) -> dict[str, Any]:
         "axes": study.axes,
         "n_cells": len(study.cells),
         "importance": decomposition if isinstance(decomposition, Importance) else None,
+        "fixed": study.fixed,
+        "caution": study.caution,
         "no_importance": decomposition if isinstance(decomposition, str) else "",
         "few_seeds": isinstance(decomposition, Importance) and decomposition.n_seeds < FEWEST_SEEDS,
         "schemes": _scheme_view(study) if "init" in study.axes else [],
@@ -262,6 +272,23 @@ def _read_ensembles(path: Path, results: SweepResults) -> list[dict[str, str]]:
     except (OSError, ValueError, KeyError):
         return []
     return rows if members and members <= {row["run_id"] for row in results.rows} else []
+
+
+def diagnostic_sections(results: SweepResults) -> list[Section]:
+    """What goes on inside the models of each study that recorded it: a table and the figure in the folder."""
+    stems = file_stems([study.name for study in results.studies])
+    return [
+        Section(
+            f"Inside the models: {study.name}",
+            [],
+            EXPLANATION_OF_DIAGNOSTICS,
+            *diagnostic_table(study),
+            f"figures/{stem}_diagnostics.png",
+            "Saturation and scales of each layer and matrix, a row a configuration: the table's numbers",
+        )
+        for study, stem in zip(results.studies, stems, strict=True)
+        if has_diagnostics(study)
+    ]
 
 
 def _read_sections(results: SweepResults) -> list[Section]:

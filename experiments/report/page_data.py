@@ -15,6 +15,7 @@ from experiments.analysis.effects import (
     interactions,
     is_ordered,
     main_effects,
+    spaced_places,
     value_name,
 )
 from experiments.analysis.studies import Cell, Estimate, Study, paired_difference
@@ -31,7 +32,7 @@ MAX_CURVE_POINTS = 60
 MAX_DIAGNOSTIC_RUNS = 60
 MAX_EMBEDDING_NUMBERS = 60_000
 MAX_TOKENS = 400  # In one plane.
-MAX_CURVES = 12
+MAX_CURVES = 7
 DASHES = ("solid", "dash", "dot", "dashdot")
 MAX_PAIR_CELLS = 400
 BEST, CLOSE, UNDER, OVER, UNKNOWN = "best", "close", "under-fits", "over-fits", "diverged"
@@ -234,6 +235,7 @@ def _main_data(study: Study) -> list[dict[str, Any]]:
             {
                 "axis": axis,
                 "names": [value_name(value) for value in effects],
+                "places": [rounded(place, 3) for place in spaced_places(list(effects))],
                 "points": [numbers(effect) for effect in effects.values()],
                 "ordered": is_ordered(effects),
                 "colours": [scheme_colour(v) for v in effects] if axis == "init" else None,
@@ -248,8 +250,9 @@ def _pair_data(study: Study) -> list[dict[str, Any]]:
         firsts, seconds = (list(dict.fromkeys(sorted(key[i] for key in effects))) for i in (0, 1))
         if len(firsts) * len(seconds) <= MAX_PAIR_CELLS:
             points = [[numbers(effects[first, second]) for first in firsts] for second in seconds]
+            places = [rounded(place, 3) for place in spaced_places(firsts)]
             names = {"first": list(map(value_name, firsts)), "second": list(map(value_name, seconds))}
-            pairs.append({"axes": [a, b], **names, "points": points})
+            pairs.append({"axes": [a, b], **names, "places": places, "points": points})
     return sorted(pairs, key=_strength, reverse=True)
 
 

@@ -81,8 +81,7 @@ def _against_counting(cell: Cell, baselines: Baselines) -> str:
     best = baselines.best
     difference = cell.estimate("dev_loss").mean - best.dev_loss
     word = "worse" if difference > 0 else "better"
-    name = f"{best.context_length + 1}-gram {best.family}"
-    return f"it is {abs(difference):.4f} {word} than the best count model ({name}, {best.dev_loss:.4f})"
+    return f"it is {abs(difference):.4f} {word} than the best count model ({best.name}: {best.dev_loss:.4f})"
 
 
 def span(value: Estimate) -> str:

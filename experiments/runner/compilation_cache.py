@@ -20,8 +20,8 @@ def compilation_cache() -> Path:
     return user_cache_path("mlp-lm") / f"xla-{importlib.metadata.version('jaxlib')}-{target}"
 
 
-def use_compilation_cache(folder: Path) -> None:
-    """Have JAX read and write compiled programs there.
+def use_compilation_cache(folder: Path | None = None) -> None:
+    """Have JAX read and write compiled programs there, or in `compilation_cache()`.
 
     JAX trusts what it reads: a flipped bit may run as a program with other numbers, or end the process. So each entry
     begins with a digest of its key and content, which is verified before JAX has it; one that fails is deleted, and
@@ -29,17 +29,18 @@ def use_compilation_cache(folder: Path) -> None:
     """
     import jax
 
+    entries = folder or compilation_cache()
     try:
         from jax._src import compilation_cache as jax_cache
         from jax._src.lru_cache import LRUCache
 
-        folder.mkdir(parents=True, exist_ok=True)
+        entries.mkdir(parents=True, exist_ok=True)
     except (ImportError, OSError):
         return
 
     class SealedCache(LRUCache):
         def get(self, key: str) -> bytes | None:
-            path = folder / f"{key}-cache"
+            path = entries / f"{key}-cache"
             with contextlib.suppress(OSError):
                 sealed = super().get(key)
                 if sealed is None:
@@ -56,7 +57,7 @@ def use_compilation_cache(folder: Path) -> None:
     if not hasattr(jax_cache, "LRUCache"):
         return
     jax_cache.LRUCache = SealedCache  # type: ignore[misc]
-    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_compilation_cache_dir", str(entries))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", MIN_COMPILE_SECONDS)
 
 

@@ -21,6 +21,7 @@ from mlp_lm.settings import HOST_XLA_FLAGS, clean_environment
 PROGRAMS_PER_WORKER = 200  # XLA keeps some 7 MB a program for good: then a fresh process goes on.
 SINGLE_THREADED = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 ENDING_SECONDS = 10.0  # For a process that has closed its pipe; then it is killed.
+SHORTAGES_PER_WORKER = 2  # Deaths by SIGKILL, and errors of memory, after which one worker fewer trains.
 LOOK_SECONDS = 0.2  # Between two looks at whether to stop.
 
 
@@ -42,6 +43,11 @@ def execute(
     workers = [_Slot(core, job) for core in slots]
     try:
         while ledger.pending or any(worker.task for worker in workers):
+            # What two need at once may be there for one.
+            if len(workers) > max(1, len(slots) - ledger.n_shortages // SHORTAGES_PER_WORKER):
+                for worker in [worker for worker in workers if not worker.task][:1]:
+                    worker.end()
+                    workers.remove(worker)
             ending = stopping() or bool(ledger.hopeless)
             if ending and not any(worker.task for worker in workers):
                 break
@@ -171,6 +177,9 @@ class _Slot:
         task, message = self.task, self.process.receive()
         if message[0] not in (STEPS, RESUMED):
             self.task = None
+        was_killed = self.process.process.returncode == -signal.SIGKILL
+        if message[0] == FAILED and (was_killed or message[1].fault is Fault.MEMORY):
+            ledger.n_shortages += 1
         if message[0] == FAILED and message[1].fault is not Fault.ERROR:
             self.end()
             if message[1].fault is Fault.DEATH:  # Perhaps of a cached program: the next process does without.

@@ -1,5 +1,6 @@
 """The plan of a sweep: which runs share a compiled program, how they are handed out, what they need and will cost."""
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -163,14 +164,17 @@ def check_feasible(runs: Iterable[RunConfig], dataset: Dataset, n_workers: int, 
 
 
 def machine_memory() -> int:
-    """Bytes of memory that this process may use: the machine's, or the limit of its control group."""
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            return min(memory, int(Path(limit).read_text()))
-        except (OSError, ValueError):  # No such file, or `max`: no limit.
-            continue
-    return memory
+    """Bytes of memory that this process may use: the machine's, or the least limit of its control groups."""
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    root, own = Path("/sys/fs/cgroup"), ""
+    with contextlib.suppress(OSError):
+        own = Path("/proc/self/cgroup").read_text().strip().rpartition("::/")[2]  # `0::/a/b` of version 2.
+    folder = root / own
+    files = [each / "memory.max" for each in (folder, *folder.parents) if each.is_relative_to(root)]
+    for file in (*files, root / "memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # No such file, or `max`: no limit.
+            limits.append(int(file.read_text()))
+    return min(limits)
 
 
 def _check_data_fits(block_size: int, dataset: Dataset, memory: int) -> None:

@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -13,7 +13,7 @@ from experiments.runner.devices import DEVICES, choose_device, widest_batch, wor
 from experiments.runner.interrupt import Interruption
 from experiments.runner.local_executor import Execute, execute
 from experiments.runner.plan import Plan, check_feasible, make_plan
-from experiments.runner.protocol import Progress
+from experiments.runner.protocol import CannotContinue, Progress
 from experiments.runner.rows import Row
 from experiments.runner.stages import COLUMNS, AllAtOnce, Stages, Studies, breadth_first, what_fits
 from experiments.runner.worker import Job
@@ -92,7 +92,8 @@ class Terminal(Protocol):
         """The display of a plan beside which `n_done` runs are done already."""
 
 
-Analyse = Callable[[Store, Dataset], object]
+Analyse = Callable[[Store, Dataset], object]  # What it returns, where it can be called, tells people of the analysis.
+MAX_ROUNDS = 3  # Of training what was found damaged at the end.
 
 
 def run_sweep(
@@ -126,6 +127,8 @@ def run_sweep(
     check_feasible(possible.values(), dataset, 1 if options.address else len(slots), widest)
     store = Store(options.out or RESULTS / sweep.name)
     deadline = time.monotonic() + (math.inf if options.time is None else options.time)
+    for caution in dataset.cautions:
+        terminal.complain(caution)
 
     def plan_missing(runs: Mapping[str, RunConfig], done: Collection[str], pace: float = 1.0) -> Plan:
         """What is missing of some runs; with a limit of time, of one seed each, and no more than fits."""
@@ -173,29 +176,31 @@ def run_sweep(
         return 0
     train = _executor(options)
     failures: dict[str, str] = {}
+    tell: object = None
     with store.lock(shared=options.shard is not None), _copy(store, options, sweep) as copy, explained(copy.location):
-        first, pace = True, 1.0
+        asked_before: Collection[str] = ()
+        n_again, pace = 0, 1.0
         while True:
             rows = {run_id: {} for run_id in store.run_ids()} if options.shard else _sound_rows(store, terminal)
             studies = stages.wanted(rows)
             asked, mine = asked_of(studies)
             request = make_request(sweep, studies, dataset, program, code, stages.design)
-            if first:
+            if not asked_before:
                 _check_folder(store, copy, request, terminal)
             plan = plan_missing(mine, rows.keys() | failures.keys(), pace)
             store.folder.put(FILE_NAME, encode_request(request))
-            if not (first or plan.n_runs):
+            if asked_before and not plan.n_runs:
                 break
-            job = Job(
-                sweep.data,
-                store.location,
-                cache=True,
-                device=device,
-                ideas=request.ideas,
-                ideas_hash=request.ideas_hash,
-            )
-            display = terminal.display(plan, len(mine.keys() & rows.keys()), plan.seconds(len(slots)))
-            begun = time.monotonic()
+            if asked_before == asked.keys() and options.time is None:  # What was damaged meanwhile is trained again.
+                n_again += 1
+                if n_again == MAX_ROUNDS:
+                    where = f"{store.location}: what is written there is damaged each time"
+                    raise CannotContinue(f"{where}; choose another folder")
+            asked_before = asked.keys()
+            job = Job(sweep.data, store.location, cache=True, device=device, ideas=request.ideas)
+            job = replace(job, ideas_hash=request.ideas_hash)
+            planned, started = plan.seconds(len(slots)), time.monotonic()
+            display = terminal.display(plan, len(mine.keys() & rows.keys()), planned)
             events = train(plan.cohorts, job, slots, lambda: bool(interruption) or time.monotonic() > deadline)
             with interruption.deferred(), display as shown, contextlib.closing(events):
                 for event in events:
@@ -205,36 +210,37 @@ def run_sweep(
             if interruption:
                 terminal.complain("stopped, everything so far is saved; the same command goes on from here")
                 return interruption.exit_code
-            if not (choose or options.time is not None) or not plan.n_runs:
-                break
-            pace = max((time.monotonic() - begun) / plan.seconds(len(slots)), SLOWEST_DOUBT)
-            first = False
-        if options.shard:
-            terminal.complain(describe_failures(by_reason(failures), len(mine)))
-            n_done = len(mine) - len(failures)
-            terminal.say(
-                f"{count(n_done, 'run')} of this slice {'is' if n_done == 1 else 'are'} done; "
-                "when all slices are, run without --shard"
-            )
-            return 1 if failures else 0
-        done = store.run_ids()
-        n_left = len(asked.keys() - done - failures.keys())
+            if options.shard:
+                terminal.complain(describe_failures(by_reason(failures), len(mine)))
+                n_done = len(mine) - len(failures)
+                terminal.say(
+                    f"{count(n_done, 'run')} of this slice {'is' if n_done == 1 else 'are'} done; "
+                    "when all slices are, run without --shard"
+                )
+                return 1 if failures else 0
+            if plan.n_runs:
+                pace = max((time.monotonic() - started) / planned, SLOWEST_DOUBT)
+        n_left = len(asked.keys() - rows.keys() - failures.keys())
         if options.time is not None and n_left:
             left = f"{count(n_left, 'run')} of {len(asked):,}"
             terminal.say(f"the time is up: {left} are left; the same command goes on from here")
-        store.drop_checkpoints_of(asked.keys() & done)
+        store.drop_checkpoints_of(asked.keys() & rows.keys())
         for kept in {id(store): store, id(copy): copy}.values():
             write_failures(kept, failures)
         if copy is not store:
             for message in fetch(store, copy):
                 terminal.complain(message)
-        if asked.keys() & done:
-            analyse(copy, dataset)
+        if asked.keys() & rows.keys():
+            tell = analyse(copy, dataset)
         if copy is not store:
-            copy_analysis(copy.folder, store.folder)
-            terminal.say(f"{store.location} is copied to {copy.root}, for the other commands")
-        terminal.complain(describe_failures(read_failures(copy.root, asked.keys()), len(asked)))
-        return 1 if failures else 0
+            for message in copy_analysis(copy.folder, store.folder):
+                terminal.complain(message)
+    if callable(tell):  # Once all files are written: printing can't fail them.
+        tell()
+    if copy is not store:
+        terminal.say(f"{store.location} is copied to {copy.root}, for the other commands")
+    terminal.complain(describe_failures(read_failures(copy.root, asked.keys()), len(asked)))
+    return 1 if failures else 0
 
 
 @contextlib.contextmanager
@@ -249,10 +255,10 @@ def _copy(store: Store, options: RunOptions, sweep: SweepSpec) -> Iterator[Store
 
 
 def _check_folder(store: Store, copy: Store, request: Request, terminal: Terminal) -> None:
-    """A folder belongs to one sweep on one dataset.
+    """A folder belongs to one dataset; of runs that an earlier request asked for, say that they stay.
 
     Raises:
-        ValueError: it was made by another sweep, or on other data.
+        ValueError: it holds a sweep on other data.
     """
     for folder in {store.location, copy.location}:
         if not isinstance(folder, Path):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from multiprocessing.connection import Connection
 
-from experiments.runner.compilation_cache import compilation_cache, use_compilation_cache
+from experiments.runner.compilation_cache import use_compilation_cache
 from experiments.runner.devices import use_device, widest_batch
 from experiments.runner.protocol import FAILED, RESUMED, STEPS, Failure, Fault, Hooks, Train, failure_of, outcome
 from experiments.store import Location, Store
@@ -22,7 +22,7 @@ def start_jax(job: "Job") -> Train:
 
     use_device(job.device)
     if job.cache:
-        use_compilation_cache(compilation_cache())
+        use_compilation_cache()
     if job.ideas and load_ideas(job.ideas).sha256 != job.ideas_hash:
         raise ValueError(f"{job.ideas} has changed since the sweep was planned: bring it back or start anew")
     dataset, store = load_dataset(job.data), Store(job.root)

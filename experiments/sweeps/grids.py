@@ -49,6 +49,8 @@ class Grid:
         **axes: Any,
     ) -> None:
         check_least("seeds", n_seeds, 1)
+        if n_seeds > MAX_RUNS:
+            raise ValueError(f"seeds must be at most {MAX_RUNS:,}, got {str(n_seeds)[:20]}")
         for name in axes:
             check_name("key", name, AXES)
         self.ranges = {name: make_range(name, v.low, v.high, v.log) for name, v in axes.items() if isinstance(v, Range)}

@@ -21,10 +21,12 @@ from mlp_lm.config import check_name
 from mlp_lm.data.texts import BROWN, RARE_TOKEN, SMALL_TEXT, TRAINING_VOCABULARY, cut_text, read_text, word_vocabulary
 from mlp_lm.data.vocabulary import BOUNDARY, BOUNDARY_ID, Vocabulary
 from mlp_lm.data.word_lists import DEFAULT_DATA, MAKEMORE_DATA, SPLIT_SEED, read_word_list, split_words
+from mlp_lm.schemes import SCHEMES
 
 PARTS = ("train", "dev", "test")
 CHARACTERS, WORDS = "characters", "words"
 SAMPLED_TRAINING = 16  # A running text's training loss is that of every 16th window: all would cost too much.
+FEW_TOKENS = 200  # Of a part: the standard error of its loss is about 0.1 nats then.
 NAMED_TEXTS = (SMALL_TEXT, BROWN)
 NAMED_DATA = (DEFAULT_DATA, MAKEMORE_DATA, *NAMED_TEXTS)
 
@@ -89,6 +91,21 @@ class Dataset:
     def n_windows(self) -> int:
         """Windows of the training part, the same for every block size."""
         return self._count_windows("train")
+
+    @property
+    def cautions(self) -> list[str]:
+        """What makes results on this dataset doubtful, a sentence each."""
+        found = []
+        n_words = sum(map(len, self.parts.values()))
+        n_cells = sum(bool(set(word) & set(",;\t")) for part in PARTS for word in self.parts[part])
+        if not self.is_running_text and n_cells > n_words / 2:
+            found.append(f"{self.name}: most lines hold commas or tabs, as a table does; each line is taken as a word")
+        for part in PARTS[1:]:
+            if self._count_windows(part) < FEW_TOKENS:
+                found.append(
+                    f"{self.name}: {self._count_windows(part)} tokens in the {part} part; losses on so few tell little"
+                )
+        return found
 
     @property
     def unit(self) -> str:
@@ -169,6 +186,11 @@ class Dataset:
             )
         if self.is_running_text and config.batch_size == 0:
             raise ValueError(f"batch_size 0 (full-batch gradient descent) is for lists of words; {self.name} is a text")
+        if self.is_running_text and SCHEMES[config.init].adjust:
+            raise ValueError(
+                f"init {config.init} looks at counted contexts, which are for lists of words; {self.name} is a text: "
+                "give another scheme"
+            )
 
     def _part(self, part: str, block_size: int) -> Windows:
         name = part.removesuffix("_unseen")

@@ -136,9 +136,11 @@ def download(url: str, sha256: str, file_name: str) -> Path:
     import requests
 
     pooch.get_logger().setLevel("ERROR")
+    folder = pooch.os_cache("mlp-lm")
     try:
-        return Path(pooch.retrieve(url, f"sha256:{sha256}", file_name, path=pooch.os_cache("mlp-lm")))
+        return Path(pooch.retrieve(url, f"sha256:{sha256}", file_name, path=folder))
     except (requests.RequestException, OSError, ValueError) as error:
         raise ValueError(
-            f"{file_name} could not be downloaded ({type(error).__name__}); pass a file with --data PATH (it is {url})"
+            f"{file_name} could not be downloaded ({type(error).__name__}); fetch {url} elsewhere, and save it as "
+            f"{folder / file_name}"
         ) from None

@@ -1,5 +1,6 @@
 """The baselines of a dataset: count models at several context lengths, floors, and the uniform guess."""
 
+import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,8 +36,8 @@ class Baseline:
 
     @property
     def name(self) -> str:
-        """Such as `6-gram, modified Kneser-Ney`."""
-        return f"{self.context_length + 1}-gram, {self.family}"
+        """Such as `modified Kneser-Ney, 5 context tokens`."""
+        return count_model_name(self.family, self.context_length)
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,12 @@ class Baselines:
         return math.log(len(self.tokens))
 
 
+def count_model_name(family: str, context_length: int) -> str:
+    """Such as `modified Kneser-Ney, 5 context tokens`, which is a 6-gram model."""
+    return f"{family}, {context_length} context token{'' if context_length == 1 else 's'}"
+
+
+@functools.lru_cache(maxsize=4)
 def measure_baselines(dataset: Dataset) -> Baselines:
     """Fit every family of count models to the training part and measure it on dev.
 

@@ -5,7 +5,7 @@ const SERIES = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9"
 function mainEffects(section, study) {
   const parent = section.querySelector(".effects");
   if (!study.main.length) return;
-  parent.append(element("h4", {}, "Main effects: mean dev loss over all other axes"));
+  parent.append(element("h4", {}, "Main effects: dev loss minus that of the axis’s best value, over all other axes, paired by seed"));
   const grid = element("div", { class: "small-charts" });
   parent.append(grid);
   const limit = farOffSideBySide(study.main.map((effect) => effect.points.map((p) => p[0])));
@@ -13,29 +13,28 @@ function mainEffects(section, study) {
   const range = padded(Math.min(...near.map((p) => p[0] - halfWidth(p))), Math.max(...near.map((p) => p[0] + halfWidth(p))));
   for (const effect of study.main) {
     const label = `Main effect of ${words(effect.axis)}: ${effect.names.map((name, i) => `${name} ${estimate(effect.points[i])}`).join("; ")}`;
-    chart(grid, label, () => effectChart(effect, axis("dev loss", { range, limit })), 260);
+    chart(grid, label, () => effectChart(effect, axis("minus the best value", { range, limit })), 260);
   }
 }
 
 function effectChart(effect, y) {
   const colours = effect.colours ? effect.colours.map(themed) : effect.names.map(() => themed(SERIES[0]));
-  const places = effect.points.map((_, i) => i);
   const marks = effect.points.map((point, i) => ({
-    kind: "dots", x: [i], y: [point[0]], colour: colours[i], errors: [halfWidth(point)], hover: [`${effect.names[i]}: ${estimate(point)}`],
+    kind: "dots", x: [effect.places[i]], y: [point[0]], colour: colours[i], errors: [halfWidth(point)], hover: [`${effect.names[i]}: ${estimate(point)}`],
   }));
-  if (effect.ordered) marks.unshift({ kind: "line", x: places, y: effect.points.map((p) => p[0]), colour: colours[0], width: 1.2 });
-  return { x: nameAxis(words(effect.axis), effect.names), y, marks };
+  if (effect.ordered) marks.unshift({ kind: "line", x: effect.places, y: effect.points.map((p) => p[0]), colour: colours[0], width: 1.2 });
+  return { x: nameAxis(words(effect.axis), effect.names, effect.places), y, marks };
 }
 
 // One place a name, half a place of room on either side.
-function nameAxis(title, names) {
-  return axis(title, { ticks: names.map((name, i) => [i, name]), range: [-0.5, names.length - 0.5] });
+function nameAxis(title, names, places = names.map((_, i) => i)) {
+  return axis(title, { ticks: names.map((name, i) => [places[i], name]), range: [-0.5, names.length - 0.5] });
 }
 
 function interactionPlot(section, study) {
   const parent = section.querySelector(".interactions");
   if (!study.pairs.length) return;
-  parent.append(element("h4", {}, "Interactions: mean dev loss over all other axes"));
+  parent.append(element("h4", {}, "Interactions: dev loss minus that of the best pair of values, over all other axes, paired by seed"));
   const name = (pair) => pair.axes.map(words).join(" × ");
   const choice = element("select", {}, ...study.pairs.map((pair, i) => element("option", { value: i }, name(pair))));
   parent.append(element("label", { class: "choice" }, "pair ", choice));
@@ -45,11 +44,11 @@ function interactionPlot(section, study) {
 
 function pairChart(pair) {
   const marks = pair.second.map((name, i) => ({
-    kind: "line", x: pair.first.map((_, k) => k), y: pair.points[i].map((p) => p[0]), name: `${words(pair.axes[1])} ${name}`,
+    kind: "line", x: pair.places, y: pair.points[i].map((p) => p[0]), name: `${words(pair.axes[1])} ${name}`,
     colour: themed(SERIES[i % SERIES.length]), dots: 6, errors: pair.points[i].map(halfWidth),
     hover: pair.first.map((first, k) => `${first}, ${name}: ${estimate(pair.points[i][k])}`),
   }));
-  return { x: nameAxis(words(pair.axes[0]), pair.first), y: axis("dev loss", { limit: farOff(pair.points.flat().map((p) => p[0])) }), marks };
+  return { x: nameAxis(words(pair.axes[0]), pair.first, pair.places), y: axis("minus the best pair", { limit: farOff(pair.points.flat().map((p) => p[0])) }), marks };
 }
 
 function differencesPlot(section, study) {

@@ -1,0 +1,110 @@
+"""Several comparisons with one reference: which differences are there, and which are none worth speaking of.
+
+Differences are paired by seed. Each has two questions. Is it other than zero (a two-sided t-test)? Is it smaller than a
+margin that was chosen beforehand (two one-sided t-tests, Schuirmann 1987)? A large p-value of the first does not answer
+the second. The p-values of each question are adjusted for the number of comparisons made (Holm 1979), so that the
+chance of even one false claim among them is at most 5 %. All this is about seeds: another list of names may differ.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from experiments.analysis.studies import CONFIDENCE, Cell, Estimate, estimate, paired_differences
+
+MARGIN = 0.005  # Nats per token: less than the standard error of a dev loss over the choice of names, 0.0085.
+
+LOWER, HIGHER, EQUIVALENT, UNRESOLVED = "lower", "higher", "equivalent", "unresolved"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A cell's dev loss minus the reference's.
+
+    Attributes:
+        cell: what is compared.
+        difference: in nats per token, with the 95 % interval of this comparison alone.
+        p_difference: that it is zero, adjusted for all comparisons.
+        p_equivalence: that it is outside the margin, adjusted for all comparisons.
+    """
+
+    cell: Cell
+    difference: Estimate
+    p_difference: float
+    p_equivalence: float
+
+    @property
+    def verdict(self) -> str:
+        """LOWER or HIGHER, which a difference within the margin may be too; else EQUIVALENT; else UNRESOLVED."""
+        if self.p_difference < 1 - CONFIDENCE:
+            return LOWER if self.difference.mean < 0 else HIGHER
+        return EQUIVALENT if self.p_equivalence < 1 - CONFIDENCE else UNRESOLVED
+
+    @property
+    def within_margin(self) -> bool:
+        """Whether the difference is shown to be smaller than the margin, be it zero or not."""
+        return self.p_equivalence < 1 - CONFIDENCE
+
+    def columns(self) -> dict[str, Any]:
+        """A table's columns."""
+        adjusted = {"p_difference": self.p_difference, "p_equivalence": self.p_equivalence}
+        verdict = {"within_margin": self.within_margin, "verdict": self.verdict}
+        return {**self.difference.columns("difference"), "n_seeds": self.difference.n, **adjusted, **verdict}
+
+
+def compare(cells: Iterable[Cell], reference: Cell, margin: float = MARGIN) -> list[Comparison]:
+    """Each cell against the reference, which is itself left out; p-values are adjusted for all of them together.
+
+    The reference should be chosen beforehand: the best of several cells is better than the rest by chance alone. A cell
+    with fewer than two common seeds has p-values of NaN, and does not count.
+    """
+    compared = [(cell, paired_differences(cell, reference)) for cell in cells if cell is not reference]
+    from_zero = holm([p_of_difference(differences) for _, differences in compared])
+    outside = holm([p_of_equivalence(differences, margin) for _, differences in compared])
+    return [
+        Comparison(cell, estimate(differences), p, q)
+        for (cell, differences), p, q in zip(compared, from_zero, outside, strict=True)
+    ]
+
+
+def p_of_difference(differences: Sequence[float]) -> float:
+    """The two-sided p-value of Student's t-test of a mean of zero; NaN for fewer than two values."""
+    if len(differences) < 2:
+        return math.nan
+    return float(2 * _t_tail(differences, 0.0, -1.0 if np.mean(differences) < 0 else 1.0))
+
+
+def p_of_equivalence(differences: Sequence[float], margin: float) -> float:
+    """The p-value of two one-sided t-tests that the mean lies within ± margin; NaN for fewer than two values.
+
+    Below 0.05 exactly where the 90 % interval lies within the margin.
+    """
+    if len(differences) < 2:
+        return math.nan
+    return float(max(_t_tail(differences, -margin, 1.0), _t_tail(differences, margin, -1.0)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values adjusted for their number (Holm 1979): the chance of one below 0.05 by luck is at most 5 %.
+
+    NaNs, tests that could not be made, stay and do not count.
+    """
+    order = sorted((i for i, p in enumerate(p_values) if not math.isnan(p)), key=lambda i: p_values[i])
+    adjusted, largest = [math.nan] * len(p_values), 0.0
+    for place, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - place) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
+def _t_tail(values: Sequence[float], bound: float, side: float) -> float:
+    """The chance of a mean so far beyond `bound`, above it (side 1) or below it (-1), if the true mean were there."""
+    sample = np.asarray(values, float)
+    error, distance = sample.std(ddof=1) / math.sqrt(len(sample)), side * (sample.mean() - bound)
+    if error == 0:
+        return 0.0 if distance > 0 else 0.5 if distance == 0 else 1.0
+    return float(stats.t.sf(distance / error, len(sample) - 1))

@@ -1,0 +1,1 @@
+"""`python -m experiments.lecture`: the makemore lecture, number by number, with ours beside the published ones."""

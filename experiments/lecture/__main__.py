@@ -1,0 +1,114 @@
+"""`python -m experiments.lecture`: the makemore lecture, number by number, and a page of it."""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+from experiments.cli.command import command, command_parser, folder_path, positive
+from experiments.cli.flags import add_data_flags, requested_source
+from experiments.cli.terminal import CommandLine
+from experiments.runner.interrupt import Interruption
+from experiments.runner.run import RESULTS, RunOptions, run_sweep
+from experiments.store.atomic import make_folder
+from experiments.sweep import write_analysis
+from experiments.sweeps.text import printable
+from mlp_lm.data.dataset import Dataset, load_dataset
+from mlp_lm.data.word_lists import DEFAULT_DATA, MAKEMORE_DATA
+
+LARGEST_BATCH = 128  # Of the sweep `lecture`.
+EPILOG = """examples:
+  python -m experiments.lecture                           the lecture's list, downloaded once
+  python -m experiments.lecture --data ssa2018            the embedded list, where there is no network
+  python -m experiments.lecture --data my_words.txt       words of your own, without published numbers
+  python -m experiments.sweep lecture --dry-run           the trainings alone
+
+The same command again trains only what is missing."""
+
+
+@command("lecture", saves=True)
+def main(arguments: list[str] | None, interruption: Interruption) -> int:
+    """The command; returns its exit code: 0, 1 where runs failed, 2 a mistake, 130 or 143 interrupted."""
+    options = parse(arguments)
+    names = load_words(requested_source(options, MAKEMORE_DATA))
+    from experiments.lecture.walk import SECTIONS, Walk, lecture_sweep  # JAX only once the words are there.
+
+    folder = options.out or default_folder(names, options.quick)
+    page = options.page or folder / "lecture"
+    make_folder(page / "figures")
+    started = time.monotonic()
+    sweep, how = lecture_sweep(names, options.quick), RunOptions(out=folder, workers=options.workers)
+    terminal = CommandLine("lecture")
+    exit_code = run_sweep(sweep, names, how, terminal, interruption, write_analysis, "experiments.lecture")
+    if exit_code:
+        return exit_code
+    from experiments.analysis.results import open_sweep
+    from experiments.lecture.page import make_chapter, write_page
+    from experiments.lecture.published import ANY
+    from mlp_lm.settings import pinned_settings
+
+    walk = Walk(names, open_sweep(folder))
+    chapters = []
+    with pinned_settings():
+        for name, (title, _) in SECTIONS.items():
+            chapters.append(make_chapter(walk, name, page))
+            print(f"\n{title}")
+            for what, printed, ours, verdict in chapters[-1].rows(walk.known == (ANY,)):
+                print(
+                    printable(f"  {what}: {f'printed {printed}, ' if printed else ''}ours {ours or '-'}; {verdict}"),
+                    flush=True,
+                )
+    path = write_page(page, walk, chapters)
+    print(f"\n{printable(str(path))} has all of it, with figures and code ({time.monotonic() - started:.0f} s)")
+    return 0
+
+
+def load_words(source: str) -> Dataset:
+    """The list of words to walk on.
+
+    Raises:
+        ValueError: it cannot be had, is running text, or is too short for the lecture's batches.
+    """
+    try:
+        names = load_dataset(source)
+    except ValueError as error:
+        if source == MAKEMORE_DATA:
+            raise ValueError(f"{error}; or --data {DEFAULT_DATA}, the embedded list") from None
+        raise
+    if names.is_running_text:
+        raise ValueError(
+            f"{names.name} is running text; the lecture is about a list of words: give one with --data FILE"
+        )
+    if names.n_windows < LARGEST_BATCH:
+        raise ValueError(
+            f"{names.name} has {names.n_windows} training windows, fewer than a batch of {LARGEST_BATCH}; "
+            "give a longer list"
+        )
+    return names
+
+
+def default_folder(names: Dataset, quick: bool) -> Path:
+    """Where the runs are kept, apart for other words."""
+    words = "" if names.source == MAKEMORE_DATA else f"-{Path(names.name.split()[0]).stem}"
+    return RESULTS / f"lecture{words}{'-quick' * quick}"
+
+
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """The command line.
+
+    Raises:
+        ValueError: an unknown flag or a wrong value.
+    """
+    parser = command_parser(
+        "lecture", "The makemore lecture, number by number: what it prints, and what we get.", EPILOG
+    )
+    parser.add_argument("--out", type=folder_path, metavar="DIR", help=f"where runs are kept ({RESULTS}/lecture)")
+    parser.add_argument("--page", type=folder_path, metavar="DIR", help="where the page is written (lecture in --out)")
+    parser.add_argument("--quick", action="store_true", help="a hundredth of every training, to see that all works")
+    parser.add_argument("--workers", type=positive, metavar="INT", help="processes, one a core (default: all cores)")
+    add_data_flags(parser, words=False)
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,85 @@
+"""Comparisons with a reference: equivalence, difference, and the correction for their number."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from experiments.analysis.comparisons import (
+    EQUIVALENT,
+    HIGHER,
+    LOWER,
+    UNRESOLVED,
+    compare,
+    holm,
+    p_of_difference,
+    p_of_equivalence,
+)
+from experiments.analysis.studies import make_study
+from mlp_lm.config import RunConfig
+from tests.synthetic import synthetic_row
+
+samples = st.lists(st.integers(-1000, 1000), min_size=2, max_size=10).map(lambda values: [v / 1e5 for v in values])
+
+
+@settings(max_examples=200, deadline=None)
+@given(samples.filter(lambda values: len(set(values)) > 1), st.floats(1e-4, 0.02))
+def test_p_values_are_those_of_scipys_t_tests(values, margin):
+    two_sided = stats.ttest_1samp(values, 0)
+    assert p_of_difference(values) == pytest.approx(two_sided.pvalue, abs=1e-12)
+    above = stats.ttest_1samp(values, -margin, alternative="greater").pvalue
+    below = stats.ttest_1samp(values, margin, alternative="less").pvalue
+    assert p_of_equivalence(values, margin) == pytest.approx(max(above, below), abs=1e-12)
+    # Equivalent at 5 % exactly where the 90 % interval lies within the margin.
+    interval = stats.ttest_1samp(values, 0).confidence_interval(0.9)
+    assert (p_of_equivalence(values, margin) < 0.05) == (-margin < interval.low and interval.high < margin)
+
+
+def test_values_without_spread_and_single_ones():
+    assert p_of_difference([0.01, 0.01]) == 0 and p_of_difference([0.0, 0.0]) == 1
+    assert p_of_equivalence([0.001, 0.001], 0.005) == 0 and p_of_equivalence([0.01, 0.01], 0.005) == 1
+    assert math.isnan(p_of_difference([0.01])) and math.isnan(p_of_equivalence([], 0.005))
+
+
+def test_holm_by_hand():
+    # The smallest times four, the next times three, and none below the one before it.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.9, math.nan, 0.02]) == pytest.approx([0.9, math.nan, 0.04], nan_ok=True)
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+def test_holm_claims_what_stepping_down_claims(p_values):
+    claimed, left = set(), sorted(range(len(p_values)), key=lambda i: p_values[i])
+    while left and p_values[left[0]] * len(left) < 0.05:
+        claimed.add(left.pop(0))
+    assert {i for i, p in enumerate(holm(p_values)) if p < 0.05} == claimed
+
+
+def test_at_most_one_study_in_twenty_has_a_false_claim():
+    rng = np.random.default_rng(0)
+    false = [min(holm([p_of_difference(rng.standard_normal(8)) for _ in range(10)])) < 0.05 for _ in range(400)]
+    assert np.mean(false) < 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400)
+
+
+def test_verdicts():
+    # By scheme, the difference from the reference and its spread over eight seeds.
+    schemes = {
+        "kaiming_tanh": (0, 0), "fan_in": (0, 1e-3), "xavier": (0.05, 1e-3), "scaled_hidden": (-0.003, 1e-4),
+        "normal": (0.002, 0.03),
+    }  # fmt: skip
+    rows = []
+    for init, (mean, spread) in schemes.items():
+        noise = spread * np.array([-3, -2, -1, -0.5, 0.5, 1, 2, 3])
+        rows += [synthetic_row(RunConfig(init=init, seed=i), 2.1 + mean + float(noise[i])) for i in range(8)]
+    cells = {cell.settings["init"]: cell for cell in make_study("schemes", rows).cells}
+    found = {c.cell.settings["init"]: c for c in compare(cells.values(), cells["kaiming_tanh"])}
+    verdicts = {init: comparison.verdict for init, comparison in found.items()}
+    assert verdicts == {"fan_in": EQUIVALENT, "xavier": HIGHER, "scaled_hidden": LOWER, "normal": UNRESOLVED}
+    assert found["scaled_hidden"].within_margin and not found["normal"].within_margin
+    # Four comparisons: the smallest p-value is four times its own.
+    one = compare([cells["xavier"]], cells["kaiming_tanh"])[0]
+    assert one.p_difference <= found["xavier"].p_difference <= 4 * one.p_difference
