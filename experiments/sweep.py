@@ -74,12 +74,11 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
         from experiments.analysis.sequential import SeedStages  # SciPy is slow to import.
 
         sweep = sweep.override({}, options.max_seeds)
-        choose = partial(
-            SeedStages, width=options.until, max_seeds=options.max_seeds, first_seed=options.first_seed or 0
-        )
+        first = options.first_seed or 0
+        choose = partial(SeedStages, width=options.until, max_seeds=options.max_seeds, first_seed=first)
     dataset, terminal = load_dataset(sweep.data), CommandLine("sweep")
-    tell = partial(analyse, test=options.test)
-    return runner.run_sweep(sweep, dataset, how, terminal, interruption, tell, choose=choose)
+    how_to_tell = partial(analyse, test=options.test)
+    return runner.run_sweep(sweep, dataset, how, terminal, interruption, how_to_tell, choose=choose)
 
 
 def run_sweep(

@@ -17,12 +17,12 @@ from experiments.analysis.effects import (
     interaction_rows,
     rise_from_lowest,
 )
-from experiments.analysis.figures import file_stems, write_figures
+from experiments.analysis.figures import write_figures
 from experiments.analysis.response import marginal_rows, neighbour_rows, response_rows
 from experiments.analysis.results import SweepResults, ranked_table, select_results
 from experiments.analysis.sequential_figures import draw_seeds, seed_outcomes, seed_rows
 from experiments.analysis.studies import Cell, Study, estimate
-from experiments.analysis.style import STYLE, save_figure
+from experiments.analysis.style import STYLE, file_stems, save_figure
 from experiments.analysis.tables import csv_text, markdown_table
 from experiments.analysis.tradeoffs import tradeoff_rows
 from experiments.analysis.trained_models import HeldOut, keep_samples, look_at_test, read_looks
@@ -43,13 +43,13 @@ TABLES = {
     "effects": effect_rows,
     "interactions": interaction_rows,
     "differences": difference_rows,  # Of unbalanced studies, which have none of the others.
-    "diagnostics": diagnostic_rows,
     "range_importance": response_rows,  # Of studies whose axes have ranges.
     "marginals": marginal_rows,
     "neighbours": neighbour_rows,
     "tradeoffs": tradeoff_rows,
+    "diagnostics": diagnostic_rows,
 }
-ALWAYS = ("importance", "effects", "interactions")
+ALWAYS = ("importance", "effects", "interactions")  # The others where there are any.
 SHOWN_CELLS = 40  # In Markdown; the CSV has all.
 
 

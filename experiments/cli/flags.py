@@ -21,6 +21,7 @@ from mlp_lm.data.texts import TRAINING_VOCABULARY, VOCABULARIES
 from mlp_lm.data.word_lists import SPLIT_SEED
 from mlp_lm.ideas import load_ideas
 
+MAX_SEEDS, FEWEST_SEEDS = 32, 3  # Of a sweep that looks at its losses in between.
 AXIS_GROUPS = {
     "model": (
         "init", "hidden_size", "embedding_dim", "block_size", "n_layers", "batch_norm", "activation", "gain", "direct",
@@ -30,7 +31,6 @@ AXIS_GROUPS = {
         "input_dropout", "early_stopping", "diagnostics", "n_evaluations",
     ),
 }  # fmt: skip
-MAX_SEEDS, FEWEST_SEEDS = 32, 3  # Of a sweep that looks at its losses in between.
 DATA_HELP = "ssa2018 (embedded), makemore, brown (downloaded once), small (made here), a file, or three: train dev test"
 
 
@@ -76,7 +76,8 @@ def add_axes(parser: Parser, without: Sequence[str] = ()) -> None:
     by_name = {hyper.name: hyper for hyper in fields(RunConfig)}
     rest = [name for name in AXES if not any(name in names for names in AXIS_GROUPS.values())]
     for title, names in {**AXIS_GROUPS, "details of training": rest}.items():
-        group = parser.add_argument_group(f"{title} (one or more values each, or a range such as 0.01:1:log)")
+        text = "one or more values each, or a range such as 0.01:1:log; all combinations are trained"
+        group = parser.add_argument_group(f"{title} ({text})")
         for hyper in (by_name[name] for name in names if name not in without):
             rules = hyper.metadata
             known = f": {', '.join(rules['table'])}" if "table" in rules else ""
@@ -158,6 +159,7 @@ def add_output_flags(parser: Parser, folder: str = "NAME") -> None:
         help=f"the sweep's folder (default: {RESULTS}/{folder}); or s3://, gs://",
     )
     parser.add_argument("--dry-run", action="store_true", help="show the plan: runs, cohorts, compilations, time")
+    parser.add_argument("--time", type=_duration, metavar="TIME", help="train what fits, such as 2h, 45m or 90s")
 
 
 def add_machine_flags(parser: Parser, folder: str = "NAME") -> None:
@@ -165,7 +167,6 @@ def add_machine_flags(parser: Parser, folder: str = "NAME") -> None:
     machine = parser.add_argument_group("this machine")
     machine.add_argument("--workers", type=int, metavar="INT", help="processes, one a core (default: all cores)")
     add_choice(machine, "--device", ("auto", *DEVICES), "what trains (auto, the fastest)", default="auto")
-    machine.add_argument("--time", type=_duration, metavar="TIME", help="train what fits, such as 2h, 45m or 90s")
     machines = parser.add_argument_group("many machines")
     machines.add_argument(
         "--fetch-to", type=folder_path, metavar="DIR", help=f"of --out s3://...: the copy here ({RESULTS}/{folder})"

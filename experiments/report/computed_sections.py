@@ -3,12 +3,12 @@
 from collections.abc import Iterator
 
 from experiments.analysis.effects import value_name
-from experiments.analysis.figures import file_stems
 from experiments.analysis.response import Response, fit_response
 from experiments.analysis.results import SweepResults
 from experiments.analysis.sequential import FEWEST_MODERATED, outcome_of, planned_looks
 from experiments.analysis.sequential_figures import conclusion, saving
 from experiments.analysis.studies import Cell, Study
+from experiments.analysis.style import file_stems
 from experiments.analysis.tradeoffs import COSTS, cost_of, fronts
 from experiments.report.sections import Section
 from experiments.runner.halving import round_name

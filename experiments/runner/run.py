@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -126,9 +126,9 @@ def run_sweep(
     possible = {run_id: run for runs in everything.values() for run_id, run in runs.items()}
     check_feasible(possible.values(), dataset, 1 if options.address else len(slots), widest)
     store = Store(options.out or RESULTS / (sweep.folder or sweep.name))
+    deadline = time.monotonic() + (math.inf if options.time is None else options.time)
     for caution in dataset.cautions:
         terminal.complain(caution)
-    deadline = time.monotonic() + (math.inf if options.time is None else options.time)
 
     def plan_missing(runs: Mapping[str, RunConfig], done: Collection[str], pace: float = 1.0) -> Plan:
         """What is missing of some runs; with a limit of time, of one seed each, and no more than fits."""
@@ -176,31 +176,31 @@ def run_sweep(
         return 0
     train = _executor(options)
     failures: dict[str, str] = {}
-    trained: set[str] = set()
     tell: object = None
     with store.lock(shared=options.shard is not None), _copy(store, options, sweep) as copy, explained(copy.location):
-        n_rounds, pace = 0, 1.0
+        asked_before: Collection[str] = ()
+        n_again, pace = 0, 1.0
         while True:
             rows = {run_id: {} for run_id in store.run_ids()} if options.shard else _sound_rows(store, terminal)
             studies = stages.wanted(rows)
             asked, mine = asked_of(studies)
             request = make_request(sweep, studies, dataset, program, code, stages.design)
-            if n_rounds == 0:
+            if not asked_before:
                 _check_folder(store, copy, request, terminal)
             plan = plan_missing(mine, rows.keys() | failures.keys(), pace)
             store.folder.put(FILE_NAME, encode_request(request))
-            if n_rounds and not plan.n_runs:
+            if asked_before and not plan.n_runs:
                 break
-            job = Job(
-                sweep.data,
-                store.location,
-                cache=True,
-                device=device,
-                ideas=request.ideas,
-                ideas_hash=request.ideas_hash,
-            )
-            display = terminal.display(plan, len(mine.keys() & rows.keys()), plan.seconds(len(slots)))
-            begun = time.monotonic()
+            if asked_before == asked.keys() and options.time is None:  # What was damaged meanwhile is trained again.
+                n_again += 1
+                if n_again == MAX_ROUNDS:
+                    where = f"{store.location}: what is written there is damaged each time"
+                    raise CannotContinue(f"{where}; choose another folder")
+            asked_before = asked.keys()
+            job = Job(sweep.data, store.location, cache=True, device=device, ideas=request.ideas)
+            job = replace(job, ideas_hash=request.ideas_hash)
+            planned, started = plan.seconds(len(slots)), time.monotonic()
+            display = terminal.display(plan, len(mine.keys() & rows.keys()), planned)
             events = train(plan.cohorts, job, slots, lambda: bool(interruption) or time.monotonic() > deadline)
             with interruption.deferred(), display as shown, contextlib.closing(events):
                 for event in events:
@@ -211,35 +211,27 @@ def run_sweep(
             if interruption:
                 terminal.complain("stopped, everything so far is saved; the same command goes on from here")
                 return interruption.exit_code
-            n_rounds += 1
-            if not plan.n_runs or (options.shard and options.time is None):
-                break
-            pace = max((time.monotonic() - begun) / plan.seconds(len(slots)), SLOWEST_DOUBT)
-            if choose is None and options.time is None:  # One round, unless what it wrote has been damaged since.
-                if trained <= store.run_ids():
-                    break
-                if n_rounds > MAX_DAMAGED:
-                    raise CannotContinue(f"{store.location}: what is written there is damaged; choose another folder")
-        if options.shard:
-            terminal.complain(describe_failures(by_reason(failures), len(mine)))
-            n_done = len(mine) - len(failures)
-            terminal.say(
-                f"{count(n_done, 'run')} of this slice {'is' if n_done == 1 else 'are'} done; "
-                "when all slices are, run without --shard"
-            )
-            return 1 if failures else 0
-        done = store.run_ids()
-        n_left = len(asked.keys() - done - failures.keys())
+            if options.shard:
+                terminal.complain(describe_failures(by_reason(failures), len(mine)))
+                n_done = len(mine) - len(failures)
+                terminal.say(
+                    f"{count(n_done, 'run')} of this slice {'is' if n_done == 1 else 'are'} done; "
+                    "when all slices are, run without --shard"
+                )
+                return 1 if failures else 0
+            if plan.n_runs:
+                pace = max((time.monotonic() - started) / planned, SLOWEST_DOUBT)
+        n_left = len(asked.keys() - rows.keys() - failures.keys())
         if options.time is not None and n_left:
             left = f"{count(n_left, 'run')} of {len(asked):,}"
             terminal.say(f"the time is up: {left} are left; the same command goes on from here")
-        store.drop_checkpoints_of(asked.keys() & done)
+        store.drop_checkpoints_of(asked.keys() & rows.keys())
         for kept in {id(store): store, id(copy): copy}.values():
             write_failures(kept, failures)
         if copy is not store:
             for message in fetch(store, copy):
                 terminal.complain(message)
-        if asked.keys() & done:
+        if asked.keys() & rows.keys():
             tell = analyse(copy, dataset)
         if copy is not store:
             for message in copy_analysis(copy.folder, store.folder):
