@@ -93,7 +93,7 @@ class Terminal(Protocol):
 
 
 Analyse = Callable[[Store, Dataset], object]  # What it returns, where it can be called, tells people of the analysis.
-MAX_DAMAGED = 3  # Times that runs are trained again because they were found damaged.
+MAX_ROUNDS = 3  # Of training what was found damaged.
 
 
 def run_sweep(
@@ -205,7 +205,6 @@ def run_sweep(
             with interruption.deferred(), display as shown, contextlib.closing(events):
                 for event in events:
                     shown.show(event)
-                    trained |= {row["run_id"] for row in event.rows}
                     if event.failure:
                         failures |= {run.run_id: event.failure for run in event.cohort.runs}
             if interruption:
