@@ -57,7 +57,7 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
         check_list_alone(parser, options)
         print_catalog()
         return 0
-    if options.config and options.name:
+    if options.config and options.name is not None:
         parser.error(f"give either a sweep's name or --config, got {options.name!r} and {str(options.config)!r}")
     how = runner_options(parser, options)
     sweep = requested_sweep(options)

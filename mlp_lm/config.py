@@ -5,6 +5,7 @@ columns, run ids, which runs share a compiled program, and which numbers that pr
 is imported.
 """
 
+import contextlib
 import difflib
 import functools
 import hashlib
@@ -32,6 +33,7 @@ RESULTS_VERSION = 1  # Enters every run id: raise it when a change makes the sam
 PADDED_STEPS = 5_000
 PADDED_WIDTHS = {"embedding_dim": (4, 16, 32), "hidden_size": (32, 64, 128, 256, 512)}
 
+LARGEST_INTEGER = 2**63 - 1  # Of a column of the result table.
 LARGE_VOCABULARY = 1_000  # Tokens from which on the softmax is computed in blocks: words, not characters.
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
 PRECISIONS = {FLOAT32: None, BFLOAT16: None}
@@ -287,7 +289,7 @@ def check_least(name: str, value: int | float, least: int | float) -> None:
     Raises:
         ValueError: it is.
     """
-    if not (math.isfinite(value) and value >= least):
+    if not least <= value < math.inf:
         raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
@@ -299,8 +301,9 @@ def _as_type_of(default: Any, name: str, value: Any) -> Any:
     """
     for kind, accepted in ((bool, np.bool_), (int, Integral), (float, Real)):
         if type(default) is kind and isinstance(value, accepted) and not isinstance(value, bool):
-            return kind(value)
-    raise ValueError(f"{name} must be of type {type(default).__name__}, got {value!r}")
+            with contextlib.suppress(OverflowError):  # 400 digits are no float.
+                return kind(value)
+    raise ValueError(f"{name} must be of type {type(default).__name__}, got {value!r:.60}")
 
 
 def _check(name: str, value: Any) -> None:
@@ -315,11 +318,12 @@ def _check_number(name: str, value: Any) -> None:
     rules = _RULES[name]
     if isinstance(value, str | bool):
         return
-    if "above" in rules and not (math.isfinite(value) and value > rules["above"]):
+    if "above" in rules and not rules["above"] < value < math.inf:
         raise ValueError(f"{name} must be a positive number, got {value}")
     check_least(name, value, rules.get("least", 0))
-    if "most" in rules and value > rules["most"]:
-        raise ValueError(f"{name} must be at most {rules['most']}, got {value}")
+    most = rules.get("most", LARGEST_INTEGER if isinstance(value, int) else math.inf)
+    if value > most:
+        raise ValueError(f"{name} must be at most {most}, got {str(value)[:60]}")
     on_device = _as_number(value)
     if "below" in rules and on_device >= rules["below"]:
         raise ValueError(f"{name} must be below {rules['below']}, got {value}")

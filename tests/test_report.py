@@ -192,7 +192,9 @@ def test_a_sweep_of_nothing_but_diverged_runs_has_a_page(tmp_path):
     rows = [synthetic_row(RunConfig(seed=seed), 2.0, diverged=True) for seed in range(2)]
     for row in rows:
         row |= {"dev_loss": None, "train_loss": None, "dev_unseen_loss": None, "history_dev_loss": [None] * 5}
-    assert "every run diverged, so there is no answer" in render(read_report(synthetic_folder(tmp_path, {"size": rows})))
+    assert "every run diverged, so there is no answer" in render(
+        read_report(synthetic_folder(tmp_path, {"size": rows}))
+    )
 
 
 @pytest.mark.parametrize(("folder_name", "told"), [("nowhere", "no sweep's folder"), ("empty", "no finished run")])

@@ -126,7 +126,9 @@ def test_losses_are_means_over_every_window(config, few_dataset):
 
 
 def test_early_stopping_reports_the_best_evaluation(few_dataset):
-    config = replace(SMALL, learning_rate=5.0, schedule="constant", early_stopping=True, n_evaluations=20)  # Too fast: up and down.
+    config = replace(
+        SMALL, learning_rate=5.0, schedule="constant", early_stopping=True, n_evaluations=20
+    )  # Too fast: up and down.
     trained = train(config, few_dataset, 3)
     for i, history in enumerate(trained.histories):
         assert trained.dev_loss[i] == min(history.dev_loss)
@@ -177,7 +179,11 @@ def test_a_running_text_is_trained_and_sampled_through_the_same_function():
         (SMALL, 0, "seeds must be at least 1"),
         (SMALL, [], "seeds must be at least 1"),
         (SMALL, [-1], "seed must be at least 0, got -1"),
-        (replace(SMALL, batch_size=10**6), 1, "batch_size 1000000 exceeds the [0-9]+ training windows of [^ ]+words[.]txt"),
+        (
+            replace(SMALL, batch_size=10**6),
+            1,
+            "batch_size 1000000 exceeds the [0-9]+ training windows of [^ ]+words[.]txt",
+        ),
     ],
 )
 def test_what_cannot_be_trained_is_refused_in_one_line(config, seeds, message, few_dataset):

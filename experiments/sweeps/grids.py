@@ -27,7 +27,7 @@ class Grid:
         axes: field names of `RunConfig`; a list or tuple of values is an axis, any other value is fixed.
 
     Raises:
-        ValueError: an unknown field, an empty axis, no seed, or a value no run can have.
+        ValueError: an unknown field, an empty axis, no seed, a value no run can have, or more than a million runs.
     """
 
     def __init__(
@@ -49,6 +49,7 @@ class Grid:
         # Several at once: one alone might contradict the others.
         self.base = RunConfig(**(asdict(base or RunConfig()) | fixed))
         self.axes = {name: several for name, several in values.items() if name not in fixed}
+        _check_size(n_seeds * math.prod(map(len, self.axes.values())))
 
     def __repr__(self) -> str:
         axes = ", ".join(f"{name}: {len(values)}" for name, values in self.axes.items())
@@ -100,9 +101,7 @@ class SweepSpec:
         Raises:
             ValueError: more than a million runs.
         """
-        size = sum(map(len, self.grids))
-        if size > MAX_RUNS:
-            raise ValueError(f"{size:,} runs in the grid; a sweep has at most {MAX_RUNS:,}: give fewer values or seeds")
+        _check_size(sum(map(len, self.grids)))
         ideas = loaded_ideas()
         studies: dict[str, dict[str, RunConfig]] = {}
         for grid in self.grids:
@@ -131,6 +130,11 @@ def sweep_from_dict(content: Mapping[str, Any], name: str) -> SweepSpec:
             raise ValueError(f"{key} must be text, got {value!r}")
     source = dataset_source(data, **{key: content[key] for key in DATA_KEYS if key in content})
     return SweepSpec(name, content.get("title", name), tuple(map(_grid_from_dict, tables)), source)
+
+
+def _check_size(n_runs: int) -> None:
+    if n_runs > MAX_RUNS:
+        raise ValueError(f"{n_runs:,} runs in the grid; a sweep has at most {MAX_RUNS:,}: give fewer values or seeds")
 
 
 def _grid_from_dict(table: Mapping[str, Any]) -> Grid:
@@ -181,9 +185,9 @@ _KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: 
 def _check_type(name: str, value: Any) -> Any:
     kind = type(DEFAULTS[name])
     if kind is float and type(value) is int:
-        return float(value)
+        return float(str(value))  # So that 400 digits are infinite, and refused as such.
     if type(value) is not kind:
-        raise ValueError(f"{name} must be {_KINDS[kind]}, got {value!r}")
+        raise ValueError(f"{name} must be {_KINDS[kind]}, got {value!r:.60}")
     return value
 
 
