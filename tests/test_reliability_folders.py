@@ -91,3 +91,32 @@ def test_a_sweep_of_which_every_run_failed_has_no_page(tmp_path, monkeypatch):
     assert said.code == 1
     assert "1 of 1 runs failed: out of luck; tried 5 times (1 run)" in said.errors
     assert not (tmp_path / "report.html").exists()
+
+
+def test_damage_that_comes_while_a_sweep_trains_is_said_and_trained_again(tmp_path, monkeypatch):
+    """A byte is appended to a committed shard while the other runs are trained; and to every one, every time."""
+    train = run.execute
+
+    def spoil(n_rounds):
+        rounds = iter(range(n_rounds))
+
+        def execute(*arguments):
+            yield from train(*arguments)
+            for _ in rounds:
+                for shard in (tmp_path / "shards").iterdir():
+                    with shard.open("ab") as file:
+                        file.write(b"x")
+                break
+
+        return execute
+
+    monkeypatch.setattr(run, "execute", spoil(1))
+    said = sweep(*FAST, "--out", str(tmp_path))
+    assert (said.code, len(Store(tmp_path).run_ids())) == (0, 1)
+    assert said.errors.count("does not match its checksum: set aside in") == 1
+    assert "1 of 1 run done" in said.output
+    monkeypatch.setattr(run, "execute", spoil(run.MAX_ROUNDS))
+    said = sweep(*FAST, "--first-seed", "1", "--out", str(tmp_path))
+    assert said.code == 1
+    assert said.errors.count("does not match its checksum: set aside in") > run.MAX_ROUNDS
+    assert "1 of 1 runs failed: its files were damaged after every training (1 run)" in said.errors

@@ -74,7 +74,7 @@ def analyse(store: Store, dataset: Dataset) -> None:
     # JAX only where it is needed: a wrong command line is reported at once.
     from experiments.bengio2003.table import as_markdown, write_tables
 
-    summary = write_tables(select_results(store, read_request(store.root), store.rows()))
+    summary = write_tables(select_results(store, read_request(store.root), set_aside=True))
     path = write_report(store.root)
     print(as_markdown(summary))
     print(f"Report: {path}")
@@ -85,7 +85,7 @@ def open_published(sweep: SweepSpec, dataset: Dataset, folder: object) -> SweepR
     if not isinstance(folder, Path):
         return None
     store, request = Store(folder), make_request(sweep, sweep.expand(dataset.sha256), dataset, f"experiments.{NAME}")
-    results = select_results(store, request, store.rows(set_aside=False))
+    results = select_results(store, request)
     is_done = {row["run_id"] for row in results.rows} == request.run_ids
     return results if is_done and not all(map(store.has_weights, results.rows)) else None
 

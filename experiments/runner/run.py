@@ -22,6 +22,7 @@ from experiments.sweeps.request import FILE_NAME, Request, encode_request, make_
 from experiments.sweeps.text import count
 from mlp_lm.data.dataset import Dataset
 
+MAX_ROUNDS = 3
 RESULTS = Path("results/local")  # Where a user's own sweeps are kept; `results/` itself holds the published ones.
 
 
@@ -133,24 +134,34 @@ def run_sweep(
     request = make_request(sweep, studies, dataset, program, code)
     with store.lock(shared=options.shard is not None), _copy(store, options, sweep) as copy, explained(copy.location):
         _check_folder(store, copy, request, terminal)
-        done = store.run_ids() if options.shard else _sound_runs(store, terminal)
-        plan = plan_missing(done)
         store.folder.put(FILE_NAME, encode_request(request))
         job = Job(
             sweep.data, store.location, cache=True, device=device, ideas=request.ideas, ideas_hash=request.ideas_hash
         )
         train = _executor(options)
         failures: dict[str, str] = {}
-        display = terminal.display(plan, len(mine) - plan.n_runs, plan.seconds(len(slots)))
-        events = train(plan.cohorts, job, slots, lambda: bool(interruption))
-        with interruption.deferred(), display as shown, contextlib.closing(events):
-            for event in events:
-                shown.show(event)
-                if event.failure:
-                    failures |= {run.run_id: event.failure for run in event.cohort.runs}
-        if interruption:
-            terminal.complain("stopped, everything so far is saved; the same command goes on from here")
-            return interruption.exit_code
+        done = store.run_ids() if options.shard else _sound_runs(store, terminal)
+        for _ in range(MAX_ROUNDS):  # More than one only where finished files are damaged while others are trained.
+            plan = plan_missing(done | failures.keys())
+            display = terminal.display(plan, len(mine) - plan.n_runs, plan.seconds(len(slots)))
+            events = train(plan.cohorts, job, slots, lambda: bool(interruption))
+            with interruption.deferred(), display as shown, contextlib.closing(events):
+                for event in events:
+                    shown.show(event)
+                    if event.failure:
+                        failures |= {run.run_id: event.failure for run in event.cohort.runs}
+            if interruption:
+                terminal.complain("stopped, everything so far is saved; the same command goes on from here")
+                return interruption.exit_code
+            if options.shard:
+                break
+            if copy is not store:
+                for message in fetch(store, copy):
+                    terminal.complain(message)
+            if plan.cohorts:
+                done = _sound_runs(copy, terminal)
+            if done | failures.keys() >= mine.keys():
+                break
         if options.shard:
             terminal.complain(describe_failures(by_reason(failures), len(mine)))
             n_done = len(mine) - len(failures)
@@ -159,16 +170,15 @@ def run_sweep(
                 "when all slices are, run without --shard"
             )
             return 1 if failures else 0
+        failures |= dict.fromkeys(mine.keys() - done - failures.keys(), "its files were damaged after every training")
         store.drop_checkpoints_of(asked.keys() - failures.keys())
         for kept in {id(store): store, id(copy): copy}.values():
             write_failures(kept, failures)
-        if copy is not store:
-            for message in fetch(store, copy):
-                terminal.complain(message)
         if len(failures) < len(asked):
             analyse(copy, dataset)
         if copy is not store:
-            copy_analysis(copy.folder, store.folder)
+            for message in copy_analysis(copy.folder, store.folder):
+                terminal.complain(message)
             terminal.say(f"{store.location} is copied to {copy.root}, for the other commands")
         terminal.complain(describe_failures(read_failures(copy.root, asked.keys()), len(asked)))
         return 1 if failures else 0
