@@ -14,7 +14,7 @@ from experiments.sweeps.text import count, printable
 def main(arguments: list[str] | None, interruption: Interruption) -> int:
     """The command; returns its exit code."""
     parser = command_parser("fetch", "Copy a sweep from an object store into a folder; again, only what is new.")
-    parser.add_argument("source", metavar="s3://BUCKET/PREFIX", help="what --out was; or gs://BUCKET/PREFIX")
+    parser.add_argument("source", metavar="s3://BUCKET/PREFIX", help="what --out was; or gs://, az://")
     parser.add_argument("folder", type=folder_path, metavar="DIR", help="the folder to copy it into")
     options = parser.parse_args(arguments)
     source, target = Store(parse_location(options.source)), Store(options.folder)

@@ -23,7 +23,7 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     options = parser.parse_args(arguments)
     results = open_sweep(options.folder)
     use_compilation_cache()
-    row = results.run(options.run) if options.run else results.best
+    row = results.best if options.run is None else results.run(options.run)
     samples = draw_samples(results, row, options.n, options.seed, options.temperature)
     if options.keep:
         kept = read_samples(options.folder) | {row["run_id"]: samples}

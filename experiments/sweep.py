@@ -62,7 +62,7 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
         check_list_alone(parser, options)
         print_catalog()
         return 0
-    if options.config and options.name:
+    if options.config and options.name is not None:
         parser.error(f"give either a sweep's name or --config, got {options.name!r} and {str(options.config)!r}")
     how = runner_options(parser, options)
     check_stage_flags(parser, options)
@@ -77,8 +77,8 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
         first = options.first_seed or 0
         choose = partial(SeedStages, width=options.until, max_seeds=options.max_seeds, first_seed=first)
     dataset, terminal = load_dataset(sweep.data), CommandLine("sweep")
-    how_to_tell = partial(analyse, test=options.test)
-    return runner.run_sweep(sweep, dataset, how, terminal, interruption, how_to_tell, choose=choose)
+    analyse = partial(print_analysis, test=options.test)
+    return runner.run_sweep(sweep, dataset, how, terminal, interruption, analyse, choose=choose)
 
 
 def run_sweep(
@@ -160,12 +160,12 @@ def write_analysis(store: Store, dataset: Dataset, test: bool = False) -> "tuple
         return write_summary(store, dataset, test), write_report(store.root)
 
 
-def analyse(store: Store, dataset: Dataset, test: bool = False) -> Callable[[], None]:
-    """Write a folder's tables, figures and report; returns the call that prints what they say."""
+def print_analysis(store: Store, dataset: Dataset, test: bool = False) -> None:
+    """Write a folder's tables, figures and report, and print what they say."""
     from experiments.cli.summary import print_summary
 
     use_compilation_cache()
-    return partial(print_summary, *write_analysis(store, dataset, test))
+    print_summary(*write_analysis(store, dataset, test))
 
 
 def print_catalog() -> None:

@@ -8,6 +8,8 @@ import pytest
 
 from tests.cli import assert_one_line, sweep
 
+DIGITS = "9" * 400  # Which no float holds.
+
 TOML = {
     "typo in an axis": ("hidden_sise = 3", "'hidden_sise'", "did you mean 'hidden_size'?"),
     "typo in seeds": ("seed = 3", "'seed'", "did you mean 'seeds'?"),
@@ -67,6 +69,16 @@ TOML = {
     "seeds of 400 digits": (f"seeds = {'9' * 400}", "seeds must be at most 1,000,000"),
     "tables nested 2,000 deep": (f"hidden_size = {'[' * 2000}{']' * 2000}", "cannot be read as TOML"),
     "a beaten name": ("name = 3", "name must be text, got 3"),
+    **{
+        f"400 digits for {name}": (f"{name} = {DIGITS}", told)
+        for name, told in (
+            ("hidden_size", "hidden_size must be at most"),
+            ("learning_rate", "learning_rate must be a positive number, got inf"),
+            ("seeds", "runs in the grid"),
+            ("first_seed", "seed must be at most"),
+            ("momentum", "momentum must be at least 0, got inf"),
+        )
+    },
     "no TOML": ("= 3", "cannot be read as TOML"),
     "a key twice": ("n_steps = 3\nn_steps = 4", "cannot be read as TOML"),
 }
@@ -89,6 +101,7 @@ WHOLE_FILES = {
     "a list of data": (b"data = ['a']\n[[study]]", "data must be one file or three (train, dev and test), got 1"),
     "a number for data": (b"data = 3\n[[study]]", "data must be text, got 3"),
     "not UTF-8": (b"title = '\xff'", "cannot be read as TOML"),
+    "2,000 arrays in one another": (b"x = " + b"[" * 2000 + b"]" * 2000, "cannot be read as TOML"),
     "NUL": (b"title = '\0'", "cannot be read as TOML"),
 }
 
@@ -134,6 +147,20 @@ FLAGS = {
     "an address without Ray": (["--address", "x:1"], "--address is for --executor ray"),
     "slices on Ray": (["--executor", "ray", "--shard", "1/2"], "--shard and --executor ray"),
     "unknown executor": (["--executor", "dask"], "--executor", "'dask'"),
+    "a flag given twice": (["--n-steps", "5", "--n-steps=6"], "--n-steps is given twice", "all its values"),
+    "no data": (["--data", ""], "data is empty"),
+    "no folder": (["--out", ""], "an empty path; give a folder"),
+    "a sweep without a name": ([""], "unknown sweep ''"),
+    "no address": (["--address", ""], "--address is for --executor ray"),
+    "momentum that rounds to 1": (["--momentum", "0.99999999999"], "momentum must be below 1"),
+    "a rate that is 0 in float32": (["--learning-rate", "1e-60"], "learning_rate must be at least 1.2e-38"),
+    "a rate that is infinite in float32": (["--learning-rate", "1e60"], "at most 3.4e38"),
+    "a hundred million layers": (["--n-layers", "100000000"], "n_layers must be at most 1000"),
+    "a long name": (["--out", "x" * 300], "a name is too long for this file system; choose another folder"),
+    **{f"400 digits for {flag}": ([flag, DIGITS], told) for flag, told in (
+        ("--hidden-size", "hidden_size must be at most"), ("--gain", "gain must be a positive number, got inf"),
+        ("--seeds", "runs in the grid"), ("--first-seed", "seed must be at most"), ("--n-layers", "n_layers must be"),
+    )},
     "two files of data": (["--data", "a", "b"], "data must be one file or three", "got 2"),
     "an abbreviated flag": (["--hidden", "8"], "unknown flag '--hidden'"),
     "an abbreviation of one": (["--dry"], "unknown flag '--dry'"),

@@ -168,7 +168,7 @@ def test_ideas_can_be_compared(words, tmp_path, capsys):
     [
         (["--init", "nrmal"], "did you mean 'normal'"),
         (["--seeds", "0"], "seeds must be at least 1, got 0"),
-        (["--steps", "3"], "--steps must be at least 50, got 3"),
+        (["--steps", "3"], "--steps must be between 50 and 1,000,000, got 3"),
         (["--low-exponent", "1"], "exponents must rise"),
         (["--batch-size", "10000000"], "batch_size 10000000 exceeds"),
         (["--learning-rate", "0.1"], "unknown flag '--learning-rate'"),

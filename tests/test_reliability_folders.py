@@ -131,7 +131,7 @@ def test_the_report_is_whole_whatever_becomes_of_the_output(tmp_path, monkeypatc
     monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BufferedWriter(Full()), write_through=True))
     assert main([*FAST, "--out", str(tmp_path)]) == 2
     assert report.exists()
-    assert "sweep: the output cannot be written" in capsys.readouterr().err
+    assert "sweep: its output could not be written" in capsys.readouterr().err
     report.unlink()
     monkeypatch.undo()
     with started("-m", "experiments.sweep", *FAST, "--out", str(tmp_path)) as process:

@@ -13,7 +13,7 @@ from experiments.analysis.baselines import load_baselines
 from experiments.analysis.studies import Cell, Study, make_study
 from experiments.analysis.tables import html_table
 from experiments.runner.rows import DIVERGED, Row, config_of
-from experiments.store import Contents, Store
+from experiments.store import Store
 from experiments.sweeps.request import Request, read_request
 from experiments.sweeps.text import count, printable
 from mlp_lm.config import near_match
@@ -104,9 +104,12 @@ class SweepResults:
         Raises:
             ValueError: there are none.
         """
-        usable = [row for row in self.rows if row["status"] != DIVERGED and self.store.has_weights(row)]
+        finished = [row for row in self.rows if row["status"] != DIVERGED]
+        usable = [row for row in finished if self.store.has_weights(row)]
         if not usable:
             raise ValueError(f"{self.folder} has no finished run with weights: run its sweep first")
+        if len(usable) < len(finished):
+            say(f"{self.folder} has no weights of {count(len(finished) - len(usable), 'run')}: left out")
         return sorted(usable, key=lambda row: (row["dev_loss"], row["run_id"]))
 
     def run(self, name: str) -> Row:
@@ -180,20 +183,23 @@ def open_sweep(folder: str | Path, everything: bool = False) -> SweepResults:
     Raises:
         ValueError: not a sweep's folder.
     """
-    request, store = read_request(Path(folder)), Store(Path(folder))
-    contents = store.rows(set_aside=False)
+    return select_results(Store(Path(folder)), read_request(Path(folder)), everything=everything)
+
+
+def select_results(store: Store, request: Request, set_aside: bool = False, everything: bool = False) -> SweepResults:
+    """Of a store's rows, those of the runs that were asked for; what is damaged is said, see `Store.rows`."""
+    contents = store.rows(set_aside=set_aside)
     for message in contents.damaged:
-        print(printable(message), file=sys.stderr)
-    earlier = sorted(set(contents.table["run_id"].to_pylist()) - request.run_ids)
-    if everything and earlier:
-        request = replace(request, studies={**request.studies, EARLIER: earlier})
-    return select_results(store, request, contents)
-
-
-def select_results(store: Store, request: Request, contents: Contents) -> SweepResults:
-    """Of a store's rows, those of the runs that were asked for."""
+        say(message)
     by_id = {row["run_id"]: row for row in contents.table.to_pylist()}
+    if everything and (earlier := sorted(by_id.keys() - request.run_ids)):
+        request = replace(request, studies={**request.studies, EARLIER: earlier})
     return SweepResults(store, request, [by_id[run_id] for run_id in sorted(request.run_ids & by_id.keys())])
+
+
+def say(message: str) -> None:
+    """What the reader of a folder should know, on stderr, whether that is a terminal or a notebook."""
+    print(printable(message), file=sys.stderr)
 
 
 def ranked_table(study: Study, most: int, perplexity: bool = False) -> tuple[list[str], list[list[Any]]]:

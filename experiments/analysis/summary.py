@@ -65,7 +65,7 @@ class Summary:
 
 def write_summary(store: Store, dataset: Dataset, test: bool = False) -> Summary:
     """Write `tables/` and `figures/` of a sweep's folder from its shards; `test` looks at each winner's test loss."""
-    results = select_results(store, read_request(store.root), store.rows())
+    results = select_results(store, read_request(store.root), set_aside=True)
     if test:
         for study in results.studies:
             if study.best.finished:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from experiments.analysis.results import SweepResults
+from experiments.analysis.results import SweepResults, say
 from experiments.analysis.studies import Cell
 from experiments.runner.rows import Row
 from experiments.store.atomic import Damaged
@@ -91,6 +91,7 @@ def look_at_test(results: SweepResults, cell: Cell, what: str) -> HeldOut | None
     if known := next((one for one in read_looks(results.folder) if one.run_ids == run_ids), None):
         return known
     if not all(results.store.has_weights(row) for row in cell.finished):
+        say(f"{results.folder} lacks weights of {what}: its test loss is left out")
         return None
     from mlp_lm.training import exact_part_loss, part_examples  # JAX only where it is needed.
 

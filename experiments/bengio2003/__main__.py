@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -70,19 +69,15 @@ def requested_sweep(options: argparse.Namespace, dataset: Dataset) -> SweepSpec:
     return SweepSpec(f"{NAME}{small}{closed}", TITLE, tuple(grids), dataset.source)
 
 
-def analyse(store: Store, dataset: Dataset) -> Callable[[], None]:
-    """Write a folder's tables, map and report; returns the call that prints the tables."""
+def analyse(store: Store, dataset: Dataset) -> None:
+    """Write a folder's tables, map and report, and print the tables."""
     # JAX only where it is needed: a wrong command line is reported at once.
     from experiments.bengio2003.table import write_tables
 
-    summary = write_tables(select_results(store, read_request(store.root), store.rows()))
+    summary = write_tables(select_results(store, read_request(store.root), set_aside=True))
     path = write_report(store.root)
-
-    def tell() -> None:
-        print_summary(summary)
-        print(printable(f"Report: {path}"))
-
-    return tell
+    print_summary(summary)
+    print(printable(f"Report: {path}"))
 
 
 def print_summary(summary: "Summary") -> None:
@@ -101,7 +96,7 @@ def open_published(sweep: SweepSpec, dataset: Dataset, folder: object) -> SweepR
     if not isinstance(folder, Path):
         return None
     store, request = Store(folder), make_request(sweep, sweep.expand(dataset.sha256), dataset, f"experiments.{NAME}")
-    results = select_results(store, request, store.rows(set_aside=False))
+    results = select_results(store, request)
     is_done = {row["run_id"] for row in results.rows} == request.run_ids
     return results if is_done and not all(map(store.has_weights, results.rows)) else None
 

@@ -1,75 +1,114 @@
 """What all commands share: the parser, one line for whatever is wrong, and interrupts."""
 
 import argparse
-import errno
+import contextlib
 import functools
 import io
 import os
 import re
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import IO, Any, NoReturn
 
 from experiments.runner.interrupt import Interrupted, Interruption
-from experiments.runner.protocol import CannotContinue, first_line
+from experiments.runner.protocol import CannotContinue
 from experiments.sweeps.text import printable
 from mlp_lm.config import near_match
 from mlp_lm.ideas import Ideas, load_ideas
 from mlp_lm.settings import clean_own_environment
 
+LONGEST_MESSAGE = 1_000
 SAVED = "everything so far is saved; the same command goes on from here"
 
 
 def complain(name: str, message: str) -> None:
     """A message of the command NAME on stderr, if there is one."""
     if message:
-        print(f"{name}: {printable(message)}", file=sys.stderr)
+        print(f"{name}: {printable(message[:LONGEST_MESSAGE])}", file=sys.stderr)
+
+
+class Output:
+    """Standard output or error that cannot fail: its first error is kept, and what comes after that goes nowhere.
+
+    What a command writes into files does not depend on who reads its output: a closed pipe, a full disk, and a terminal
+    without the sign for plus or minus change no file.
+    """
+
+    def __init__(self, stream: IO[str] | None) -> None:
+        """Of a stream, or of none, where the descriptor was closed before this process began."""
+        self._stream = stream or io.StringIO()
+        self.error: OSError | None = None
+        with contextlib.suppress(AttributeError):  # What the encoding lacks is written as an escape.
+            self._stream.reconfigure(errors="backslashreplace")  # type: ignore[attr-defined]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        """Write, or try to."""
+        self._try(self._stream.write, text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Pass on what has been written, or try to."""
+        self._try(self._stream.flush)
+
+    def _try(self, act: Callable[..., object], *arguments: str) -> None:
+        try:
+            act(*arguments)
+        except OSError as error:
+            self.error = self.error or error
+            with contextlib.suppress(OSError):  # What is left in the buffer goes there.
+                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
 
 def command(name: str, saves: bool = False) -> Callable[[Callable[..., int]], Callable[..., int]]:
     """Wrap the main function of `python -m experiments.NAME`.
 
-    Whatever is wrong becomes one line on stderr and exit code 2; Ctrl-C and SIGTERM end with 130 and 143, a closed pipe
-    with 141. With `saves`, an interrupted command says that it goes on from where it was. The function is called with
-    the arguments and the Interruption.
+    Whatever is wrong becomes one line on stderr and exit code 2; Ctrl-C and SIGTERM end with 130 and 143, and a closed
+    pipe, once everything else is done, with 141. With `saves`, an interrupted command says that it goes on from where
+    it was. The function is called with the arguments and the Interruption.
     """
 
     def wrap(main: Callable[..., int]) -> Callable[..., int]:
         @functools.wraps(main)
         def run(arguments: list[str] | None = None) -> int:
             clean_own_environment()
-            if isinstance(sys.stdout, io.TextIOWrapper):
-                sys.stdout.reconfigure(errors="backslashreplace")  # What an ASCII terminal cannot show.
-            with Interruption() as interruption:
+            output, errors = Output(sys.stdout), Output(sys.stderr)
+            with (
+                Interruption() as interruption,
+                contextlib.redirect_stdout(output),
+                contextlib.redirect_stderr(errors),
+            ):
                 try:
                     code = main(arguments, interruption)
-                    sys.stdout.flush()
-                    return code
                 except Interrupted:
                     complain(name, f"interrupted, {SAVED}" if saves else "interrupted")
                     return interruption.exit_code
-                except BrokenPipeError:  # Of `| head`.
-                    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-                    return 128 + signal.SIGPIPE
                 except (ValueError, OSError, CannotContinue) as error:
-                    # Ours are one line, but for names of files that are not.
-                    text = str(error) if isinstance(error, ValueError) else first_line(error)
-                    complain(name, _UNPRINTED if _is_of_output(error) else text)
+                    complain(name, _explanation(error))
                     return 2
+                finally:
+                    output.flush()
+                if isinstance(output.error, BrokenPipeError):  # Of `| head`.
+                    return code or 128 + signal.SIGPIPE
+                if output.error:
+                    complain(name, f"its output could not be written ({output.error.strerror}); all files are")
+                    return code or 2
+                return code
 
         return run
 
     return wrap
 
 
-_UNPRINTED = "the output cannot be written, for no space is left there; files that the command makes are whole"
-
-
-def _is_of_output(error: Exception) -> bool:
-    """Whether it is of a print: errors of files have a name or an explanation."""
-    return type(error) is OSError and error.errno == errno.ENOSPC and error.filename is None
+def _explanation(error: Exception) -> str:
+    """What an exception says: an OSError names its file first, and has no number."""
+    if isinstance(error, OSError) and error.strerror:
+        return ": ".join(str(part) for part in (error.filename, error.strerror) if part is not None)
+    return str(error)
 
 
 def command_parser(name: str, description: str, epilog: str | None = None) -> "Parser":
@@ -107,13 +146,24 @@ class Parser(argparse.ArgumentParser):
         text = "a Python file that adds schemes, schedules, optimisers or activations"
         self.add_argument("--ideas", type=_ideas, metavar="FILE", help=text)
 
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse, but a flag given twice, of which the first would be lost, is refused."""
-        given = [text.partition("=")[0] for text in (sys.argv[1:] if args is None else args) if text.startswith("--")]
-        for flag in dict.fromkeys(given):
-            if given.count(flag) > 1 and flag in self._option_string_actions:
-                self.error(f"{flag} is given twice; give it once, with several values behind it where it takes them")
-        return super().parse_known_args(args, namespace)
+    def parse_args(self, arguments: Sequence[str] | None = None) -> argparse.Namespace:  # type: ignore[override]
+        """Parse the command line, where argparse would let the second of two equal flags win in silence.
+
+        Raises:
+            ValueError: a flag is given twice, or something else is wrong.
+        """
+        arguments = sys.argv[1:] if arguments is None else arguments
+        flags = [argument.partition("=")[0] for argument in arguments if argument.startswith("--")]
+        gathered = [
+            flag
+            for action in self._actions
+            if type(action).__name__ == "_AppendAction"
+            for flag in action.option_strings
+        ]
+        for flag in flags:
+            if flags.count(flag) > 1 and flag not in gathered:
+                self.error(f"{flag} is given twice; give it once, with all its values")
+        return super().parse_args(arguments)
 
     def error(self, message: str) -> NoReturn:
         """Raise instead of printing usage.

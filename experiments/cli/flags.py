@@ -156,7 +156,7 @@ def add_output_flags(parser: Parser, folder: str = "NAME") -> None:
         "--out",
         type=_location,
         metavar="DIR",
-        help=f"the sweep's folder (default: {RESULTS}/{folder}); or s3://, gs://",
+        help=f"the sweep's folder (default: {RESULTS}/{folder}); or s3://, gs://, az://",
     )
     parser.add_argument("--dry-run", action="store_true", help="show the plan: runs, cohorts, compilations, time")
     parser.add_argument("--time", type=_duration, metavar="TIME", help="train what fits, such as 2h, 45m or 90s")
@@ -185,12 +185,12 @@ def runner_options(parser: Parser, options: argparse.Namespace) -> RunOptions:
     if options.workers is not None and options.workers < 1:
         parser.error(f"--workers must be at least 1, got {options.workers}")
     if options.fetch_to and not isinstance(options.out, str):
-        parser.error("--fetch-to is for --out s3://... or gs://...; give both or neither")
+        parser.error("--fetch-to is for --out s3://..., gs://... or az://...; give both or neither")
     if options.device == "tpu" and options.executor == "ray":
         parser.error("--executor ray trains on cores and GPUs; with --device tpu give --shard on each machine")
     if options.workers and options.device in ACCELERATORS:
         parser.error(f"--workers counts processor cores; leave it out with --device {options.device}")
-    if options.address and options.executor != "ray":
+    if options.address is not None and options.executor != "ray":
         parser.error("--address is for --executor ray; give both or neither")
     if options.shard and options.executor == "ray":
         parser.error("--shard and --executor ray both share out the work; give one of them")
@@ -215,7 +215,7 @@ def requested_sweep(options: argparse.Namespace) -> SweepSpec:
             path = str(options.config)
             raise ValueError(str(error) if path in str(error) else f"{path}: {error}") from None
     else:
-        name = options.name or "default"
+        name = "default" if options.name is None else options.name
         if name not in SWEEPS:
             raise ValueError(f"unknown sweep {name!r}; {near_match(name, SWEEPS)} (--list shows them)")
         sweep = SWEEPS[name]
@@ -277,8 +277,6 @@ def _axis(text: str) -> str:
 
 
 def _location(text: str) -> Location:
-    if not text:
-        raise argparse.ArgumentTypeError("an empty path; give a folder")
     try:
         return parse_location(text)
     except ValueError as error:

@@ -30,14 +30,9 @@ SHOWN_BEST = 3
 TRUSTED_SHARE = 0.1  # Of the work: from then on the pace so far tells the time left, not the plan.
 
 
-class _Stdout(Console):
-    def on_broken_pipe(self) -> None:  # Which rich turns into an exit of code 1.
-        raise BrokenPipeError
-
-
 def stdout_console() -> Console:
     """For text and tables on stdout, in 80 columns where it is no terminal."""
-    console = _Stdout(highlight=False, markup=False, emoji=False, soft_wrap=False)
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
     if not console.is_terminal:
         console.width = 80
     return console

@@ -27,7 +27,7 @@ NOT_AXES = (
     "learning_rate", "schedule", "warmup", "decay_factor", "decay_at", "patience", "inverse_time_rate", "n_steps",
     "n_evaluations", "diagnostics",
 )  # fmt: skip
-LEAST_STEPS = 50
+LEAST_STEPS, MOST_STEPS = 50, 1_000_000
 FARTHEST_EXPONENT = 30  # Rates are float32, which end at 3.4e38.
 
 EPILOG = """examples:
@@ -84,8 +84,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     add_data_flags(parser)
     add_axes(parser, without=NOT_AXES)
     options = parser.parse_args(arguments)
-    if options.steps < LEAST_STEPS:
-        parser.error(f"--steps must be at least {LEAST_STEPS}, got {options.steps}")
+    if not LEAST_STEPS <= options.steps <= MOST_STEPS:
+        parser.error(f"--steps must be between {LEAST_STEPS} and {MOST_STEPS:,}, got {options.steps}")
     low, high = options.low_exponent, options.high_exponent
     if not -FARTHEST_EXPONENT <= low < high <= FARTHEST_EXPONENT:
         parser.error(f"exponents must rise within -{FARTHEST_EXPONENT} to {FARTHEST_EXPONENT}, got {low} and {high}")

@@ -92,7 +92,7 @@ class Terminal(Protocol):
         """The display of a plan beside which `n_done` runs are done already."""
 
 
-Analyse = Callable[[Store, Dataset], object]  # What it returns, where it can be called, tells people of the analysis.
+Analyse = Callable[[Store, Dataset], object]
 MAX_ROUNDS = 3  # Of training what was found damaged.
 
 
@@ -176,7 +176,6 @@ def run_sweep(
         return 0
     train = _executor(options)
     failures: dict[str, str] = {}
-    tell: object = None
     with store.lock(shared=options.shard is not None), _copy(store, options, sweep) as copy, explained(copy.location):
         asked_before: Collection[str] = ()
         n_again, pace = 0, 1.0
@@ -231,12 +230,10 @@ def run_sweep(
             for message in fetch(store, copy):
                 terminal.complain(message)
         if asked.keys() & rows.keys():
-            tell = analyse(copy, dataset)
+            analyse(copy, dataset)
         if copy is not store:
             for message in copy_analysis(copy.folder, store.folder):
                 terminal.complain(message)
-    if callable(tell):  # Once all files are written: printing can't fail them.
-        tell()
     if copy is not store:
         terminal.say(f"{store.location} is copied to {copy.root}, for the other commands")
     terminal.complain(describe_failures(read_failures(copy.root, asked.keys()), len(asked)))

@@ -69,8 +69,10 @@ def parse_location(text: str) -> Location:
     """A path, or a checked address `s3://...`, `gs://...` or `az://...`, which stays text.
 
     Raises:
-        ValueError: an address of another kind, or one that can't be.
+        ValueError: an address of another kind, one that can't be, or nothing.
     """
+    if not text:
+        raise ValueError("an empty path; give a folder")
     if not re.match(r"[A-Za-z0-9+.-]+:/", text):
         return Path(text)
     check_address(text)

@@ -67,7 +67,8 @@ class Store:
 
     def __post_init__(self) -> None:
         """Refuse a place that can never hold results."""
-        _ = self.folder
+        with explained(self.location):
+            _ = self.folder
 
     def __reduce__(self) -> tuple[type["Store"], tuple[Location]]:
         """To another process goes the address alone: that one opens it, with its own credentials."""
