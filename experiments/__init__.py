@@ -16,19 +16,21 @@ if TYPE_CHECKING:
     from experiments.analysis.studies import estimate
     from experiments.sweep import run_sweep
     from experiments.sweeps.grids import Grid
+    from experiments.sweeps.ranges import Range
 
 if sys.argv[:1] == ["-m"]:  # As of `python -m experiments.NAME`: until its `main` listens, Ctrl-C ends it quietly.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 _ROOMS = {
     "Grid": "sweeps.grids",
+    "Range": "sweeps.ranges",
     "SweepResults": "analysis.results",
     "estimate": "analysis.studies",
     "open_sweep": "analysis.results",
     "run_sweep": "sweep",
 }
 
-__all__ = ["Grid", "SweepResults", "estimate", "open_sweep", "run_sweep"]
+__all__ = ["Grid", "Range", "SweepResults", "estimate", "open_sweep", "run_sweep"]
 
 
 def __getattr__(name: str) -> Any:

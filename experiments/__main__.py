@@ -6,7 +6,8 @@ import sys
 from mlp_lm.config import near_match
 
 COMMANDS = (
-    "sweep", "report", "sample", "ensemble", "export", "fetch", "learning_rate", "lecture", "initialisation",
+    "sweep", "report", "compare", "sample", "ensemble", "export", "fetch", "learning_rate", "lecture",
+    "initialisation",
     "bengio2003", "benchmark",
 )  # fmt: skip
 USAGE = f"usage: mlp-lm COMMAND ...\n\ncommands: {', '.join(COMMANDS)} (each has --help)"

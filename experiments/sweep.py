@@ -13,15 +13,20 @@ from experiments.cli.flags import (
     add_data_flags,
     add_machine_flags,
     add_output_flags,
+    add_point_flags,
     add_seed_flags,
+    add_stage_flags,
     check_list_alone,
+    check_stage_flags,
     requested_sweep,
     runner_options,
 )
 from experiments.cli.terminal import CommandLine, Quiet
 from experiments.runner import run as runner
 from experiments.runner.compilation_cache import use_compilation_cache
+from experiments.runner.halving import MOST_STEPS, LongerStages
 from experiments.runner.interrupt import Interruption
+from experiments.runner.stages import Stages, Studies
 from experiments.store import Store
 from experiments.sweeps.catalog import SWEEPS
 from experiments.sweeps.grids import Grid, SweepSpec
@@ -38,6 +43,9 @@ EPILOG = """examples:
   python -m experiments.sweep                                  the default sweep, in a few minutes
   python -m experiments.sweep initialisation --seeds 3         a named sweep with fewer seeds
   python -m experiments.sweep single --hidden-size 50 100 200 --out results/local/width
+  python -m experiments.sweep single --learning-rate 0.01:1:log --weight-decay 1e-5:1e-2:log --points 32
+  python -m experiments.sweep initialisation --n-steps 20000 --until 0.003 --max-seeds 32
+  python -m experiments.sweep single --learning-rate 0.01:1:log --points 27 --n-steps 2000 --then 3x
   python -m experiments.sweep --config my_sweep.toml --dry-run
   python -m experiments.sweep --config my_sweep.toml --shard 3/64     one process of a job array of 64
   python -m experiments.sweep --out s3://my-bucket/default     shards in a bucket, and a copy in results/local/default
@@ -57,9 +65,20 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     if options.config and options.name:
         parser.error(f"give either a sweep's name or --config, got {options.name!r} and {str(options.config)!r}")
     how = runner_options(parser, options)
+    check_stage_flags(parser, options)
     sweep = requested_sweep(options)
+    choose: Callable[[Studies], Stages] | None = None
+    if options.then is not None:
+        choose = partial(LongerStages, factor=options.then, most_steps=options.then_steps or MOST_STEPS)
+    if options.until is not None:
+        from experiments.analysis.sequential import SeedStages  # SciPy is slow to import.
+
+        sweep = sweep.override({}, options.max_seeds)
+        first = options.first_seed or 0
+        choose = partial(SeedStages, width=options.until, max_seeds=options.max_seeds, first_seed=first)
     dataset, terminal = load_dataset(sweep.data), CommandLine("sweep")
-    return runner.run_sweep(sweep, dataset, how, terminal, interruption, partial(analyse, test=options.test))
+    how_to_tell = partial(analyse, test=options.test)
+    return runner.run_sweep(sweep, dataset, how, terminal, interruption, how_to_tell, choose=choose)
 
 
 def run_sweep(
@@ -122,7 +141,11 @@ def _as_code(grids: Sequence[Grid]) -> str:
     """Grids as one might write them."""
     each = []
     for grid in grids:
-        settings = {k: v for k, v in asdict(grid.base).items() if v != DEFAULTS[k]} | grid.axes
+        settings = {k: v for k, v in asdict(grid.base).items() if v != DEFAULTS[k]} | grid.axes | grid.ranges
+        if grid.ranges:
+            settings["n_points"] = grid.n_points
+        if grid.zipped:
+            settings["zipped"] = grid.zipped
         each.append(f"Grid({', '.join(f'{name}={value!r}' for name, value in settings.items())})")
     return f"{each[0] if len(each) == 1 else '[' + ', '.join(each) + ']'}, seeds={grids[0].n_seeds}"
 
@@ -163,6 +186,8 @@ def make_parser() -> Parser:
     add_seed_flags(parser, "how many seeds for every configuration")
     parser.add_argument("--title", metavar="TEXT", help="the title of its page")
     parser.add_argument("--test", action="store_true", help="also look at the test loss of each study's best")
+    add_stage_flags(parser)
+    add_point_flags(parser)
     parser.add_ideas()
     add_data_flags(parser)
     add_axes(parser)

@@ -63,7 +63,7 @@ def test_nothing_is_cut_off_and_no_title_covers_a_legend(study):
 
 
 def test_effects_of_axes_are_drawn_for_balanced_studies_only():
-    assert set(drawn(size_study())) == {"axes", "pairs", "differences", "curves"}
+    assert set(drawn(size_study())) == {"axes", "pairs", "differences", "curves", "tradeoffs"}
     assert set(drawn(scheme_study(unbalanced=False))) == {"axes", "pairs", "differences", "curves"}
     one_axis = make_study("width", synthetic_rows({"hidden_size": (50, 100)}, 2, lambda **_: 2.0, 0.01))
     assert set(drawn(one_axis)) == {"axes", "differences", "curves"}

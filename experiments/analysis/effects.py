@@ -225,6 +225,8 @@ class Importance:
 
 def importance(study: Study) -> Importance | str:
     """The decomposition, or in words why there is none."""
+    if study.ranges:
+        return f"Values of {', '.join(study.ranges)} are drawn from ranges: what matters is estimated further down."
     reason = imbalance(study)
     if reason:
         return f"No importance of axes: {reason}, so effects of one axis cannot be separated from those of another."

@@ -24,6 +24,8 @@ from experiments.analysis.effects import (
     spaced_places,
     value_name,
 )
+from experiments.analysis.response import responses
+from experiments.analysis.response_figures import draw_contour, draw_marginals
 from experiments.analysis.studies import Cell, Estimate, Study, describe, label_cells
 from experiments.analysis.style import (
     COLOURS,
@@ -38,6 +40,7 @@ from experiments.analysis.style import (
     scheme_style,
     set_title,
 )
+from experiments.analysis.tradeoffs import draw_tradeoffs
 from experiments.runner.rows import Row
 from experiments.store import Store
 from experiments.store.atomic import make_folder
@@ -80,6 +83,12 @@ def draw_study(study: Study) -> Iterator[tuple[str, Figure]]:
             yield "axes", draw_axes(study)
             if len(study.axes) > 1:
                 yield "pairs", draw_pairs(study)
+    if tradeoffs := draw_tradeoffs(study):
+        yield "tradeoffs", tradeoffs
+    for response in responses([study]):
+        yield "marginals", draw_marginals(response)
+        if contour := draw_contour(response):
+            yield "contour", contour
     yield "curves", draw_curves(study)
     if has_diagnostics(study):
         yield "diagnostics", draw_diagnostics(study)

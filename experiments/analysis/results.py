@@ -68,7 +68,8 @@ class SweepResults:
         """The studies of the request, of the runs that are done; those without one are left out."""
         by_id = {row["run_id"]: row for row in self.rows}
         listed = {name: [by_id[i] for i in ids if i in by_id] for name, ids in self.request.studies.items()}
-        return tuple(make_study(name, rows) for name, rows in listed.items() if rows)
+        ranges = self.request.ranges
+        return tuple(make_study(name, rows, ranges.get(name)) for name, rows in listed.items() if rows)
 
     @cached_property
     def dataset(self) -> Dataset:

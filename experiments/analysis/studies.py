@@ -6,14 +6,15 @@ From rows alone, without JAX. Losses are in nats per token; intervals are 95 %.
 import functools
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import stdtr, stdtrit  # Student's t: scipy.stats takes a second to import.
 
 from experiments.runner.rows import DIVERGED, Row, settings_of
+from experiments.sweeps.ranges import Range
 from mlp_lm.config import AXES, DEFAULTS
 
 CONFIDENCE = 0.95
@@ -74,11 +75,15 @@ class Cell:
 
 @dataclass(frozen=True)
 class Study:
-    """Cells that are compared with one another, best first, and the axes in which they differ."""
+    """Cells that are compared with one another, best first, and the axes in which they differ.
+
+    `ranges` are those of the axes whose values were drawn from one.
+    """
 
     name: str
     axes: tuple[str, ...]
     cells: tuple[Cell, ...]
+    ranges: Mapping[str, Range] = field(default_factory=dict)
 
     @property
     def best(self) -> Cell:
@@ -192,7 +197,7 @@ def paired_differences(cell: Cell, reference: Cell, column: str = "dev_loss") ->
     return [losses[seed] - others[seed] for seed in sorted(losses.keys() & others.keys())]
 
 
-def make_study(name: str, rows: Sequence[Row]) -> Study:
+def make_study(name: str, rows: Sequence[Row], ranges: Mapping[str, Range] | None = None) -> Study:
     """Group rows into cells and rank them: by mean dev loss, cells with diverged runs last."""
     groups: dict[tuple, list[Row]] = defaultdict(list)
     for row in rows:
@@ -202,7 +207,8 @@ def make_study(name: str, rows: Sequence[Row]) -> Study:
         for key, members in groups.items()
     ]
     varying = tuple(axis for axis in AXES if len({cell.settings[axis] for cell in cells}) > 1)
-    return Study(name, varying, tuple(sorted(cells, key=_rank)))
+    drawn = {axis: range_ for axis, range_ in (ranges or {}).items() if axis in varying}
+    return Study(name, varying, tuple(sorted(cells, key=_rank)), drawn)
 
 
 def best_study(studies: Iterable[Study]) -> Study | None:

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import matplotlib.pyplot as plt
+
 from experiments.analysis.baselines import load_baselines
 from experiments.analysis.diagnostics import EXPLANATION, diagnostic_rows, diagnostic_table, has_diagnostics
 from experiments.analysis.effects import (
@@ -16,9 +18,13 @@ from experiments.analysis.effects import (
     rise_from_lowest,
 )
 from experiments.analysis.figures import write_figures
+from experiments.analysis.response import marginal_rows, neighbour_rows, response_rows
 from experiments.analysis.results import SweepResults, ranked_table, select_results
+from experiments.analysis.sequential_figures import draw_seeds, seed_outcomes, seed_rows
 from experiments.analysis.studies import Cell, Study, estimate
+from experiments.analysis.style import STYLE, file_stems, save_figure
 from experiments.analysis.tables import csv_text, markdown_table
+from experiments.analysis.tradeoffs import tradeoff_rows
 from experiments.analysis.trained_models import HeldOut, keep_samples, look_at_test, read_looks
 from experiments.runner.rows import DIVERGED
 from experiments.store import Store
@@ -37,9 +43,13 @@ TABLES = {
     "effects": effect_rows,
     "interactions": interaction_rows,
     "differences": difference_rows,  # Of unbalanced studies, which have none of the others.
+    "range_importance": response_rows,  # Of studies whose axes have ranges.
+    "marginals": marginal_rows,
+    "neighbours": neighbour_rows,
+    "tradeoffs": tradeoff_rows,
     "diagnostics": diagnostic_rows,
 }
-OF_SOME = ("differences", "diagnostics")  # Written where there are any.
+ALWAYS = ("importance", "effects", "interactions")  # The others where there are any.
 SHOWN_CELLS = 40  # In Markdown; the CSV has all.
 
 
@@ -73,12 +83,24 @@ def write_summary(store: Store, dataset: Dataset, test: bool = False) -> Summary
     replace_file(tables / "summary.md", text.encode())
     for name, make_rows in TABLES.items():
         rows = list(make_rows(results.studies))
-        if rows or name not in OF_SOME:
+        if rows or name in ALWAYS:
             replace_file(tables / f"{name}.csv", csv_text(rows).encode())
     write_figures(store, results.studies, dataset.vocabulary)
+    _write_design(results)
     best = [best_run(study.best) for study in results.studies]
     keep_samples(results, [row for row in best if row is not None])
     return summary
+
+
+def _write_design(results: SweepResults) -> None:
+    """The tables and figures of how runs were chosen, where they were not all at once."""
+    rows = list(seed_rows(results))
+    if rows:
+        replace_file(results.folder / "tables" / "seeds.csv", csv_text(rows).encode())
+    stems = dict(zip((s.name for s in results.studies), file_stems([s.name for s in results.studies]), strict=True))
+    with plt.rc_context(STYLE):
+        for study, outcome in seed_outcomes(results):
+            save_figure(draw_seeds(study, outcome), results.folder / "figures" / f"{stems[study.name]}_seeds.png")
 
 
 def looks_of(results: SweepResults) -> dict[str, HeldOut]:

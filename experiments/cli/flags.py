@@ -8,18 +8,20 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.cli.command import Parser, folder_path
+from experiments.cli.command import Parser, folder_path, positive
 from experiments.runner.devices import ACCELERATORS, DEVICES
 from experiments.runner.run import RESULTS, RunOptions
 from experiments.store import Location, parse_location
 from experiments.sweeps.catalog import SWEEPS
 from experiments.sweeps.grids import SweepSpec, parse_axes, sweep_from_dict
+from experiments.sweeps.ranges import DEFAULT_POINTS
 from mlp_lm.config import AXES, RunConfig, near_match
 from mlp_lm.data.dataset import CHARACTERS, WORDS, dataset_source
 from mlp_lm.data.texts import TRAINING_VOCABULARY, VOCABULARIES
 from mlp_lm.data.word_lists import SPLIT_SEED
 from mlp_lm.ideas import load_ideas
 
+MAX_SEEDS, FEWEST_SEEDS = 32, 3  # Of a sweep that looks at its losses in between.
 AXIS_GROUPS = {
     "model": (
         "init", "hidden_size", "embedding_dim", "block_size", "n_layers", "batch_norm", "activation", "gain", "direct",
@@ -74,7 +76,8 @@ def add_axes(parser: Parser, without: Sequence[str] = ()) -> None:
     by_name = {hyper.name: hyper for hyper in fields(RunConfig)}
     rest = [name for name in AXES if not any(name in names for names in AXIS_GROUPS.values())]
     for title, names in {**AXIS_GROUPS, "details of training": rest}.items():
-        group = parser.add_argument_group(f"{title} (one or more values each; all combinations are trained)")
+        text = "one or more values each, or a range such as 0.01:1:log; all combinations are trained"
+        group = parser.add_argument_group(f"{title} ({text})")
         for hyper in (by_name[name] for name in names if name not in without):
             rules = hyper.metadata
             known = f": {', '.join(rules['table'])}" if "table" in rules else ""
@@ -84,7 +87,19 @@ def add_axes(parser: Parser, without: Sequence[str] = ()) -> None:
             group.add_argument(flag, dest=hyper.name, nargs="+", metavar=kind, help=text)
 
 
-def given_axes(options: argparse.Namespace) -> dict[str, tuple[Any, ...]]:
+def add_point_flags(parser: Parser) -> None:
+    """How axes with a range are filled, and which axes go in step."""
+    parser.add_argument(
+        "--points",
+        type=int,
+        metavar="INT",
+        help=f"points drawn where an axis is LOW:HIGH or LOW:HIGH:log ({DEFAULT_POINTS})",
+    )
+    text = "axes that take their first values together, then their second ones (may be given again)"
+    parser.add_argument("--zip", nargs="+", action="append", metavar="AXIS", type=_axis, help=text)
+
+
+def given_axes(options: argparse.Namespace) -> dict[str, Any]:
     """The values that `add_axes` were given.
 
     Raises:
@@ -99,6 +114,42 @@ def add_seed_flags(parser: Parser, help: str, default: int | None = None) -> Non
     parser.add_argument("--first-seed", type=int, metavar="INT", help="the first of the seeds (0)")
 
 
+def add_stage_flags(parser: Parser) -> None:
+    """Runs that are chosen by the losses of earlier ones."""
+    stages = parser.add_argument_group("runs chosen by what is known so far")
+    text = "seeds until differences of those left are known within ± this; those behind get no more"
+    stages.add_argument("--until", type=float, metavar="LOSS", help=text)
+    text = "then the best third again at three times the steps (or of another number), until one is left"
+    stages.add_argument("--then", type=_factor, metavar="3x", help=text)
+    stages.add_argument("--then-steps", type=positive, metavar="INT", help="of --then: no more steps than this")
+    stages.add_argument("--max-seeds", type=int, metavar="INT", default=MAX_SEEDS, help=f"of --until ({MAX_SEEDS})")
+
+
+def check_stage_flags(parser: Parser, options: argparse.Namespace) -> None:
+    """Refuse flags of stages that contradict others.
+
+    Raises:
+        ValueError: they do.
+    """
+    if options.then is None and options.then_steps is not None:
+        parser.error("--then-steps is for --then; give both or neither")
+    if options.then is not None and (options.shard or options.until is not None):
+        other = "--shard trains a slice" if options.shard else "--until asks for other runs"
+        parser.error(f"--then needs the losses of all runs, and {other}; leave one of them out")
+    if options.until is None:
+        if options.max_seeds != MAX_SEEDS:
+            parser.error(f"--max-seeds {options.max_seeds} is for --until; give both or neither")
+        return
+    if not 0 < options.until < float("inf"):
+        parser.error(f"--until must be a positive number, in nats per token, got {options.until}")
+    if options.max_seeds < FEWEST_SEEDS:
+        parser.error(f"--max-seeds must be at least {FEWEST_SEEDS}, the first look, got {options.max_seeds}")
+    if options.seeds is not None:
+        parser.error("--until chooses the number of seeds; give --max-seeds instead of --seeds")
+    if options.shard:
+        parser.error("--until needs the losses of all runs, and --shard trains a slice; leave one of them out")
+
+
 def add_output_flags(parser: Parser, folder: str = "NAME") -> None:
     """Where results go, and whether anything is done; `folder` is for the help."""
     parser.add_argument(
@@ -108,6 +159,7 @@ def add_output_flags(parser: Parser, folder: str = "NAME") -> None:
         help=f"the sweep's folder (default: {RESULTS}/{folder}); or s3://, gs://",
     )
     parser.add_argument("--dry-run", action="store_true", help="show the plan: runs, cohorts, compilations, time")
+    parser.add_argument("--time", type=_duration, metavar="TIME", help="train what fits, such as 2h, 45m or 90s")
 
 
 def add_machine_flags(parser: Parser, folder: str = "NAME") -> None:
@@ -142,6 +194,8 @@ def runner_options(parser: Parser, options: argparse.Namespace) -> RunOptions:
         parser.error("--address is for --executor ray; give both or neither")
     if options.shard and options.executor == "ray":
         parser.error("--shard and --executor ray both share out the work; give one of them")
+    if options.shard and options.time is not None:
+        parser.error("--shard trains a slice of the whole sweep, --time what fits; give one of them")
     return RunOptions(**{field.name: getattr(options, field.name) for field in fields(RunOptions)})
 
 
@@ -171,7 +225,7 @@ def requested_sweep(options: argparse.Namespace) -> SweepSpec:
     if sweep.name == "single" and options.title is None and axes:
         title = ", ".join(f"which {name}?" for name in axes).replace("_", " ").capitalize()
     folder = "" if source == sweep.data else f"{sweep.name}-{_data_label(source)}"
-    changed = sweep.override(axes, options.seeds, options.first_seed)
+    changed = sweep.override(axes, options.seeds, options.first_seed, options.points, options.zip)
     return replace(changed, title=title, data=source, folder=folder)
 
 
@@ -202,6 +256,24 @@ def check_list_alone(parser: Parser, options: argparse.Namespace) -> None:
         if name != "list" and value != parser.get_default(name):
             shown = "a sweep's name" if name == "name" else f"--{name.replace('_', '-')}"
             parser.error(f"--list shows the named sweeps and runs nothing; leave out {shown}")
+
+
+def _duration(text: str) -> float:
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)(s|m|min|h|d)", text)
+    if not match or float(match[1]) == 0:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no time; give one such as 2h, 45m or 90s")
+    return float(match[1]) * {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def _factor(text: str) -> int:
+    match = re.fullmatch(r"(\d{1,3})x", text)
+    if not match or int(match[1]) < 2:
+        raise argparse.ArgumentTypeError(f"{text[:40]!r} is no factor; give one such as 3x")
+    return int(match[1])
+
+
+def _axis(text: str) -> str:
+    return text.strip("-").replace("-", "_")
 
 
 def _location(text: str) -> Location:

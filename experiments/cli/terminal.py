@@ -1,23 +1,32 @@
-"""What a command shows: lines of text, and while it trains a bar (a plain line now and then elsewhere)."""
+"""What a command shows: lines of text, and while it trains a bar, what is trained, and the best so far.
+
+Where there is no terminal, a plain line now and then.
+"""
 
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
+from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, TextColumn
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
+from rich.text import Text
 
 from experiments.cli.command import complain
 from experiments.runner.plan import Plan
 from experiments.runner.protocol import Progress
+from experiments.runner.rows import DIVERGED, settings_of
 from experiments.runner.run import format_seconds
 from experiments.sweeps.text import count, printable
+from mlp_lm.config import AXES
 
 LINE_SECONDS = 30.0
+SHOWN_BEST = 3
 TRUSTED_SHARE = 0.1  # Of the work: from then on the pace so far tells the time left, not the plan.
 
 
@@ -95,19 +104,25 @@ class Display(AbstractContextManager["Display"]):
         self.cost_done = 0.0
         self.started = self.printed = time.monotonic()
         self.console = Console(file=sys.stderr)
-        self.bar = Bar(BarColumn(), TextColumn("{task.description}"), console=self.console)
-        total_steps = sum(run.n_steps for cohort in plan.cohorts for run in cohort.runs)
-        self.task = self.bar.add_task("", total=max(total_steps, 1))
+        self.bar = Bar(BarColumn(bar_width=None), console=self.console, expand=True)
+        runs = [run for cohort in plan.cohorts for run in cohort.runs]
+        self.task = self.bar.add_task("", total=max(sum(run.n_steps for run in runs), 1))
+        self.axes = [axis for axis in AXES if len({getattr(run, axis) for run in runs}) > 1]
+        self.now = ""
+        self.cells: dict[tuple, tuple[dict[str, Any], list[float]]] = {}  # Settings and losses of those that finished.
+        self.live = Live(console=self.console, auto_refresh=False, transient=True)
 
     def __enter__(self) -> "Display":
+        if self.n_done and self.n_done < self.n_runs:
+            self.console.print(f"{self.n_done} of {count(self.n_runs, 'run')} were here already", highlight=False)
         if self.console.is_terminal:
-            self.bar.start()
+            self.live.start()
             self._refresh()
         return self
 
     def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
         if self.console.is_terminal:
-            self.bar.stop()
+            self.live.stop()
 
     def show(self, event: Progress) -> None:
         """Count the steps of an event, and the runs that it finishes or gives up."""
@@ -118,6 +133,11 @@ class Display(AbstractContextManager["Display"]):
         losses = [row["dev_loss"] for row in event.rows]
         self.n_done += len(losses)
         self.best = min([self.best, *(loss for loss in losses if loss is not None)])
+        self.now = self._describe(vars(runs[0]))
+        for row in event.rows:
+            if row.get("status") != DIVERGED and row["dev_loss"] is not None and self.axes:
+                settings = {axis: settings_of(row)[axis] for axis in self.axes}
+                self.cells.setdefault(tuple(settings.values()), (settings, []))[1].append(row["dev_loss"])
         if event.failure:
             text = f"gave up {count(len(runs), 'run')}: {printable(event.failure)}"
             self.console.print(text, markup=False, highlight=False, soft_wrap=True)
@@ -139,9 +159,29 @@ class Display(AbstractContextManager["Display"]):
         best = f", best dev {self.best:.4f}" if self.best < float("inf") else ""
         return f"{self.n_done}/{self.n_runs} runs, {pace:,.0f} steps/s{best}, {format_seconds(self.seconds_left)} left"
 
+    def best_so_far(self) -> list[str]:
+        """A line each for the best configurations of those that finished, with intervals over their seeds so far."""
+        from experiments.analysis.studies import estimate  # SciPy, once there is something to show.
+
+        cells = ((estimate(losses), settings) for settings, losses in self.cells.values())
+        several = sorted(cells, key=lambda cell: cell[0].mean)
+        return [
+            f"{place}. {loss} {count(loss.n, 'seed')}: {self._describe(settings)}"
+            for place, (loss, settings) in enumerate(several[:SHOWN_BEST], start=1)
+        ]
+
+    def _describe(self, settings: dict[str, Any]) -> str:
+        from experiments.analysis.studies import describe
+
+        return printable(describe(settings, self.axes)) if self.axes else ""
+
     def _refresh(self) -> None:
         if self.console.is_terminal:
-            self.bar.update(self.task, completed=self.n_steps, description=self.line())
+            self.bar.update(self.task, completed=self.n_steps)
+            now = [f"now {self.now}"] if self.now else []
+            lines = [self.line(), *now, *self.best_so_far()]
+            texts = (Text(line, no_wrap=True, overflow="ellipsis") for line in lines)
+            self.live.update(Group(self.bar, *texts), refresh=True)
         elif time.monotonic() - self.printed > LINE_SECONDS:
             self.printed = time.monotonic()
             self.console.print(self.line(), highlight=False)

@@ -17,6 +17,7 @@ from experiments.sweeps.text import printable
 BLUE, ORANGE, GREEN = COLOURS[:3]
 GREY = "#666666"
 MOMENTS = 6  # Of the film strip.
+WITHIN = 0.9  # Of the characters, which decide its scale.
 Measured = dict[str, Any]
 
 
@@ -88,10 +89,15 @@ def draw_minibatches(measured: Measured) -> Figure:
     by_step.set_xlabel("step")
     by_work.set_xscale("log")
     by_work.set_xlabel("examples seen")
+    by_step.set_yscale("log")
+    by_step.set_yticks([2, 3, 5, 10, 20], ["2", "3", "5", "10", "20"])
+    by_step.minorticks_off()
     by_step.set_ylabel("dev loss (nats per character)")
     by_step.legend(loc="upper right")
     set_title(
-        figure, "Step for step much the same; example for example, minibatches are far ahead", "mean and 95 % band"
+        figure,
+        "A hundred steps are much the same; for the same examples, minibatches are far ahead",
+        "mean and 95 % band",
     )
     return figure
 
@@ -121,9 +127,8 @@ def draw_changes(measured: Measured) -> Figure:
     figure, ax = plt.subplots(figsize=(7, 0.42 * len(runs) + 1.3))
     for y, rows in enumerate(runs.values()):
         both = [estimate(row[name] for row in rows) for name in ("train_loss", "dev_loss")]
-        ax.plot([one.mean for one in both], [y, y], color=GREY, linewidth=1, zorder=1)
-        for one, colour in zip(both, (BLUE, ORANGE), strict=True):
-            ax.errorbar(one.mean, y, xerr=one.half, fmt="o", color=colour, markersize=5, capsize=2)
+        for one, colour, offset in zip(both, (BLUE, ORANGE), (0.14, -0.14), strict=True):
+            ax.errorbar(one.mean, y + offset, xerr=one.half, fmt="o", color=colour, markersize=5, capsize=2)
     ax.plot([], [], "o", color=BLUE, label="train")
     ax.plot([], [], "o", color=ORANGE, label="dev")
     ax.legend(loc="lower left")
@@ -145,7 +150,9 @@ def draw_film(measured: Measured) -> Figure:
     figure, axes = plt.subplots(2, 3, figsize=(8, 5.6))
     for ax, i in zip(axes.flat, chosen, strict=False):
         table = tables[i]
-        for token, (x, y) in zip(tokens, table, strict=True):
+        middle = np.median(table, axis=0)
+        reach = 1.3 * np.quantile(np.abs(table - middle).max(axis=1), WITHIN)
+        for token, (x, y) in zip(tokens, np.clip(table, middle - reach, middle + reach), strict=True):
             vowel = token in VOWELS
             ax.scatter(
                 x, y, s=110, color=COLOURS[4] if vowel else COLOURS[5], alpha=0.6 if vowel else 0.35, linewidth=0
@@ -153,9 +160,8 @@ def draw_film(measured: Measured) -> Figure:
             ax.text(
                 x, y, printable(token), ha="center", va="center", fontsize=8, fontweight="bold" if vowel else "normal"
             )
-        reach = 1.12 * np.abs(table - table.mean(axis=0)).max()
-        for limit, middle in zip((ax.set_xlim, ax.set_ylim), table.mean(axis=0), strict=True):
-            limit(middle - reach, middle + reach)
+        ax.set_xlim(middle[0] - 1.1 * reach, middle[0] + 1.1 * reach)
+        ax.set_ylim(middle[1] - 1.1 * reach, middle[1] + 1.1 * reach)
         ax.set_title(f"step {steps[i]:,}", fontsize=9)
         ax.set_xticks([])
         ax.set_yticks([])
@@ -164,7 +170,7 @@ def draw_film(measured: Measured) -> Figure:
     set_title(
         figure,
         "The two-dimensional embedding as it forms (vowels in orange)",
-        "one run; each picture has its own scale",
+        "one run; each picture has its own scale, and characters that lie beyond it stand on its edge",
     )
     return figure
 
@@ -198,7 +204,15 @@ def draw_ladder(measured: Measured) -> Figure:
         place = min(loss.mean, second + 0.1 * (second - low))  # The uniform guess is far off.
         ax.errorbar(place, y, xerr=loss.half or None, fmt="o", color=colours[kind], markersize=5, capsize=2)
         arrow = " →" if place < loss.mean else ""
-        ax.annotate(f"{loss.mean:.4f}{arrow}", (place, y), (7, 0), textcoords="offset points", va="center", fontsize=8)
+        digits = 3 if kind == KINDS[-1] else 4
+        ax.annotate(
+            f"{loss.mean:.{digits}f}{arrow}",
+            (place + loss.half, y),
+            (7, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+        )
     for kind in KINDS:
         if any(rung[2] == kind for rung in shown):
             ax.plot([], [], "o", color=colours[kind], label=kind)

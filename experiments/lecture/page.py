@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup, escape
 
 from experiments.analysis.style import save_figure
 from experiments.analysis.tables import csv_text, markdown_table
@@ -79,6 +80,7 @@ def write_page(folder: Path, walk: Walk, chapters: Sequence[Chapter]) -> Path:
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
+    environment.filters["marked"] = marked
     template = resources.files("experiments.lecture").joinpath("page.html").read_text("utf-8")
     html = environment.from_string(template).render(
         title=title_of(walk),
@@ -96,6 +98,11 @@ def write_page(folder: Path, walk: Walk, chapters: Sequence[Chapter]) -> Path:
     )
     replace_file(folder / "report.html", html.encode())
     return folder / "report.html"
+
+
+def marked(text: str) -> Markup:
+    """Text whose backquotes are code, as HTML."""
+    return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
 def marks(chapter: Chapter, own: bool) -> list[str]:
@@ -134,13 +141,12 @@ def introduction(walk: Walk, chapters: Sequence[Chapter]) -> list[str]:
     lines = [line for chapter in chapters for line in chapter.lines]
     n = {mark: sum(line.agrees is mark for line in lines) for mark in (True, False, None)}
     wrong = sum(bool(line.fact.true) and line.agrees is True for line in lines)
-    seconds = sum(row["wall_seconds"] for row in walk.sweep.rows)
     row = walk.sweep.rows[0]
     about = [
         "What the makemore lectures (Karpathy 2022) and their write-ups print, in order, with our numbers beside it. "
-        "Losses are in nats per character. Where PyTorch's weights are given, ours are the same to 1e-4; a published "
-        "single run is held against the prediction interval of our seeds: where one more run of ours would lie with "
-        "95 % confidence.",
+        "Losses are in nats per character. Where PyTorch's weights are given, ours are the same, to 1e-4 where as many "
+        "digits are printed; a published single run is held against the prediction interval of our seeds: where "
+        "one more run of ours would lie with 95 % confidence.",
         f"Of {len(lines)} lines, {n[True]} agree or are shown, among them {wrong} in which a source is wrong; "
         f"{n[False]} do not, and say why where it is known; {n[None]} have no counterpart.",
     ]
@@ -148,8 +154,8 @@ def introduction(walk: Walk, chapters: Sequence[Chapter]) -> list[str]:
         about = ["The walk of the makemore lectures on words of your own. Losses are in nats per character."]
     return [
         *about,
-        f"Made by `python -m experiments.lecture`, from {count(len(walk.sweep.rows), 'run')} of the sweep `lecture` "
-        f"({seconds:,.0f} core seconds); {row['device']}, {row['versions']}.",
+        f"Made by `python -m experiments.lecture`, from {count(len(walk.sweep.rows), 'run')} of the sweep `lecture`; "
+        f"{row['device']}, {row['versions']}.",
     ]
 
 

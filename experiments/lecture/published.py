@@ -22,7 +22,7 @@ ANY, FIVE, LIST = "any words", "the lecture's five names", "the lecture's list"
 # Of later lectures, for the ladder: dev losses.
 LATER = {"lecture 5: flat, block 8, batch norm": 2.027, "lecture 5: hierarchical, 76,000 parameters": 1.993}
 
-SPOKEN = "said, not printed"
+SPOKEN = "a statement"
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,8 @@ FACTS = (
     Fact("longer", "gap", "30,000 steps at 0.1: train and dev about equal, under-fitting", SPOKEN, SHOWN, of=ANY),
     Fact("changes", "wider parameters", "parameters, h = 300", "10,281", of=FIVE),
     Fact("changes", "wider parameters", "the same in one write-up", "10,000", true="10,281", note="rounded", of=FIVE),
-    Fact("changes", "wider", 'h = 300 "won\'t have much effect"', SPOKEN, SHOWN, of=ANY),
+    Fact("changes", "wider", 'h = 300 "won\'t have much effect"', SPOKEN, SHOWN, of=ANY,
+         note="with all weights N(0, 1), a wider layer begins with larger logits"),
     Fact("changes", "larger batch", 'a larger batch "to prevent jitter"', SPOKEN, SHOWN, of=ANY),
     Fact("changes", "larger embedding", 'the embedding "seems to be the bottleneck"', SPOKEN, SHOWN, of=ANY),
     Fact("longer", "port parameters", "parameters of the JavaScript port: d = 3, block 4, h = 100, all U(-1, 1)",
@@ -167,18 +168,19 @@ class Line:
 
 
 HEADER = ["what", "printed", "ours", "agreement"]
-NO_COUNTERPART = "no counterpart: of other words"
+NO_COUNTERPART, NOT_MEASURED = "no counterpart: of other words", "not measured here"
 
 
 def compare(section: str, measured: Mapping[str, Any], known: Sequence[str] = (ANY, FIVE, LIST)) -> list[Line]:
     """The lines of a section, from the values that it returned.
 
-    `known` are the kinds of facts that hold for the words at hand; the others have no counterpart.
+    `known` are the kinds of facts that hold for the words at hand; the others have no counterpart. What rests on a
+    study of this repository is not measured where the repository is not at hand.
     """
     lines = []
     for fact in (fact for fact in FACTS if fact.section == section):
         if fact.key not in measured:
-            lines.append(Line(fact, "", NO_COUNTERPART, None))
+            lines.append(Line(fact, "", NOT_MEASURED, None))
         else:
             lines.append(judge(fact, measured[fact.key], fact.of in known))
     return lines
@@ -208,7 +210,7 @@ def judge(fact: Fact, ours: Any, comparable: bool = True) -> Line:
     elif fact.true:
         verdict = "the source is wrong"
     else:
-        verdict = "equal" if fact.check == EQUAL else f"within {tolerance:g}"
+        verdict = "equal" if fact.check == EQUAL else f"within {tolerance:.0e}".replace("e-0", "e-")
     return Line(fact, text, _with_note(verdict, fact), agrees)
 
 
@@ -243,7 +245,8 @@ def _with_note(verdict: str, fact: Fact) -> str:
 def _like(value: float, printed: str) -> str:
     """A value with as many digits as the printed one."""
     digits = len(printed.removesuffix(" %").partition(".")[2])
-    return f"{value:,.{digits}f}" + " %" * printed.endswith("%")
+    comma = "," if "," in printed else ""
+    return f"{value:{comma}.{digits}f}" + " %" * printed.endswith("%")
 
 
 def _number(value: float) -> str:

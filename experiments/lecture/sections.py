@@ -72,9 +72,9 @@ def column(rows: Sequence[dict[str, Any]], name: str = "dev_loss") -> np.ndarray
 def data(names: Dataset, five: Sequence[str]) -> Measured:
     """A word becomes one example a character, and one for its end: the context is the characters before it.
 
-    The dot pads the beginning and is the end. Words are divided 80/10/10 before windows are cut, so no word's windows
-    are in two parts. A trailing newline would be an empty word and teach the model that a name may end before it
-    begins; and the dot comes first in the vocabulary because it is put there: some characters sort before it.
+    The dot pads the beginning and is the end. Words are divided 80/10/10, not windows; a name that the list has twice
+    can still be in two parts. A trailing newline would be an empty word and teach the model that a name may end before
+    it begins; and the dot comes first in the vocabulary because it is put there: some characters sort before it.
     """
     vocabulary = names.vocabulary
     first = slide_windows(five, vocabulary, block_size=3)
@@ -178,7 +178,7 @@ def all_names(names: Dataset, small: Params) -> Measured:
     """The same descent on every window of the list: each step sees all of them, and is exact.
 
     There are far fewer distinct contexts than windows, so the sum over windows is a sum over contexts, weighted by how
-    often each is followed by what. That is the same number, and a hundred times faster.
+    often each is followed by what. That is the same number for a fraction of the work.
     """
     counted = names.counted(3, ("train", "dev", "test"))
     contexts, counts = jnp.asarray(counted.contexts), counted.counts.sum(axis=0)
@@ -247,7 +247,7 @@ def longer(sweep: SweepResults) -> Measured:
     """30,000 steps at a rate of 0.1, for eight seeds.
 
     Train and dev about equal means that the model is too small to learn the list by heart: it under-fits, and a larger
-    one should help. A lower rate in the second half, or after evaluations without gain, helps any of them.
+    one should help. A lower rate in the second half, or after evaluations without gain, helps as it is.
     """
     base = rows_of(sweep, "longer", **SMALL)
     gap, dev = estimate(column(base) - column(base, "train_loss")), estimate(column(base))
@@ -263,7 +263,7 @@ def longer(sweep: SweepResults) -> Measured:
     }
 
 
-def changes(sweep: SweepResults) -> Measured:
+def changes(sweep: SweepResults, studies: Path | None) -> Measured:
     """One change at a time: what is the bottleneck?
 
     Differences in dev loss are paired by seed and have 95 % intervals: both runs of a pair begin with the same draws,
@@ -286,12 +286,14 @@ def changes(sweep: SweepResults) -> Measured:
         estimate(column(runs[label], "history_dev_loss")[:, -10:].std(axis=1))
         for label in ("d = 2, h = 100", "batch 128")
     )
+    effect = f"dev {wider.signed()}; the larger embedding {larger.signed()}"
+    if studies is not None:  # The same sizes from a better beginning, 50,000 steps.
+        grid = open_sweep(studies / "grid")
+        sizes = [rows_of(grid, "grid", **(SMALL | {"hidden_size": h, "schedule": "step_decay"})) for h in (100, 300)]
+        effect += f"; initialised as kaiming_tanh {estimate(column(sizes[1]) - column(sizes[0])).signed()}"
     return {
         "wider parameters": runs["h = 300"][0]["n_params"],
-        "wider": (
-            abs(wider.mean) < abs(larger.mean) / 2,
-            f"dev {wider.signed()}; the larger embedding {larger.signed()}",
-        ),
+        "wider": (abs(wider.mean) < abs(larger.mean) / 2, effect),
         "larger batch": (calm.high < restless.low, f"jitter {restless} with 32, {calm} with 128; dev {batch.signed()}"),
         "larger embedding": (beats.high < 0, f"d = 10: dev {larger.signed()}, and {beats.signed()} to h = 300"),
         "runs": runs,
@@ -320,9 +322,7 @@ def embedding(names: Dataset, sweep: SweepResults) -> Measured:
         measured["film"] = runs[0]["history_step"], np.array(film).reshape(-1, len(tokens), 2), tokens
     if len(vowels) < 2 or "q" not in tokens:
         return measured
-    near = (
-        f"their mean distance is {estimate(ratios)} of that of all characters, below 1 in {closer} of {len(runs)} seeds"
-    )
+    near = f"mean distance {np.median(ratios):.2f} of that of all (median), below 1 in {closer} of {len(runs)} seeds"
     far = ", ".join(f"{token} in {n}" for token, n in lone.items()) + f" of {len(runs)} seeds"
     return measured | {
         "vowels": (closer > len(runs) / 2, near),
@@ -487,8 +487,8 @@ def ladder(sweep: SweepResults, studies: Path | None) -> Measured:
     rungs += [(row.name, estimate([row.dev_loss]), "counting") for row in shortest_first]
     steps = {
         "d = 2, h = 100, 30,000 steps": rows_of(sweep, "longer", **SMALL),
-        "h = 300": rows_of(sweep, "longer", **(SMALL | {"hidden_size": 300})),
-        "d = 10": rows_of(sweep, "longer", **(SMALL | {"embedding_dim": 10})),
+        "d = 2, h = 300": rows_of(sweep, "longer", **(SMALL | {"hidden_size": 300})),
+        "d = 10, h = 100": rows_of(sweep, "longer", **(SMALL | {"embedding_dim": 10})),
         "d = 10, h = 200, 200,000 steps": rows_of(sweep, "initialisation", init="normal"),
         "and initialised as kaiming_tanh": rows_of(sweep, "initialisation", init="kaiming_tanh"),
     }

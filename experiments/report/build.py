@@ -5,6 +5,7 @@ import csv
 import hashlib
 import json
 import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -23,6 +24,7 @@ from experiments.analysis.studies import Estimate, Study, best_study, estimate
 from experiments.analysis.style import file_stems, scheme_colour
 from experiments.analysis.summary import describe_losses, looks_of
 from experiments.analysis.trained_models import HeldOut, Samples, read_samples
+from experiments.report.computed_sections import computed_sections
 from experiments.report.page_data import (
     EXPLANATION,
     MAX_TOKENS,
@@ -41,6 +43,7 @@ from experiments.store.atomic import replace_file
 from mlp_lm.ngram.baselines import Baselines
 
 FILE_NAME = "report.html"
+WATCH_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -55,15 +58,39 @@ class Report:
     sections: list[Section]
 
 
-def write_report(folder: Path, everything: bool = False) -> Path:
+def write_report(folder: Path, everything: bool = False, refresh: int = 0) -> Path:
     """Write `report.html` into a sweep's folder, of the runs last asked for, or of `everything` that is there.
+
+    With `refresh`, the page reloads itself after so many seconds.
 
     Raises:
         ValueError: not a sweep's folder, or one without a run.
     """
     path = folder / FILE_NAME
-    replace_file(path, render(read_report(folder, everything)).encode())
+    replace_file(path, render(read_report(folder, everything), refresh).encode())
     return path
+
+
+def watch_report(folder: Path, sleep: Callable[[float], None]) -> Iterator[tuple[int, int, Path | None]]:
+    """Write a folder's report whenever more of its runs are finished, until all are.
+
+    Yields the number of runs that are done and asked for, and the report's path, None before the first run.
+
+    Raises:
+        ValueError: not a sweep's folder.
+    """
+    before = None
+    while True:
+        results = open_sweep(folder)
+        state = len(results.rows), len(results.request.run_ids)
+        finished = state[0] == state[1]
+        if state != before or finished:
+            path = write_report(folder, refresh=0 if finished else WATCH_SECONDS) if results.rows else None
+            yield (*state, path)
+        if finished:
+            return
+        before = state
+        sleep(WATCH_SECONDS)
 
 
 def read_report(folder: Path, everything: bool = False) -> Report:
@@ -85,14 +112,15 @@ def read_report(folder: Path, everything: bool = False) -> Report:
     )
 
 
-def render(report: Report) -> str:
-    """The page as HTML."""
+def render(report: Report, refresh: int = 0) -> str:
+    """The page as HTML; with `refresh`, one that reloads itself after so many seconds."""
     # Every value that is not Markup is escaped.
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters |= {"loss": loss, "interval": interval, "percent": percent, "words": axis_words}
     return environment.from_string(asset("report.html")).render(
+        refresh=refresh,
         request=report.results.request,
         answers=answers(report.results, report.baselines, report.looks),
         facts=facts(report.results),
@@ -264,9 +292,10 @@ def diagnostic_sections(results: SweepResults) -> list[Section]:
 
 
 def _read_sections(results: SweepResults) -> list[Section]:
-    """The sections of a study, but for those of runs that are no longer asked for."""
+    """Sections that follow from the rows, then those of a study, but for those of runs no longer asked for."""
     run_ids = {row["run_id"] for row in results.rows}
-    return [section for section in read_sections(results.folder) if set(section.run_ids) <= run_ids]
+    kept = [section for section in read_sections(results.folder) if set(section.run_ids) <= run_ids]
+    return [*computed_sections(results), *kept]
 
 
 SCRIPTS = ("dom", "theme", "plot", "table", "parallel", "charts", "embedding", "detail", "main")

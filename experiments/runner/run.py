@@ -1,9 +1,11 @@
 """Run a sweep: plan what is missing of it, train that, here or on many machines, and have its folder analysed."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+import math
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -12,16 +14,21 @@ from experiments.runner.interrupt import Interruption
 from experiments.runner.local_executor import Execute, execute
 from experiments.runner.plan import Plan, check_feasible, make_plan
 from experiments.runner.protocol import CannotContinue, Progress
+from experiments.runner.rows import Row
+from experiments.runner.stages import COLUMNS, AllAtOnce, Stages, Studies, breadth_first, what_fits
 from experiments.runner.worker import Job
-from experiments.store import Location, Store
+from experiments.store import Contents, Location, Store
 from experiments.store.atomic import explained
 from experiments.store.mirror import copy_analysis, fetch
 from experiments.store.small_files import by_reason, describe_failures, read_failures, write_failures
 from experiments.sweeps.grids import SweepSpec
+from experiments.sweeps.ranges import drawn_shapes
 from experiments.sweeps.request import FILE_NAME, Request, encode_request, make_request, read_request
 from experiments.sweeps.text import count
+from mlp_lm.config import RunConfig
 from mlp_lm.data.dataset import Dataset
 
+SLOWEST_DOUBT = 0.2  # A plan that was kept in less than this share of its time is not trusted to do so again.
 RESULTS = Path("results/local")  # Where a user's own sweeps are kept; `results/` itself holds the published ones.
 
 
@@ -38,6 +45,7 @@ class RunOptions:
         shard: (I, N) to train slice I of N only.
         executor: `local` or `ray`.
         address: of a running Ray cluster.
+        time: seconds that training may take (default: as long as it takes).
     """
 
     out: Location | None = None
@@ -48,6 +56,7 @@ class RunOptions:
     shard: tuple[int, int] | None = None
     executor: str = "local"
     address: str | None = None
+    time: float | None = None
 
     def choose_device(self) -> str:
         """What trains: of the machines of another cluster nothing is known but what is given.
@@ -84,7 +93,7 @@ class Terminal(Protocol):
 
 
 Analyse = Callable[[Store, Dataset], object]  # What it returns, where it can be called, tells people of the analysis.
-MAX_ROUNDS = 3  # Of training what was found damaged at the end.
+MAX_ROUNDS = 3  # Of training what was found damaged.
 
 
 def run_sweep(
@@ -96,8 +105,12 @@ def run_sweep(
     analyse: Analyse,
     program: str = "experiments.sweep",
     code: str | None = None,
+    choose: Callable[[Studies], Stages] | None = None,
 ) -> int:
     """Train what is missing of a sweep, and have its folder analysed, where it has a run.
+
+    With `choose`, runs are chosen in stages, each by the rows of those before. With a limit of time every
+    configuration gets one seed before any gets the next, and training ends in time, with everything saved.
 
     Its page names the command of this process, `python -m PROGRAM`, or the Python `code` that asked for it. Returns 0,
     1 where runs failed, 130 or 143 where it was interrupted.
@@ -106,25 +119,43 @@ def run_sweep(
         ValueError: a sweep that cannot be trained here, or a folder that holds another one.
         CannotContinue: workers can't start, or nothing can be stored.
     """
-    studies = sweep.expand(dataset.sha256)
-    asked = {run_id: run for runs in studies.values() for run_id, run in runs.items()}
+    everything = sweep.expand(dataset.sha256)
+    stages = choose(everything) if choose else AllAtOnce(everything)
     device = options.choose_device()
     widest, slots = widest_batch(device), worker_slots(device)[: options.workers]
-    check_feasible(asked.values(), dataset, 1 if options.address else len(slots), widest)
-    mine = asked
-    if options.shard:  # Every N-th cohort of the whole sweep's plan, whatever is done already.
-        slice_ = make_plan(asked.values(), dataset, widest).slice(*options.shard)
-        mine = {run.run_id: run for cohort in slice_.cohorts for run in cohort.runs}
+    possible = {run_id: run for runs in everything.values() for run_id, run in runs.items()}
+    check_feasible(possible.values(), dataset, 1 if options.address else len(slots), widest)
     store = Store(options.out or RESULTS / (sweep.folder or sweep.name))
+    deadline = time.monotonic() + (math.inf if options.time is None else options.time)
     for caution in dataset.cautions:
         terminal.complain(caution)
 
-    def plan_missing(done: set[str]) -> Plan:
+    def plan_missing(runs: Mapping[str, RunConfig], done: Collection[str], pace: float = 1.0) -> Plan:
+        """What is missing of some runs; with a limit of time, of one seed each, and no more than fits."""
         started = [metadata["run_ids"] for metadata in store.started().values() if "run_ids" in metadata]
-        return make_plan([run for run_id, run in mine.items() if run_id not in done], dataset, widest, started)
+
+        def make(chosen: Iterable[RunConfig]) -> Plan:
+            return make_plan(chosen, dataset, widest, started)
+
+        missing = [run for run_id, run in runs.items() if run_id not in done]
+        if options.time is None:
+            return make(missing)
+        seconds = (deadline - time.monotonic()) / pace
+        return make(what_fits(breadth_first(missing), seconds, lambda chosen: make(chosen).seconds(len(slots))))
+
+    def asked_of(studies: Studies) -> tuple[dict[str, RunConfig], dict[str, RunConfig]]:
+        """The runs of some studies, and those that are this process's own."""
+        asked = {run_id: run for runs in studies.values() for run_id, run in runs.items()}
+        if not options.shard:
+            return asked, asked
+        # Every N-th cohort of the whole sweep's plan, whatever is done already.
+        slice_ = make_plan(asked.values(), dataset, widest).slice(*options.shard)
+        return asked, {run.run_id: run for cohort in slice_.cohorts for run in cohort.runs}
 
     if options.dry_run:
-        plan = plan_missing(store.run_ids())
+        rows = _rows_by_id(store.rows(COLUMNS, set_aside=False)) if choose else {}
+        _, mine = asked_of(stages.wanted(rows))
+        plan = plan_missing(mine, store.run_ids())
         where = f"on this machine's {device}"
         if device == "cpu":
             where = f"on {count(len(slots), 'core')}: about {format_seconds(plan.seconds(len(slots)))}"
@@ -132,22 +163,45 @@ def run_sweep(
             f"{sweep.name}: {count(len(mine), 'run')}, {plan.n_runs:,} to train in "
             f"{count(len(plan.cohorts), 'cohort')}, {count(plan.n_programs, 'program')} to compile, {where}"
         )
+        if choose:
+            terminal.say(f"{stages.describe()}; what is chosen next depends on the losses")
+        if options.time is not None:
+            terminal.say(f"those fit {format_seconds(options.time)}, one seed of every configuration before the next")
+        drawn = {name for ranges in sweep.ranges.values() for name in drawn_shapes(ranges)}
+        if drawn and plan.n_programs > 1:
+            terminal.complain(
+                f"values of {', '.join(sorted(drawn))} are drawn from a range, which makes "
+                f"{count(plan.n_programs, 'program')} to compile; a list of few values makes fewer"
+            )
         return 0
-    request = make_request(sweep, studies, dataset, program, code)
+    train = _executor(options)
+    failures: dict[str, str] = {}
     tell: object = None
     with store.lock(shared=options.shard is not None), _copy(store, options, sweep) as copy, explained(copy.location):
-        _check_folder(store, copy, request, terminal)
-        done = store.run_ids() if options.shard else _sound_runs(store, terminal)
-        store.folder.put(FILE_NAME, encode_request(request))
-        job = Job(
-            sweep.data, store.location, cache=True, device=device, ideas=request.ideas, ideas_hash=request.ideas_hash
-        )
-        train = _executor(options)
-        failures: dict[str, str] = {}
-        for _ in range(MAX_ROUNDS):
-            plan = plan_missing(done | failures.keys())
-            display = terminal.display(plan, len(mine) - plan.n_runs, plan.seconds(len(slots)))
-            events = train(plan.cohorts, job, slots, lambda: bool(interruption))
+        asked_before: Collection[str] = ()
+        n_again, pace = 0, 1.0
+        while True:
+            rows = {run_id: {} for run_id in store.run_ids()} if options.shard else _sound_rows(store, terminal)
+            studies = stages.wanted(rows)
+            asked, mine = asked_of(studies)
+            request = make_request(sweep, studies, dataset, program, code, stages.design)
+            if not asked_before:
+                _check_folder(store, copy, request, terminal)
+            plan = plan_missing(mine, rows.keys() | failures.keys(), pace)
+            store.folder.put(FILE_NAME, encode_request(request))
+            if asked_before and not plan.n_runs:
+                break
+            if asked_before == asked.keys() and options.time is None:  # What was damaged meanwhile is trained again.
+                n_again += 1
+                if n_again == MAX_ROUNDS:
+                    where = f"{store.location}: what is written there is damaged each time"
+                    raise CannotContinue(f"{where}; choose another folder")
+            asked_before = asked.keys()
+            job = Job(sweep.data, store.location, cache=True, device=device, ideas=request.ideas)
+            job = replace(job, ideas_hash=request.ideas_hash)
+            planned, started = plan.seconds(len(slots)), time.monotonic()
+            display = terminal.display(plan, len(mine.keys() & rows.keys()), planned)
+            events = train(plan.cohorts, job, slots, lambda: bool(interruption) or time.monotonic() > deadline)
             with interruption.deferred(), display as shown, contextlib.closing(events):
                 for event in events:
                     shown.show(event)
@@ -164,18 +218,19 @@ def run_sweep(
                     "when all slices are, run without --shard"
                 )
                 return 1 if failures else 0
-            done = _sound_runs(store, terminal)  # What was damaged meanwhile is told, set aside and trained again.
-            if done | failures.keys() >= asked.keys():
-                break
-        else:
-            raise CannotContinue(f"{store.location}: what is written there is damaged each time; choose another folder")
-        store.drop_checkpoints_of(asked.keys() - failures.keys())
+            if plan.n_runs:
+                pace = max((time.monotonic() - started) / planned, SLOWEST_DOUBT)
+        n_left = len(asked.keys() - rows.keys() - failures.keys())
+        if options.time is not None and n_left:
+            left = f"{count(n_left, 'run')} of {len(asked):,}"
+            terminal.say(f"the time is up: {left} are left; the same command goes on from here")
+        store.drop_checkpoints_of(asked.keys() & rows.keys())
         for kept in {id(store): store, id(copy): copy}.values():
             write_failures(kept, failures)
         if copy is not store:
             for message in fetch(store, copy):
                 terminal.complain(message)
-        if len(failures) < len(asked):
+        if asked.keys() & rows.keys():
             tell = analyse(copy, dataset)
         if copy is not store:
             for message in copy_analysis(copy.folder, store.folder):
@@ -225,12 +280,16 @@ def _check_folder(store: Store, copy: Store, request: Request, terminal: Termina
             )
 
 
-def _sound_runs(store: Store, terminal: Terminal) -> set[str]:
-    """The runs that are done; what is damaged is set aside, which a slice may not do: another one may be writing."""
-    contents = store.rows(columns=())
+def _sound_rows(store: Store, terminal: Terminal) -> dict[str, Row]:
+    """What is done, by run id; what is damaged is set aside, which a slice may not do: another one may be writing."""
+    contents = store.rows(COLUMNS)
     for message in contents.damaged:
         terminal.complain(message)
-    return set(contents.table["run_id"].to_pylist())
+    return _rows_by_id(contents)
+
+
+def _rows_by_id(contents: Contents) -> dict[str, Row]:
+    return {row["run_id"]: row for row in contents.table.to_pylist()}
 
 
 def _executor(options: RunOptions) -> Execute:

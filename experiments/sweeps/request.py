@@ -3,14 +3,15 @@
 import shlex
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from experiments.store.atomic import Damaged
 from experiments.store.small_files import read_small, seal
 from experiments.sweeps.grids import SweepSpec
-from mlp_lm.config import RunConfig
+from experiments.sweeps.ranges import Range, make_range
+from mlp_lm.config import AXES, RunConfig, check_name
 from mlp_lm.data.dataset import Dataset, load_dataset
 from mlp_lm.ideas import load_ideas, loaded_ideas
 
@@ -22,7 +23,8 @@ class Request:
     """A sweep as asked: its studies as lists of run ids, its data, and the command that asks for it again.
 
     `ideas` is the path of the ideas file of some of its runs, and `ideas_hash` the sha256 of that file; both may be
-    empty.
+    empty. `ranges` are by study and axis those whose values were drawn, and `design` says how runs were chosen where
+    they were not all at once (see `experiments.runner.stages`).
     """
 
     name: str
@@ -33,6 +35,8 @@ class Request:
     studies: Mapping[str, list[str]]
     ideas: str = ""
     ideas_hash: str = ""
+    ranges: Mapping[str, Mapping[str, Range]] = field(default_factory=dict)
+    design: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def run_ids(self) -> set[str]:
@@ -71,6 +75,7 @@ def make_request(
     dataset: Dataset,
     program: str = "experiments.sweep",
     code: str | None = None,
+    design: Mapping[str, Any] | None = None,
 ) -> Request:
     """The request of a sweep, which this process's command line asks for, or Python code given as `code`."""
     command = code or shlex.join(["python", "-m", program, *sys.argv[1:]])
@@ -85,6 +90,8 @@ def make_request(
         listed,
         _encodable(str(ideas.path)) if ideas else "",
         ideas.sha256 if ideas else "",
+        sweep.ranges,
+        design or {},
     )
 
 
@@ -107,7 +114,7 @@ def read_request(folder: Path) -> Request:
     path = folder / FILE_NAME
     try:
         return _checked(read_small(folder, FILE_NAME, unsealed=True))
-    except (OSError, Damaged, TypeError, ValueError):
+    except (OSError, Damaged, AttributeError, TypeError, ValueError):
         raise ValueError(
             f"{path} is missing or damaged: {folder} is no sweep's folder, or run its sweep again"
         ) from None
@@ -115,11 +122,18 @@ def read_request(folder: Path) -> Request:
 
 def _checked(content: Any) -> Request:
     request = Request(**content)
-    texts = [value for name, value in asdict(request).items() if name != "studies"]
+    texts = [value for name, value in asdict(request).items() if name not in ("studies", "ranges", "design")]
     studies = request.studies
     sound = isinstance(studies, dict) and all(
         isinstance(runs, list) and all(isinstance(run_id, str) for run_id in runs) for runs in studies.values()
     )
     if not sound or not all(isinstance(text, str) for text in texts):
         raise ValueError("wrong types")
-    return request
+    if not isinstance(request.ranges, dict) or not isinstance(request.design, dict):
+        raise ValueError("wrong types")
+    ranges: dict[str, dict[str, Range]] = {}
+    for study, axes in request.ranges.items():
+        for name, ends in axes.items():
+            check_name("axis", name, AXES)
+            ranges.setdefault(study, {})[name] = make_range(name, **ends)
+    return replace(request, ranges=ranges)

@@ -1,0 +1,93 @@
+"""Loss against what it costs: parameters, and seconds of training; and which configurations nothing beats at both."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.analysis.studies import Cell, Study
+from experiments.analysis.style import COLOURS, far_off, set_title
+from experiments.sweeps.text import printable
+
+COSTS = {"n_params": "parameters", "wall_seconds": "seconds of training"}
+MAX_LABELS = 6
+FEWEST = 3  # Configurations, of which a front says something.
+
+
+def cost_of(cell: Cell, cost: str) -> float:
+    """What a configuration costs: its parameters, or the mean seconds of its runs as they were trained."""
+    return float(np.mean([row[cost] for row in cell.finished]))
+
+
+def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """The places of the points (cost, loss) that no other point beats or equals in both and beats in one, by cost."""
+    front: list[int] = []
+    for place in sorted(range(len(points)), key=lambda i: points[i]):
+        if not front or points[place][1] < points[front[-1]][1]:
+            front.append(place)
+    return front
+
+
+def fronts(study: Study) -> dict[str, list[Cell]]:
+    """By cost that differs between configurations, those on the front, the cheapest first."""
+    cells = [cell for cell in study.cells if cell.finished]
+    if len(cells) < FEWEST:
+        return {}
+    found = {}
+    for cost in COSTS:
+        points = [(cost_of(cell, cost), cell.estimate("dev_loss").mean) for cell in cells]
+        if len({point[0] for point in points}) > 1:
+            found[cost] = [cells[place] for place in pareto_front(points)]
+    return found
+
+
+def tradeoff_rows(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
+    """One row a configuration on a front of a study."""
+    for study in studies:
+        for cost, cells in fronts(study).items():
+            for cell in cells:
+                settings = {axis: cell.settings[axis] for axis in study.axes}
+                columns = {
+                    "against": cost,
+                    "cost": cost_of(cell, cost),
+                    **cell.estimate("dev_loss").columns("dev_loss"),
+                }
+                columns |= cell.estimate("dev_loss").columns("dev_loss")
+                yield {"study": study.name, **columns, **settings}
+
+
+def draw_tradeoffs(study: Study) -> Figure | None:
+    """Dev loss against each cost, with the front as a line; None where no cost differs."""
+    found = fronts(study)
+    if not found:
+        return None
+    cells = [cell for cell in study.cells if cell.finished]
+    losses = [cell.estimate("dev_loss") for cell in cells]
+    beyond = far_off([loss.mean for loss in losses])
+    near = [i for i, loss in enumerate(losses) if loss.mean <= beyond]
+    figure, axes = plt.subplots(1, len(found), figsize=(max(6.0, 4.6 * len(found)), 4.2), sharey=True, squeeze=False)
+    for ax, (cost, front) in zip(axes.flat, found.items(), strict=True):
+        costs = [cost_of(cells[i], cost) for i in near]
+        means, halves = [losses[i].mean for i in near], [losses[i].half for i in near]
+        ax.errorbar(costs, means, yerr=halves, fmt="o", color=COLOURS[5], markersize=4, linewidth=0.8, label="others")
+        shown = [cell for cell in front if cell.estimate("dev_loss").mean <= beyond]
+        along = [(cost_of(cell, cost), cell.estimate("dev_loss").mean) for cell in shown]
+        x, y = zip(*along, strict=True)
+        ax.plot(x, y, "o-", color=COLOURS[1], drawstyle="steps-post", markersize=5, linewidth=1.2, label="Pareto front")
+        for cell, place in list(zip(shown, along, strict=True))[-MAX_LABELS:]:
+            text = printable(study.label(cell))
+            ax.annotate(text, place, xytext=(5, 5), textcoords="offset points", fontsize=6, rotation=20)
+        if max(costs) > 5 * min(costs) > 0:
+            ax.set_xscale("log")
+            ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            ax.xaxis.set_minor_formatter(lambda value, _: "")
+        ax.margins(x=0.1, y=0.12)
+        ax.set_xlabel(COSTS[cost])
+    axes[0, 0].set_ylabel("dev loss (nats per token)")
+    axes[0, -1].legend(loc="upper right", fontsize=8)
+    n_far = len(cells) - len(near)
+    beside = f"; {n_far} with a loss above {beyond:.2f} left out" if n_far else ""
+    set_title(figure, f"{study.name}: dev loss against its cost", f"mean and 95 % interval over seeds{beside}")
+    return figure

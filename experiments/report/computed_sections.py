@@ -1,0 +1,169 @@
+"""Sections of a report that follow from the way a sweep chose its runs: ranges, looks and rounds; and what it costs."""
+
+from collections.abc import Iterator
+
+from experiments.analysis.effects import value_name
+from experiments.analysis.response import Response, fit_response
+from experiments.analysis.results import SweepResults
+from experiments.analysis.sequential import FEWEST_MODERATED, outcome_of, planned_looks
+from experiments.analysis.sequential_figures import conclusion, saving
+from experiments.analysis.studies import Cell, Study
+from experiments.analysis.style import file_stems
+from experiments.analysis.tradeoffs import COSTS, cost_of, fronts
+from experiments.report.sections import Section
+from experiments.runner.halving import round_name
+
+SHOWN_SHARES = 12
+SHOWN_ROUNDS = 30
+
+
+def computed_sections(results: SweepResults) -> Iterator[Section]:
+    """The sections of a sweep's report that its own rows and request call for."""
+    stems = file_stems([study.name for study in results.studies])
+    for study, stem in zip(results.studies, stems, strict=True):
+        if study.ranges:
+            yield from _range_sections(study, stem)
+        yield from _seed_section(results, study, stem)
+        yield from _tradeoff_section(study, stem)
+    yield from _round_sections(results)
+
+
+def _seed_section(results: SweepResults, study: Study, stem: str) -> Iterator[Section]:
+    design = results.request.design
+    outcome = outcome_of(study, design)
+    if outcome is None:
+        return
+    width, looks = design["until"], planned_looks(design["max_seeds"])
+    saved = ", ".join(
+        f"{saving(study, outcome, n):.0%} fewer than {n} seeds for all"
+        for n in (8, looks[-1])
+        if saving(study, outcome, n) > 0
+    )
+    yield Section(
+        f"{study.name}: how many seeds, and why no more",
+        (),
+        f"Looks at {', '.join(map(str, looks))} seeds, planned beforehand. A configuration was dropped once it was "
+        "behind the best by a paired t-test: Holm's procedure over all pairs, an equal part of 5 % for each look, and "
+        f"with {FEWEST_MODERATED} configurations or more variances moderated by one another (Holm 1979; Lan and DeMets "
+        "1983; Smyth 2004). So the probability of any false “worse than” below is at most 5 %. It ends when all "
+        f"differences of those left are known within ±{width:g}, by intervals that hold together with 95 % over all "
+        f"pairs and looks. {sum(outcome.n_wanted.values()):,} runs{', ' + saved if saved else ''}.",
+        ("configuration", "seeds", "dev", "to the best at that look", "why no more", "conclusion"),
+        [
+            [
+                study.label(study.cells[place]),
+                str(verdict.n_seeds),
+                str(study.cells[place].estimate("dev_loss")),
+                "best" if verdict.best == place else verdict.to_best.signed(),
+                verdict.reason,
+                conclusion(study, outcome, place, width),
+            ]
+            for place, verdict in sorted(outcome.verdicts.items())
+        ],
+        f"figures/{stem}_seeds.png",
+        f"How many seeds each configuration of {study.name} got",
+    )
+
+
+def round_rows(results: SweepResults) -> Iterator[tuple[str, Study, list[list[str]]]]:
+    """Of a sweep whose best went on with more steps: by study, its first round, and a row a configuration.
+
+    A row is the configuration, and its rank and loss in each round that it was in.
+    """
+    design, by_name = results.request.design, {study.name: study for study in results.studies}
+    for name in design.get("first", ()):
+        scales = [design["then"] ** i for i in range(32)]
+        rounds = [by_name[round_name(name, scale)] for scale in scales if round_name(name, scale) in by_name]
+        if len(rounds) < 2:
+            continue
+
+        def key(cell: Cell) -> tuple:
+            return tuple(value for axis, value in cell.settings.items() if axis != "n_steps")
+
+        places = [{key(cell): (rank, cell) for rank, cell in enumerate(each.cells, 1)} for each in rounds]
+        longest = {place: i for i, each in enumerate(places) for place in each}
+        order = sorted(places[0], key=lambda place: (-longest[place], places[longest[place]][place][0]))
+        rows = []
+        for place in order[:SHOWN_ROUNDS]:
+            found = [each.get(place) for each in places]
+            told = [f"{one[0]}: {one[1].estimate('dev_loss')}" if one else "" for one in found]
+            rows.append([rounds[0].label(places[0][place][1]), *told])
+        yield name, rounds[0], rows
+
+
+def _round_sections(results: SweepResults) -> Iterator[Section]:
+    factor = results.request.design.get("then", 1)
+    for name, first, rows in round_rows(results):
+        n_steps = first.cells[0].settings["n_steps"]
+        header = [f"{n_steps * factor**i:,} steps" for i in range(len(rows[0]) - 1)]
+        yield Section(
+            f"{name}: the best again with more steps",
+            (),
+            f"Rank and dev loss in each round; the best 1/{factor} of a round went on with {factor} times the steps "
+            "(successive halving, Jamieson and Talwalkar 2016). Where ranks change, short runs were a poor guess at "
+            "long ones, and one that did not go on may have been better in the end.",
+            ("configuration", *header),
+            rows,
+        )
+
+
+def _tradeoff_section(study: Study, stem: str) -> Iterator[Section]:
+    found = fronts(study)
+    if not any(len(cells) > 1 for cells in found.values()):
+        return
+    yield Section(
+        f"{study.name}: loss against its cost",
+        (),
+        "Configurations on a Pareto front: none of the others is as cheap and as good. Seconds are those of a run as "
+        "it was trained, side by side with others. Neighbours on a front may differ by less than their intervals.",
+        ("against", "cost", "dev", "configuration"),
+        [
+            [COSTS[cost], f"{cost_of(cell, cost):,.4g}", str(cell.estimate("dev_loss")), study.label(cell)]
+            for cost, cells in found.items()
+            for cell in cells
+        ],
+        f"figures/{stem}_tradeoffs.png",
+        f"Dev loss of {study.name} against parameters and seconds, with the Pareto front",
+    )
+
+
+def _range_sections(study: Study, stem: str) -> Iterator[Section]:
+    response = fit_response(study)
+    drawn = ", ".join(f"{axis} {range_}" for axis, range_ in study.ranges.items())
+    title = f"{study.name}: what matters over {drawn}"
+    if not isinstance(response, Response):
+        yield Section(title, (), response)
+        return
+    shares = response.shares[:SHOWN_SHARES]
+    yield Section(
+        title,
+        (),
+        "Share of the variance of the dev loss that each axis explains, and each pair beyond its two axes. "
+        + response.how(),
+        ("axis", "share", "95 % interval"),
+        [[" × ".join(s.axes), _percent(s.value), f"{_percent(s.low)} to {_percent(s.high)}"] for s in shares],
+        f"figures/{stem}_marginals.png",
+        f"Dev loss along each axis of {study.name}, a curve with its band over the configurations",
+    )
+    yield Section(
+        f"{study.name}: the best point and its neighbours",
+        (),
+        "The configurations nearest to the best one; a distance of 1 is one length of the surface's kernel, or another "
+        "listed value. Where neighbours are as good, the place of the best one is known no better than that.",
+        (*response.axes, "distance", "dev", "to best"),
+        [
+            [
+                *(value_name(cell.settings[axis]) for axis in response.axes),
+                f"{distance:.2f}",
+                str(cell.estimate("dev_loss")),
+                "best" if cell is study.best else study.to_best(cell).signed(),
+            ]
+            for cell, distance in response.neighbours()
+        ],
+        f"figures/{stem}_contour.png",
+        f"Contours of the dev loss of {study.name} over the two ranges that matter most",
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{max(100 * share, 0.0):.1f} %"
