@@ -480,7 +480,7 @@ def as_markdown(table: TitledTable) -> str:
         if not math.isfinite(value):
             return "-"
         if high == math.inf and 0 < value < 0.00005:  # A p-value.
-            return "< 0.0001"
+            return "below 0.0001"
         sign = "+" if name.startswith("difference") and value > 0 else ""
         return f"{sign}{value:.4f}" + (f" ± {high - value:.4f}" if math.isfinite(high) else "")
 
