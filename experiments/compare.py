@@ -6,7 +6,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from experiments.analysis.comparison import Comparison, compare, merge
+from experiments.analysis.folder_comparison import Comparison, compare, merge
 from experiments.analysis.results import open_sweep
 from experiments.analysis.tables import csv_text
 from experiments.cli.command import command, command_parser, folder_path

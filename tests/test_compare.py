@@ -6,7 +6,7 @@ import io
 import numpy as np
 import pytest
 
-from experiments.analysis.comparison import compare, merge
+from experiments.analysis.folder_comparison import compare, merge
 from experiments.analysis.results import open_sweep
 from experiments.analysis.studies import estimate
 from experiments.compare import main
