@@ -340,7 +340,10 @@ def _as_type_of(default: Any, name: str, value: Any) -> Any:
     """
     for kind, accepted in ((bool, np.bool_), (int, Integral), (float, Real)):
         if type(default) is kind and isinstance(value, accepted) and not isinstance(value, bool):
-            return kind(value)
+            try:
+                return kind(value)
+            except OverflowError:  # A whole number past all floats.
+                return math.inf
     raise ValueError(f"{name} must be of type {type(default).__name__}, got {value!r}")
 
 

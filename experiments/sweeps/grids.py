@@ -291,7 +291,7 @@ _KINDS = {int: "a whole number", float: "a number", bool: "True or False", str: 
 def _check_type(name: str, value: Any) -> Any:
     kind = type(DEFAULTS[name])
     if kind is float and type(value) is int:
-        return float(value)
+        return float(str(value))  # Infinite where it is past all floats.
     if type(value) is not kind:
         raise ValueError(f"{name} must be {_KINDS[kind]}, got {value!r}")
     return value
