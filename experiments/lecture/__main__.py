@@ -60,7 +60,7 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
             chapters.append(make_chapter(walk, name, page))
             print(f"\n{title}")
             for what, printed, ours, verdict in chapters[-1].rows(walk.known == (ANY,)):
-                print(printable(f"  {what}: {printed or '-'} | {ours or '-'} | {verdict}"), flush=True)
+                print(printable(f"  {what}: {' | '.join(filter(None, (printed, ours, verdict)))}"), flush=True)
     path = write_page(page, walk, chapters)
     print(f"\n{printable(str(path))} has all of it, with figures and code ({time.monotonic() - started:.0f} s)")
     return 0
