@@ -3,7 +3,6 @@
 import argparse
 import sys
 import time
-from pathlib import Path
 
 from experiments.cli.command import command, command_parser, folder_path, positive
 from experiments.cli.flags import add_data_flags, requested_source
@@ -31,7 +30,12 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     """The command; returns its exit code: 0, 1 where runs failed, 2 a mistake, 130 or 143 interrupted."""
     options = parse(arguments)
     names = load_words(requested_source(options, MAKEMORE_DATA))
-    from experiments.lecture.walk import SECTIONS, Walk, lecture_sweep  # JAX only once the words are there.
+    from experiments.lecture.walk import (
+        SECTIONS,
+        Walk,
+        default_folder,
+        lecture_sweep,
+    )  # JAX only once the words are there.
 
     folder = options.out or default_folder(names, options.quick)
     page = options.page or folder / "lecture"
@@ -55,7 +59,7 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
             chapters.append(make_chapter(walk, name, page))
             print(f"\n{title}")
             for what, printed, ours, verdict in chapters[-1].rows(walk.known == (ANY,)):
-                print(printable(f"  {what}: {printed or '-'} | {ours or '-'} | {verdict}"), flush=True)
+                print(printable(f"  {what}: {' | '.join(filter(None, (printed, ours, verdict)))}"), flush=True)
     path = write_page(page, walk, chapters)
     print(f"\n{printable(str(path))} has all of it, with figures and code ({time.monotonic() - started:.0f} s)")
     return 0
@@ -83,12 +87,6 @@ def load_words(source: str) -> Dataset:
             "give a longer list"
         )
     return names
-
-
-def default_folder(names: Dataset, quick: bool) -> Path:
-    """Where the runs are kept, apart for other words."""
-    words = "" if names.source == MAKEMORE_DATA else f"-{Path(names.name.split()[0]).stem}"
-    return RESULTS / f"lecture{words}{'-quick' * quick}"
 
 
 def parse(arguments: list[str] | None) -> argparse.Namespace:

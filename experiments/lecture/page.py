@@ -33,12 +33,17 @@ class Chapter:
     lines: list[Line]
     figure: str
 
+    def shown(self, own: bool) -> list[Line]:
+        """The lines to show: of words of one's own, none that are about other words alone."""
+        return [line for line in self.lines if not own or (line.ours and not (line.fact.true and line.agrees is None))]
+
     def rows(self, own: bool) -> list[list[str]]:
         """The table; of words of one's own, without numbers that were published about others."""
-        shown = [line for line in self.lines if line.ours or not own]
         return [
-            [line.fact.what, "" if own and line.agrees is None else line.fact.printed, line.ours, line.verdict]
-            for line in shown
+            [line.fact.what, "", line.ours, ""]
+            if own and line.agrees is None
+            else [line.fact.what, line.fact.printed, line.ours, line.verdict]
+            for line in self.shown(own)
         ]
 
 
@@ -108,7 +113,7 @@ def marked(text: str) -> Markup:
 def marks(chapter: Chapter, own: bool) -> list[str]:
     """A class a row: whether it agrees."""
     names = {True: "agrees", False: "differs", None: "alone"}
-    return [names[line.agrees] for line in chapter.lines if line.ours or not own]
+    return [names[line.agrees] for line in chapter.shown(own)]
 
 
 def as_markdown(walk: Walk, chapters: Sequence[Chapter]) -> str:

@@ -16,6 +16,7 @@ from jaxtyping import Int
 from experiments.analysis.results import SweepResults
 from experiments.lecture import sections
 from experiments.lecture.published import ANY, FIVE, LIST, Line, compare
+from experiments.runner.run import RESULTS
 from experiments.sweep import run_sweep
 from experiments.sweeps.catalog import SWEEPS
 from experiments.sweeps.grids import SweepSpec
@@ -163,12 +164,18 @@ def lecture_sweep(names: Dataset, quick: bool = False) -> SweepSpec:
     return replace(sweep, grids=tuple(grids))
 
 
+def default_folder(names: Dataset, quick: bool) -> Path:
+    """Where the runs are kept, apart for other words."""
+    words = "" if names.source == MAKEMORE_DATA else f"-{Path(names.name.split()[0]).stem}"
+    return RESULTS / f"lecture{words}{'-quick' * quick}"
+
+
 def open_walk(data: str = MAKEMORE_DATA, out: str | Path | None = None, quick: bool = False) -> Walk:
     """The walk on a list of words, with all of its runs trained; what is missing of them is trained first.
 
     Args:
         data: what `mlp_lm.load_dataset` takes, of words.
-        out: the sweep's folder (by default results/local/lecture).
+        out: the sweep's folder (by default results/local/lecture, or another one for other words).
         quick: a hundredth of every training, to see that everything works.
 
     Raises:
@@ -176,4 +183,5 @@ def open_walk(data: str = MAKEMORE_DATA, out: str | Path | None = None, quick: b
     """
     names = load_dataset(data)
     sweep = lecture_sweep(names, quick)
+    out = out or default_folder(names, quick)
     return Walk(names, run_sweep(sweep.grids, out=out, data=names, name=sweep.name, title=sweep.title))
