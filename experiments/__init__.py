@@ -7,7 +7,14 @@ study.to_pandas()
 """
 
 import importlib
+import signal
+import sys
 from typing import TYPE_CHECKING, Any
+
+# Python has read `-m experiments.COMMAND` and looks for it: until its main function listens, Ctrl-C ends this process
+# without a traceback, whatever is being imported.
+if sys.argv[:1] == ["-m"] and any(word.startswith(("experiments.", "-mexperiments.")) for word in sys.orig_argv):
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 if TYPE_CHECKING:
     from experiments.analysis.results import SweepResults, open_sweep

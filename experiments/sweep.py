@@ -1,10 +1,5 @@
 """`python -m experiments.sweep [NAME]`: train every run of a sweep that is missing, and report on all of them."""
 
-import signal
-
-if __name__ == "__main__":  # Until `main` listens, Ctrl-C ends this process without a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict

@@ -1,10 +1,5 @@
 """`python -m experiments.bengio2003 --data PATH`: the word-level models of Bengio et al. 2003, trained and compared."""
 
-import signal
-
-if __name__ == "__main__":  # Until `main` listens, Ctrl-C ends this process without a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
 import argparse
 import sys
 from pathlib import Path

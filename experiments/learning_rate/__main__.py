@@ -3,11 +3,6 @@
 The learning-rate finder of makemore lecture 2 (Smith 2017, section 3.3), for several seeds and configurations at once.
 """
 
-import signal
-
-if __name__ == "__main__":  # Until `main` listens, Ctrl-C ends this process without a traceback.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
 import argparse
 import sys
 from collections import defaultdict
