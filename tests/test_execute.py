@@ -82,6 +82,14 @@ def test_out_of_memory_is_met_by_halving(tmp_path, start):
     assert sorted(len(event.rows) for event in events if event.rows) == [2, 2, 2, 2]
 
 
+@processes.needs_proc
+def test_where_memory_runs_out_fewer_workers_go_on(tmp_path):
+    cohorts = toy.toy_cohorts(4)
+    events = run_toy(tmp_path, toy.start_killed_beside_another, cohorts)
+    assert failures(events) == {}
+    assert Store(tmp_path).run_ids() == {run.run_id for cohort in cohorts for run in cohort.runs}
+
+
 def test_memory_that_never_suffices_fails_those_runs_only(tmp_path):
     cohorts = toy.toy_cohorts(3)
     events = run_toy(tmp_path, toy.start_no_memory, cohorts)

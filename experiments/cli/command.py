@@ -41,7 +41,7 @@ class Output:
         self._stream = stream or io.StringIO()
         self.error: OSError | None = None
         with contextlib.suppress(AttributeError):  # What the encoding lacks is written as an escape.
-            self._stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+            self._stream.reconfigure(errors="backslashreplace")  # type: ignore[attr-defined]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -79,8 +79,8 @@ def command(name: str, saves: bool = False) -> Callable[[Callable[..., int]], Ca
             output, errors = Output(sys.stdout), Output(sys.stderr)
             with (
                 Interruption() as interruption,
-                contextlib.redirect_stdout(output),  # type: ignore[type-var]
-                contextlib.redirect_stderr(errors),  # type: ignore[type-var]
+                contextlib.redirect_stdout(output),
+                contextlib.redirect_stderr(errors),
             ):
                 try:
                     code = main(arguments, interruption)

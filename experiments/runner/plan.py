@@ -1,5 +1,6 @@
 """The plan of a sweep: which runs share a compiled program, how they are handed out, what they need and will cost."""
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -162,14 +163,25 @@ def check_feasible(runs: Iterable[RunConfig], dataset: Dataset, n_workers: int, 
         )
 
 
-def machine_memory() -> int:
-    """Bytes of memory that this process may use: the machine's, or the limit of its control group."""
+def machine_memory(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
+    """Bytes of memory that this process may use: the machine's, or the least limit of the control groups it is in."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    for limit in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            return min(memory, int(Path(limit).read_text()))
-        except (OSError, ValueError):  # No such file, or `max`: no limit.
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return memory
+    for line in lines:
+        _, controllers, place = line.split(":", 2)
+        if controllers == "":  # Version 2.
+            root, name = groups, "memory.max"
+        elif "memory" in controllers.split(","):
+            root, name = groups / "memory", "memory.limit_in_bytes"
+        else:
             continue
+        folder = root / place.strip("/")
+        for group in (folder, *folder.parents[: len(folder.parents) - len(root.parents)]):
+            with contextlib.suppress(OSError, ValueError):  # No such file, or `max`: no limit.
+                memory = min(memory, int((group / name).read_text()))
     return memory
 
 
