@@ -11,15 +11,17 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
+# Python has read `-m experiments.COMMAND` and looks for it: until its main function listens, Ctrl-C ends this process
+# without a traceback, whatever is being imported.
+if sys.argv[:1] == ["-m"] and any(word.startswith(("experiments.", "-mexperiments.")) for word in sys.orig_argv):
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 if TYPE_CHECKING:
     from experiments.analysis.results import SweepResults, open_sweep
     from experiments.analysis.studies import estimate
     from experiments.sweep import run_sweep
     from experiments.sweeps.grids import Grid
     from experiments.sweeps.ranges import Range
-
-if sys.argv[:1] == ["-m"]:  # As of `python -m experiments.NAME`: until its `main` listens, Ctrl-C ends it quietly.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 _ROOMS = {
     "Grid": "sweeps.grids",

@@ -1,9 +1,8 @@
 """`mlp-lm COMMAND ...`: the same as `python -m experiments.COMMAND ...`."""
 
 import runpy
+import signal
 import sys
-
-from mlp_lm.config import near_match
 
 COMMANDS = (
     "sweep", "report", "compare", "sample", "ensemble", "export", "fetch", "learning_rate", "lecture",
@@ -15,11 +14,14 @@ USAGE = f"usage: mlp-lm COMMAND ...\n\ncommands: {', '.join(COMMANDS)} (each has
 
 def main() -> int:
     """The command; returns its exit code."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Until the command listens: no traceback.
     name = sys.argv[1].replace("-", "_") if len(sys.argv) > 1 else "help"
     if name in ("help", "_h", "__help"):
         print(USAGE)
         return 0
     if name not in COMMANDS:
+        from mlp_lm.config import near_match
+
         print(f"mlp-lm: unknown command {sys.argv[1]!r}; {near_match(name, COMMANDS)}", file=sys.stderr)
         return 2
     del sys.argv[1]

@@ -1,5 +1,6 @@
 """The learning-rate finder of makemore lecture 2: a rate that rises at every step (Smith 2017, section 3.3)."""
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,11 +12,11 @@ from jaxtyping import Array, Float, Int
 
 from mlp_lm.config import Numbers, RunConfig
 from mlp_lm.data.dataset import Dataset
-from mlp_lm.minibatches import draw_minibatches
+from mlp_lm.minibatches import DRAWN_STEPS, draw_block
 from mlp_lm.settings import pinned_settings
-from mlp_lm.training import RunBatch, TrainingData, TrainState, step_loss, train_step
+from mlp_lm.training import RunBatch, TrainingData, TrainState, next_stretch, step_loss, train_step
 
-STRETCH = 100  # Steps of one call: Ctrl-C waits for its end.
+FIRST_STRETCH = 10  # Steps, until the speed is known.
 
 
 def rate_finder_losses(
@@ -33,35 +34,47 @@ def rate_finder_losses(
     lasting = replace(config, n_steps=len(rates), n_evaluations=1)
     with pinned_settings():
         batch = RunBatch.start([replace(lasting, seed=seed) for seed in chosen], dataset)
-        rising, states, losses = jnp.asarray(rates, jnp.float32), batch.states, []
-        for first in range(0, len(rates), STRETCH):
-            some = rising[first : first + STRETCH]
-            states, stretch = _stretch(states, batch.numbers, first, some, batch.data, batch.program)
-            losses.append(np.asarray(stretch))
-        return np.concatenate(losses, axis=1)
+        data, numbers, program = batch.data, batch.numbers, batch.program
+        rising = jnp.asarray(rates, jnp.float32)
+        states, losses = batch.states, jnp.zeros((len(batch.configs), len(rates)))
+        step, stretch = 0, FIRST_STRETCH
+        for first in range(0, len(rates), DRAWN_STEPS):
+            windows = draw_block(numbers.seed, first, program.batch_size, len(data.targets), program.shuffle)
+            last = min(first + DRAWN_STEPS, len(rates))
+            while step < last:  # In stretches, because a compiled call cannot be interrupted.
+                began, stop = time.monotonic(), min(step + stretch, last)
+                states, losses = _advance(states, losses, numbers, rising, windows, first, step, stop, data, program)
+                losses.block_until_ready()
+                stretch, step = next_stretch(stop - step, time.monotonic() - began), stop
+        return np.asarray(losses)
 
 
 @partial(jax.jit, static_argnames="program")
-def _stretch(
+def _advance(
     states: TrainState,
+    losses: Float[Array, "seed steps"],
     numbers: Numbers,
-    first: Int[Array, ""] | int,
     rates: Float[Array, " steps"],
+    windows: Int[Array, "seed drawn batch"],
+    first: Int[Array, ""] | int,
+    start: Int[Array, ""] | int,
+    stop: Int[Array, ""] | int,
     data: TrainingData,
     program: RunConfig,
 ) -> tuple[TrainState, Float[Array, "seed steps"]]:
-    steps = first + jnp.arange(len(rates))
+    """The steps from `start` to `stop`, and their losses in place; `windows` are those of the steps from `first` on."""
 
-    def one_run(state: TrainState, numbers: Numbers):
-        windows = draw_minibatches(numbers.seed, steps, program.batch_size, len(data.targets), program.shuffle)
-
-        def step(state: TrainState, i):
+    def one_run(
+        state: TrainState, losses: Float[Array, " steps"], numbers: Numbers, windows: Int[Array, "drawn batch"]
+    ):
+        def step(i, carry):
+            state, losses = carry
             # Not the hand-arranged gradient: compiling it costs more than so few steps gain.
-            loss_and_grad = step_loss(data, windows[i], steps[i], numbers, program)
+            loss_and_grad = step_loss(data, windows[i - first], i, numbers, program)
             fresh = replace(state, loss_sum=jnp.zeros_like(state.loss_sum))
-            state = train_step(fresh, steps[i], rates[i], numbers, program, loss_and_grad)
-            return state, state.loss_sum
+            state = train_step(fresh, i, rates[i], numbers, program, loss_and_grad)
+            return state, losses.at[i].set(state.loss_sum)
 
-        return jax.lax.scan(step, state, jnp.arange(len(rates)))
+        return jax.lax.fori_loop(start, stop, step, (state, losses))
 
-    return jax.vmap(one_run)(states, numbers)
+    return jax.vmap(one_run)(states, losses, numbers, windows)

@@ -48,6 +48,7 @@ from mlp_lm.schemes import PRIOR_BIAS, log_frequencies, scheme_of
 from mlp_lm.settings import pinned_settings
 
 DIVERGED_LOSS = 1000.0  # Nats per token: no initialisation starts near it, and no run comes back from it.
+STRETCH_SECONDS = 2.0  # Of a compiled call, which no interrupt ends.
 NOT_DIVERGED = -1
 DEV = SplitLosses._fields.index("dev")
 
@@ -285,6 +286,11 @@ def evaluate_batch(
 ) -> tuple[TrainState, Float[Array, "run split"]]:
     """`evaluate` of several runs."""
     return map_runs(partial(evaluate, program=program), (0, None), len(states.loss_sum))(states, data)
+
+
+def next_stretch(steps: int, seconds: float) -> int:
+    """Steps that take STRETCH_SECONDS at the pace of the last stretch; at most ten times as many, at least one."""
+    return max(1, min(10 * steps, math.ceil(steps * STRETCH_SECONDS / max(seconds, 1e-6))))
 
 
 def map_runs(run: Callable, axes: tuple[int | None, ...], n_runs: int) -> Callable:

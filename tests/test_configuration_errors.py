@@ -157,7 +157,8 @@ FLAGS = {
     "a long name": (["--out", "x" * 300], "a name is too long for this file system; choose another folder"),
     **{f"400 digits for {flag}": ([flag, DIGITS], told) for flag, told in (
         ("--hidden-size", "hidden_size must be at most"), ("--gain", "gain must be at least 0, got inf"),
-        ("--seeds", "seeds must be at most 1,000,000"), ("--first-seed", "seed must be at most"), ("--n-layers", "n_layers must be"),
+        ("--seeds", "seeds must be at most 1,000,000"), ("--first-seed", "seed must be at most"),
+        ("--n-layers", "n_layers must be"),
     )},
     "two files of data": (["--data", "a", "b"], "data must be one file or three", "got 2"),
     "an abbreviated flag": (["--hidden", "8"], "unknown flag '--hidden'"),

@@ -82,6 +82,14 @@ def test_out_of_memory_is_met_by_halving(tmp_path, start):
     assert sorted(len(event.rows) for event in events if event.rows) == [2, 2, 2, 2]
 
 
+@processes.needs_proc
+def test_where_memory_runs_out_fewer_workers_go_on(tmp_path):
+    cohorts = toy.toy_cohorts(4)
+    events = run_toy(tmp_path, toy.start_killed_beside_another, cohorts)
+    assert failures(events) == {}
+    assert Store(tmp_path).run_ids() == {run.run_id for cohort in cohorts for run in cohort.runs}
+
+
 def test_memory_that_never_suffices_fails_those_runs_only(tmp_path):
     cohorts = toy.toy_cohorts(3)
     events = run_toy(tmp_path, toy.start_no_memory, cohorts)
@@ -90,14 +98,6 @@ def test_memory_that_never_suffices_fails_those_runs_only(tmp_path):
     assert failures(events) == {unlucky.run_id: "MemoryError: out of memory; tried 5 times"}
     assert len(list(tmp_path.glob("attempt.*"))) == MAX_ATTEMPTS
     assert Store(tmp_path).run_ids() == {run.run_id for c in cohorts for run in c.runs} - {unlucky.run_id}
-
-
-def test_where_memory_runs_out_fewer_workers_train(tmp_path):
-    cohorts = toy.toy_cohorts(12)
-    events = run_toy(tmp_path, toy.start_memory_for_one, cohorts)
-    assert failures(events) == {}
-    assert Store(tmp_path).run_ids() == {run.run_id for cohort in cohorts for run in cohort.runs}
-    assert sum(len(event.rows) == 4 for event in events) >= 10  # Whole cohorts, once one worker is left.
 
 
 def test_run_that_kills_its_worker_is_given_up_after_five_deaths(tmp_path):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.runner.plan import BYTES, TRAINED_COPIES, check_feasible
+from experiments.runner.plan import BYTES, TRAINED_COPIES, check_feasible, machine_memory
 from mlp_lm.config import RunConfig, run_batch_size
 from mlp_lm.data.dataset import load_dataset
 
@@ -34,6 +34,23 @@ def test_what_decides_is_the_memory_of_all_that_train_side_by_side(monkeypatch):
             check_feasible(runs, NAMES, 1, WIDEST)
     with pytest.raises(ValueError, match="hidden_size 20000"):
         check_feasible(big, NAMES, 2, WIDEST)  # Two workers have half of it each.
+
+
+def test_memory_is_the_least_limit_of_all_control_groups(tmp_path):
+    own, unlimited = tmp_path / "own", machine_memory(own=tmp_path / "missing")
+    assert unlimited > 1 << 20
+    for controllers, name in (("", "memory.max"), ("cpu,memory", "memory/memory.limit_in_bytes")):
+        own.write_text(f"3:cpuset:/\n0:{controllers}:/jobs/mine\n")
+        file = tmp_path / controllers[:3] / name
+        inner = file.parent / "jobs" / "mine"
+        inner.mkdir(parents=True)
+        assert machine_memory(tmp_path / controllers[:3], own) == unlimited
+        file.write_text("max\n")
+        (inner / file.name).write_text("9000\n")
+        (inner.parent / file.name).write_text("5000\n")
+        assert machine_memory(tmp_path / controllers[:3], own) == 5000
+        file.write_text("440\n")
+        assert machine_memory(tmp_path / controllers[:3], own) == 440
 
 
 def test_running_text_is_judged_by_its_own_size(monkeypatch):

@@ -80,9 +80,12 @@ def test_second_signal_leaves_at_once_and_leaves_nobody_behind(tmp_path):
         processes.wait_until(lambda: not any(processes.alive(pid) for pid in pids))
 
 
-@pytest.mark.parametrize("delay", [0.15, 0.8, 1.6])
-def test_ctrl_c_during_start_up_and_planning_is_civil(tmp_path, delay):
-    with sweep(*LONG_SWEEP, "--seeds", "20000", "--out", str(tmp_path)) as process:
+@pytest.mark.parametrize(
+    ("command", "delay"), [("sample", 0.3), ("sweep", 0.8), ("report", 1.2), ("sweep", 1.6)], ids=str
+)
+def test_ctrl_c_during_start_up_and_planning_is_civil(tmp_path, command, delay):
+    arguments = [*LONG_SWEEP[:-1], "20000", "--out"] if command == "sweep" else []
+    with processes.started("-m", f"experiments.{command}", *arguments, str(tmp_path)) as process:
         time.sleep(delay)  # Anywhere between the first import and the first cohort.
         os.kill(process.pid, signal.SIGINT)
         end(process)

@@ -13,6 +13,7 @@ import pytest
 from experiments.analysis.style import scheme_style
 from experiments.learning_rate.__main__ import main
 from experiments.learning_rate.curves import LossCurve, rising_rates, smooth
+from mlp_lm import rate_finder
 from mlp_lm.config import RunConfig
 from mlp_lm.data.dataset import load_dataset
 from mlp_lm.ideas import load_ideas
@@ -84,6 +85,16 @@ def test_what_a_run_asks_for_acts_here_too(dataset):
     )
     for field, losses in zip(ACTING, others, strict=True):
         assert not np.allclose(losses, plain, rtol=1e-4), field
+
+
+def test_stretches_change_no_bit(dataset, monkeypatch):
+    """A call of a few steps can be interrupted; and whole blocks of drawn minibatches end in the middle of some."""
+    rates, config = rising_rates(260, -2.0, 0.0), replace(SMALL, momentum=0.9)
+    whole = rate_finder_losses(config, dataset, rates, [3, 4])
+    stretches = iter([1, 90, *[7] * 100])
+    monkeypatch.setattr(rate_finder, "next_stretch", lambda steps, seconds: next(stretches))
+    np.testing.assert_array_equal(rate_finder_losses(config, dataset, rates, [3, 4]), whole)
+    assert next(stretches) >= 7 and len(list(stretches)) < 85
 
 
 def test_full_batches_have_a_rate_too(words, tmp_path, capsys):

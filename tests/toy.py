@@ -21,6 +21,7 @@ from experiments.runner.protocol import Hooks, Rows, Stopped, Train
 from experiments.runner.worker import Job
 from experiments.store import Store, parse_location
 from mlp_lm.config import RunConfig
+from tests import processes
 
 N_STEPS = 8
 STEP_SECONDS = 0.002
@@ -145,21 +146,19 @@ def _killed_above_two(cohort: Cohort, job: Job) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
 
 
+def _killed_beside_another(cohort: Cohort, job: Job) -> None:
+    """Killed by the kernel unless it is the only one that trains: there is memory for one worker."""
+    (job.root / f"training.{os.getpid()}").touch()
+    time.sleep(0.05)
+    others = {int(path.suffix[1:]) for path in job.root.glob("training.*")} - {os.getpid()}
+    if any(map(processes.alive, others)):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def _killed_with_seed_5(cohort: Cohort, job: Job) -> None:
     if any(run.seed == 5 for run in cohort.runs):
         _first_time(job, "death", times=1000)
         os.kill(os.getpid(), signal.SIGKILL)
-
-
-def _memory_for_one(cohort: Cohort, job: Job) -> None:
-    """What two workers need at once is not there: the second one to come fails, until the first has ended."""
-    busy = job.root / "busy"
-    try:
-        os.close(os.open(busy, os.O_CREAT | os.O_EXCL))
-    except FileExistsError:
-        raise MemoryError("out of memory") from None
-    time.sleep(0.1)
-    busy.unlink()
 
 
 def _no_memory(cohort: Cohort, job: Job) -> None:
@@ -192,8 +191,8 @@ def _stale_once(cohort: Cohort, job: Job) -> None:
 start_memory_for_two = _faulty(_memory_for_two)
 start_xla_memory_for_two = _faulty(_xla_memory_for_two)
 start_killed_above_two = _faulty(_killed_above_two)
+start_killed_beside_another = _faulty(_killed_beside_another)
 start_killed_with_seed_5 = _faulty(_killed_with_seed_5)
-start_memory_for_one = _faulty(_memory_for_one)
 start_no_memory = _faulty(_no_memory)
 start_raising_with_seed_5 = _faulty(_raises_with_seed_5)
 start_always_raising = _faulty(_always_raises)

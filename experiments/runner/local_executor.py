@@ -21,7 +21,6 @@ from mlp_lm.settings import HOST_XLA_FLAGS, clean_environment
 PROGRAMS_PER_WORKER = 200  # XLA keeps some 7 MB a program for good: then a fresh process goes on.
 SINGLE_THREADED = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 ENDING_SECONDS = 10.0  # For a process that has closed its pipe; then it is killed.
-SHORTAGES_PER_WORKER = 2  # Deaths by SIGKILL, and errors of memory, after which one worker fewer trains.
 LOOK_SECONDS = 0.2  # Between two looks at whether to stop.
 
 
@@ -34,32 +33,34 @@ def execute(
     """Train cohorts, longest first, one pinned process a slot; yields what happens, and often enough to look around.
 
     Once `stopping()` is true workers finish their stretch, save a checkpoint and end. A worker that dies takes no
-    cohort with it: `Ledger` decides what is tried again.
+    cohort with it: `Ledger` decides what is tried again. Where memory runs out, half as many workers go on.
 
     Raises:
         CannotContinue: workers can't start, or nothing can be stored.
     """
     ledger = make_ledger(cohorts, job)
     workers = [_Slot(core, job) for core in slots]
+    most = len(workers)
     try:
         while ledger.pending or any(worker.task for worker in workers):
-            # What two need at once may be there for one.
-            if len(workers) > max(1, len(slots) - ledger.n_shortages // SHORTAGES_PER_WORKER):
-                for worker in [worker for worker in workers if not worker.task][:1]:
-                    worker.end()
-                    workers.remove(worker)
             ending = stopping() or bool(ledger.hopeless)
             if ending and not any(worker.task for worker in workers):
                 break
+            n_busy = sum(worker.task is not None for worker in workers)
             for worker in workers:
                 if ending:
                     worker.ask_to_stop()
-                elif ledger.pending and not worker.task:
+                elif ledger.pending and not worker.task and n_busy < most:
                     worker.give(ledger.pending.popleft())
+                    n_busy += 1
+                elif not worker.task and n_busy >= most:
+                    worker.end()  # The others need its memory.
             busy = {worker.process.connection: worker for worker in workers if worker.task and worker.process}
             ready = wait(list(busy), timeout=LOOK_SECONDS)
             for worker in [worker for connection, worker in busy.items() if connection in ready]:
                 yield from worker.receive(ledger)
+                if worker.out_of_memory:
+                    most, worker.out_of_memory = max(1, most // 2), False
     finally:
         for worker in workers:
             worker.end()
@@ -155,7 +156,7 @@ class _Slot:
         self.core, self.job = core, job
         self.task: Task | None = None
         self.process: _Process | None = None
-        self.stopping = False
+        self.stopping = self.out_of_memory = False
 
     def give(self, task: Task) -> None:
         """Start on a task, in a fresh process where need be."""
@@ -177,11 +178,11 @@ class _Slot:
         task, message = self.task, self.process.receive()
         if message[0] not in (STEPS, RESUMED):
             self.task = None
-        was_killed = self.process.process.returncode == -signal.SIGKILL
-        if message[0] == FAILED and (was_killed or message[1].fault is Fault.MEMORY):
-            ledger.n_shortages += 1
         if message[0] == FAILED and message[1].fault is not Fault.ERROR:
+            killed = self.process.process.poll() == -signal.SIGKILL
             self.end()
+            # One kill may be anybody's; the second of a cohort is most likely the kernel's, which needs memory.
+            self.out_of_memory = message[1].fault is Fault.MEMORY or (killed and task.attempt > 1)
             if message[1].fault is Fault.DEATH:  # Perhaps of a cached program: the next process does without.
                 self.job = replace(self.job, cache=False)
         yield from ledger.note(task, message)

@@ -163,18 +163,26 @@ def check_feasible(runs: Iterable[RunConfig], dataset: Dataset, n_workers: int, 
         )
 
 
-def machine_memory() -> int:
-    """Bytes of memory that this process may use: the machine's, or the least limit of its control groups."""
-    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    root, own = Path("/sys/fs/cgroup"), ""
-    with contextlib.suppress(OSError):
-        own = Path("/proc/self/cgroup").read_text().strip().rpartition("::/")[2]  # `0::/a/b` of version 2.
-    folder = root / own
-    files = [each / "memory.max" for each in (folder, *folder.parents) if each.is_relative_to(root)]
-    for file in (*files, root / "memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):  # No such file, or `max`: no limit.
-            limits.append(int(file.read_text()))
-    return min(limits)
+def machine_memory(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:
+    """Bytes of memory that this process may use: the machine's, or the least limit of the control groups it is in."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        lines = own.read_text().splitlines()
+    except OSError:
+        return memory
+    for line in lines:
+        _, controllers, place = line.split(":", 2)
+        if controllers == "":  # Version 2.
+            root, name = groups, "memory.max"
+        elif "memory" in controllers.split(","):
+            root, name = groups / "memory", "memory.limit_in_bytes"
+        else:
+            continue
+        folder = root / place.strip("/")
+        for group in (folder, *folder.parents[: len(folder.parents) - len(root.parents)]):
+            with contextlib.suppress(OSError, ValueError):  # No such file, or `max`: no limit.
+                memory = min(memory, int((group / name).read_text()))
+    return memory
 
 
 def _check_data_fits(block_size: int, dataset: Dataset, memory: int) -> None:

@@ -129,7 +129,6 @@ class Ledger:
     ) -> None:
         self.pending = deque(Task(cohort) for cohort in cohorts)
         self.hopeless = ""
-        self.n_shortages = 0  # Of memory: errors that say so, and workers that were killed, perhaps for want of it.
         self._stored, self._forget = stored, forget
         self._errors: Counter[str] = Counter()
 

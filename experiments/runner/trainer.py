@@ -1,6 +1,5 @@
 """Train one cohort: the run batches of `mlp_lm.training`, in stretches short enough to interrupt, with checkpoints."""
 
-import math
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -20,11 +19,10 @@ from mlp_lm.history import History
 from mlp_lm.model import Params
 from mlp_lm.padding import share_out, stack_runs, take_run
 from mlp_lm.settings import pinned_settings
-from mlp_lm.training import RunBatch
+from mlp_lm.training import RunBatch, next_stretch
 from mlp_lm.weights import from_tensors, to_tensors
 
 FIRST_STRETCH = 250  # Steps, until the speed is known.
-STRETCH_SECONDS = 2.0  # Between two looks at whether to stop.
 CHECKPOINT_SECONDS = 5.0
 
 
@@ -106,11 +104,6 @@ def train_batch(progress: CohortState) -> Iterator[int]:
                 table = np.asarray(batch.states.params.embedding[i])[:, : config.embedding_dim]
                 history.embedding.append(table.ravel().tolist())
             history.wall_seconds += (time.monotonic() - start) / n_runs
-
-
-def next_stretch(steps: int, seconds: float) -> int:
-    """Steps that take STRETCH_SECONDS at the pace of the last stretch; at most ten times as many, at least one."""
-    return max(1, min(10 * steps, math.ceil(steps * STRETCH_SECONDS / max(seconds, 1e-6))))
 
 
 def fit_batch(size: int, n_runs: int) -> int:
