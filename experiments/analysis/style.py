@@ -2,11 +2,12 @@
 stretch, and small PNG files.
 """
 
+import contextlib
 import io
 import itertools
 import textwrap
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -102,11 +103,18 @@ def file_stems(names: Sequence[str]) -> list[str]:
     return stems
 
 
+@contextlib.contextmanager
+def _boxes_for_missing_glyphs() -> Iterator[None]:
+    """Characters that no font has are no reason for a warning: a box stands for them."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        yield
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as a PNG file and close it."""
     drawn, file = io.BytesIO(), io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # A box stands for it.
+    with _boxes_for_missing_glyphs():
         figure.savefig(drawn, format="png")
     plt.close(figure)
     with Image.open(drawn) as picture:
@@ -136,7 +144,8 @@ def label_points(ax: Axes, points: Float[np.ndarray, "n 2"], words: Sequence[str
             label = ax.annotate(
                 word, point, (dx, dy), textcoords="offset points", ha=side, va=height, annotation_clip=False, **style
             )
-            box = label.get_window_extent()
+            with _boxes_for_missing_glyphs():
+                box = label.get_window_extent()
             if not box.count_overlaps(taken):
                 taken.append(box)
                 break
