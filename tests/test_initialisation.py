@@ -463,7 +463,8 @@ def test_snapshots_and_width_need_no_sweep(word_file, tmp_path, monkeypatch, cap
     monkeypatch.setattr(width_module, "WIDTHS", {1: (8, 16)})
     flags = ["--part", "snapshots", "width", "--data", word_file, "--seeds", "1"]
     assert main([str(tmp_path / "mine"), *flags]) == 0
-    assert "| zeros" in capsys.readouterr().out
+    assert "Snapshots: 2 schemes" in capsys.readouterr().out
+    assert "| zeros" in (tmp_path / "mine" / "tables" / "width.md").read_text()
     tables = {path.name for path in (tmp_path / "mine" / "tables").iterdir()}
     assert tables == {"deep_layers.csv", "width_1.csv", "width_parametrizations.csv", "width.csv", "width.md"}
     layers = read_csv((tmp_path / "mine" / "tables" / "deep_layers.csv").read_text())
