@@ -120,7 +120,7 @@ def test_real_streams():
 def test_ctrl_c_ends_every_command_with_one_line(name, tmp_path, monkeypatch, capsys):
     module, work, arguments = WORK[name]
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(module, work, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(module, work, lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
     assert module.main(arguments) == 130
     said = capsys.readouterr()
     assert said.out == ""
