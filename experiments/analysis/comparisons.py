@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtr  # Student's t: scipy.stats takes a second to import.
 
 from experiments.analysis.studies import CONFIDENCE, Cell, Estimate, estimate, paired_differences
 
@@ -107,4 +107,4 @@ def _t_tail(values: Sequence[float], bound: float, side: float) -> float:
     error, distance = sample.std(ddof=1) / math.sqrt(len(sample)), side * (sample.mean() - bound)
     if error == 0:
         return 0.0 if distance > 0 else 0.5 if distance == 0 else 1.0
-    return float(stats.t.sf(distance / error, len(sample) - 1))
+    return float(stdtr(len(sample) - 1, -distance / error))

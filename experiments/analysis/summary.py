@@ -26,6 +26,7 @@ from experiments.analysis.style import STYLE, file_stems, save_figure
 from experiments.analysis.tables import csv_text, markdown_table
 from experiments.analysis.tradeoffs import tradeoff_rows
 from experiments.analysis.trained_models import HeldOut, keep_samples, look_at_test, read_looks
+from experiments.analysis.tuned import tuned_rows
 from experiments.runner.rows import DIVERGED
 from experiments.store import Store
 from experiments.store.atomic import make_folder, replace_file
@@ -43,6 +44,7 @@ TABLES = {
     "effects": effect_rows,
     "interactions": interaction_rows,
     "differences": difference_rows,  # Of unbalanced studies, which have none of the others.
+    "tuned": tuned_rows,  # Of studies with learning rates or gains to choose from.
     "range_importance": response_rows,  # Of studies whose axes have ranges.
     "marginals": marginal_rows,
     "neighbours": neighbour_rows,
