@@ -7,14 +7,15 @@ chance of even one false claim among them is at most 5 %. All this is about seed
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.special import stdtr  # Student's t: scipy.stats takes a second to import.
 
-from experiments.analysis.studies import CONFIDENCE, Cell, Estimate, estimate, paired_differences
+from experiments.analysis.studies import CONFIDENCE, Cell, Estimate, Study, estimate, paired_differences
+from mlp_lm.config import DEFAULTS
 
 MARGIN = 0.005  # Nats per token: less than the standard error of a dev loss over the choice of names, 0.0085.
 
@@ -69,6 +70,22 @@ def compare(cells: Iterable[Cell], reference: Cell, margin: float = MARGIN) -> l
         Comparison(cell, estimate(differences), p, q)
         for (cell, differences), p, q in zip(compared, from_zero, outside, strict=True)
     ]
+
+
+def reference_of(study: Study) -> Cell:
+    """The configuration to compare the others of a study with: the default one where it ran, else the best one."""
+    defaults = (c for c in study.cells if c.finished and all(c.settings[a] == DEFAULTS[a] for a in study.axes))
+    return next(defaults, study.best)
+
+
+def comparison_rows(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
+    """One row a configuration: its difference from the study's reference, and whether there is any."""
+    for study in studies:
+        reference = reference_of(study)
+        for comparison in compare([cell for cell in study.cells if cell.finished], reference):
+            if comparison.difference.n > 1:
+                settings = {axis: comparison.cell.settings[axis] for axis in study.axes}
+                yield {"study": study.name, **settings, "reference": study.label(reference), **comparison.columns()}
 
 
 def p_of_difference(differences: Sequence[float]) -> float:
