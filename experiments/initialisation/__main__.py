@@ -9,7 +9,7 @@ from experiments.analysis.studies import paired_difference
 from experiments.analysis.style import scheme_label
 from experiments.cli.command import command, command_parser, folder_path, positive
 from experiments.cli.flags import add_data_flags, requested_source
-from experiments.cli.terminal import print_table
+from experiments.cli.terminal import print_table, working
 from experiments.initialisation.cause_figures import cause_figures
 from experiments.initialisation.causes import KINDS, cause_tables, read_causes
 from experiments.initialisation.sweep_figures import study_figures, write_figures
@@ -49,7 +49,8 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
         write_tables(options.folder, [*study_tables(studies), *cause_tables(causes)])
         _print_schemes(studies)
         drawn = cause_figures(causes, studies.schemes, len(studies.baselines.tokens))
-        write_figures(options.folder, itertools.chain(study_figures(studies), drawn))
+        with working("figures ..."):
+            write_figures(options.folder, itertools.chain(study_figures(studies), drawn))
     if dataset:
         # JAX only where something is trained.
         from experiments.initialisation.snapshots import write_snapshots
