@@ -24,6 +24,7 @@ from experiments.analysis.studies import Estimate, Study, best_study, estimate
 from experiments.analysis.style import file_stems, scheme_colour
 from experiments.analysis.summary import describe_losses, looks_of
 from experiments.analysis.trained_models import HeldOut, Samples, read_samples
+from experiments.analysis.words import answers, facts, wording
 from experiments.report.computed_sections import computed_sections
 from experiments.report.page_data import (
     EXPLANATION,
@@ -38,7 +39,6 @@ from experiments.report.page_data import (
     study_data,
 )
 from experiments.report.sections import Section, picture_uri, read_sections
-from experiments.report.words import answers, facts, wording
 from experiments.store.atomic import replace_file
 from mlp_lm.ngram.baselines import Baselines
 
