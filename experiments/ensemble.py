@@ -41,10 +41,10 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     results = open_sweep(options.folder)
     use_compilation_cache()
     ensembles = measure_ensembles(results, options.top, options.context_length, options.test)
-    write_ensembles(results.folder, ensembles)
+    kept = write_ensembles(results.folder, ensembles)
     path = write_report(results.folder)
-    header, rows, notes = as_table(ensembles)
-    print_table(header[:4], [row[:4] for row in rows], n_names=2)
+    header, cells, notes = as_table(kept)
+    print_table(header[:4], [row[:4] for row in cells], n_names=2)
     for note in notes:
         stdout_console().print(f"\n{note}")
     print(f"\nReport: {printable(str(path))}")

@@ -21,7 +21,7 @@ from experiments.cli.flags import (
     requested_sweep,
     runner_options,
 )
-from experiments.cli.terminal import CommandLine, Quiet
+from experiments.cli.terminal import CommandLine, Quiet, working
 from experiments.runner import run as runner
 from experiments.runner.compilation_cache import use_compilation_cache
 from experiments.runner.halving import MOST_STEPS, LongerStages
@@ -95,8 +95,8 @@ def run_sweep(
 ) -> "SweepResults":
     """Train every run of some grids that is missing in a folder, and open the results.
 
-        study = run_sweep(Grid(hidden_size=[100, 200], init=["normal", "kaiming_tanh"]), seeds=5,
-        out="results/local/mine") study.to_pandas()
+        study = run_sweep(Grid(hidden_size=[100, 200]), seeds=5, out="results/local/mine")
+        study.to_pandas()
 
     Tables, figures and `report.html` are written into the folder as by the command. Works in notebooks, and in scripts
     without a `__main__` guard; the same call again trains only what is missing.
@@ -165,7 +165,9 @@ def print_analysis(store: Store, dataset: Dataset, test: bool = False) -> None:
     from experiments.cli.summary import print_summary
 
     use_compilation_cache()
-    print_summary(*write_analysis(store, dataset, test))
+    with working("tables, figures and the report ..."):
+        analysis = write_analysis(store, dataset, test)
+    print_summary(*analysis)
 
 
 def print_catalog() -> None:

@@ -14,9 +14,9 @@ class Activation:
     """An elementwise function, and what may be assumed of it.
 
     Attributes:
-        function: maps an array to one of the same shape, element by element. keeps_zero: f(0) = 0, so that zero-padded
-        hidden units stay at zero and a short run may share the compiled program
-            of a wider one. False is always right.
+        function: maps an array to one of the same shape, element by element.
+        keeps_zero: f(0) = 0, so that zero-padded hidden units stay at zero and a short run may share the compiled
+            program of a wider one. False is always right.
         slope: f'(z) as a function of f(z), for the hand-arranged gradient of `mlp_lm.cpu_gradients`; None leaves
             differentiation to JAX.
         saturation: |f| above which a unit counts as saturated; None where the function has no such bound.

@@ -143,12 +143,13 @@ def forward(
     Token ids are not checked against the vocabulary: indexing clamps them silently.
 
     Args:
-        params: the model. contexts: token ids, the oldest first. moments: each hidden layer's mean and variance, for
-        batch norm; None takes them from this batch. weights: how often each context counts in the moments of this
-        batch; None is once. dropout: the step's dropout; hidden activations and features are then those that the next
-        layer sees. perturbations: added to each hidden layer's activations; the gradient with respect to them, at zero,
-        is that with
-            respect to the activations.
+        params: the model.
+        contexts: token ids, the oldest first.
+        moments: each hidden layer's mean and variance, for batch norm; None takes them from this batch.
+        weights: how often each context counts in the moments of this batch; None is once.
+        dropout: the step's dropout; hidden activations and features are then those that the next layer sees.
+        perturbations: added to each hidden layer's activations; the gradient with respect to them, at zero, is that
+            with respect to the activations.
     """
     features = embed(params.embedding, contexts)
     if dropout is not None and dropout.features is not None:

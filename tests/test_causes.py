@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 
 from experiments.analysis.studies import make_study
 from experiments.initialisation.cause_figures import cause_figures
-from experiments.initialisation.causes import Causes, cause_tables, minimum_table, transfer_table, vertex
+from experiments.initialisation.causes import (
+    cause_tables,
+    contrast_table,
+    depth_best_table,
+    depth_rate_table,
+    gain_table,
+    kind_of,
+    minimum_table,
+    transfer_table,
+    vertex,
+)
 from experiments.initialisation.tables import write_tables
 from experiments.sweeps.catalog import SWEEPS
 from mlp_lm.config import RunConfig
@@ -86,13 +96,21 @@ def test_figures_are_drawn_of_what_is_there(tmp_path):
         for seed in range(2)
     ])  # fmt: skip
     plane = {"gain": (0.1, 1.0, 3.0), "output_gain": (0.1, 1.0, 10.0)}
-    causes = Causes(
+    studies = (
         make_study("lengths", [*scale_rows(0.8, 100), *scale_rows(1.3, 1000)]),
         make_study("map", synthetic_rows(plane, 2, lambda gain, output_gain: 2.1 + (gain - 1) ** 2 + output_gain)),
         make_study("transfer", synthetic_rows(AXES, 2, transfer_loss)),
-    )  # fmt: skip
+        make_study("sgd", synthetic_rows(RATED, 2, rated_loss)),
+        make_study("depth", synthetic_rows(DEPTHS, 2, depth_loss)),
+        make_study("activations", synthetic_rows(GAINS, 2, gain_loss)),
+        make_study("draws", synthetic_rows({"draw": ("normal", "uniform", "orthogonal")}, 3, lambda draw: 2.1)),
+    )
+    causes = {kind_of(study): [study] for study in studies}
+    assert len(causes) == len(studies) and None not in causes
     figures = dict(cause_figures(causes, schemes, 27))
-    assert figures.keys() == {"u_curve", "scale_map", "rate_transfer"}
+    assert figures.keys() == {
+        "u_curve", "scale_map", "rate_transfer", "tuned_rates", "depth_rates", "activation_gains"
+    }  # fmt: skip
     labels = {text.get_text() for text in figures["u_curve"].axes[0].texts}
     assert labels == {"kaiming_tanh", "normal", "bengio2003"}
     assert len(figures["rate_transfer"].axes) == 4
@@ -100,7 +118,58 @@ def test_figures_are_drawn_of_what_is_there(tmp_path):
         figure.canvas.draw()
         plt.close(figure)
     assert "nan" not in write_tables(tmp_path, cause_tables(causes))
-    assert not list(cause_figures(Causes(), schemes, 27)) and not cause_tables(Causes())
+    assert not list(cause_figures({}, schemes, 27)) and not list(cause_tables({}))
+
+
+RATED = {"init": ("kaiming_tanh", "normal"), "learning_rate": (0.1, 0.2, 0.4)}
+DEPTHS = {"n_layers": (1, 5), "batch_norm": (False, True), "gain": (1.0, 5 / 3), "learning_rate": (0.1, 0.2, 0.4)}
+GAINS = {"activation": ("relu", "tanh"), "gain": (0.5, 1.0, 2**0.5, 5 / 3), "n_layers": (1, 3)}
+
+
+def rated_loss(init, learning_rate):
+    return 2.1 + abs(math.log(learning_rate / (0.1 if init == "kaiming_tanh" else 0.4))) + 0.05 * (init == "normal")
+
+
+def depth_loss(n_layers, batch_norm, gain, learning_rate):
+    return (
+        2.1 + 0.1 * abs(math.log2(learning_rate / (0.4 if batch_norm else 0.2))) + 0.01 * batch_norm + 0.02 * (gain > 1)
+    )
+
+
+def gain_loss(activation, gain, n_layers):
+    return 2.1 + 0.1 * abs(math.log(gain / (2**0.5 if activation == "relu" else 1.0))) - 0.01 * n_layers
+
+
+def test_every_cell_of_a_depth_study_is_compared_at_its_own_best_rate():
+    study = make_study("depth", synthetic_rows(DEPTHS, 3, depth_loss))
+    table = {(row["n_layers"], row["batch_norm"], row["gain"]): row for row in depth_rate_table(study)}
+    assert {row["best_rate"] for (_, batch_norm, _), row in table.items() if batch_norm} == {0.4}
+    assert {row["best_rate"] for (_, batch_norm, _), row in table.items() if not batch_norm} == {0.2}
+    assert table[5, True, 1.0]["difference_of_batch_norm"] == pytest.approx(0.01)  # Not 0.11, as at rate 0.2.
+    assert table[5, True, 1.0]["difference_to_gain"] == pytest.approx(-0.02)
+    best = {(row["n_layers"], row["batch_norm"]): row for row in depth_best_table(study)}
+    assert [(row["gain"], row["best_rate"]) for row in best.values()] == [(1.0, 0.2), (1.0, 0.4)] * 2
+    assert best[1, True]["difference_of_batch_norm"] == pytest.approx(0.01)
+
+
+def test_what_a_textbook_gain_costs_is_measured_from_the_best_one():
+    table = {row["activation"]: row for row in gain_table(make_study("x", synthetic_rows(GAINS, 3, gain_loss)))}
+    assert (table["relu"]["best_gain"], table["tanh"]["best_gain"]) == (2**0.5, 1.0)
+    assert table["tanh"]["difference_at_5/3"] == pytest.approx(0.1 * math.log(5 / 3))
+    assert table["relu"]["difference_at_sqrt2"] == pytest.approx(0)
+    assert table["relu"]["difference_at_1"] == pytest.approx(0.1 * math.log(2) / 2)
+
+
+def test_contrasts_are_against_a_reference_that_was_chosen_beforehand():
+    rows = synthetic_rows({"draw": ("normal", "uniform")}, 3, lambda draw: 2.1 if draw == "normal" else 2.0)
+    first, second = contrast_table(make_study("draws", rows), {"draw": "normal"})
+    assert (first["draw"], first["difference"], first["verdict"]) == ("normal", 0.0, "reference")
+    assert second["difference"] == pytest.approx(-0.1) and second["n_seeds"] == 3
+
+
+def test_a_folder_without_a_study_of_causes_is_of_no_kind():
+    assert kind_of(make_study("x", synthetic_rows({"hidden_size": (10, 20)}, 2, lambda hidden_size: 2.0))) is None
+    assert kind_of(make_study("x", synthetic_rows(RATED | {"n_layers": (1, 2)}, 2, lambda **_: 2.0))) is None
 
 
 @pytest.mark.parametrize("name", [*(f"initialisation-{cause}" for cause in CAUSES), "rate-transfer"])

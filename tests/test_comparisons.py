@@ -14,13 +14,15 @@ from experiments.analysis.comparisons import (
     LOWER,
     UNRESOLVED,
     compare,
+    comparison_rows,
     holm,
     p_of_difference,
     p_of_equivalence,
+    reference_of,
 )
 from experiments.analysis.studies import make_study
 from mlp_lm.config import RunConfig
-from tests.synthetic import synthetic_row
+from tests.synthetic import synthetic_row, synthetic_rows
 
 samples = st.lists(st.integers(-1000, 1000), min_size=2, max_size=10).map(lambda values: [v / 1e5 for v in values])
 
@@ -83,3 +85,20 @@ def test_verdicts():
     # Four comparisons: the smallest p-value is four times its own.
     one = compare([cells["xavier"]], cells["kaiming_tanh"])[0]
     assert one.p_difference <= found["xavier"].p_difference <= 4 * one.p_difference
+
+
+def test_the_reference_is_the_default_configuration_where_it_ran():
+    def falling(hidden_size):
+        return 2.3 - hidden_size / 1000
+
+    study = make_study("x", synthetic_rows({"hidden_size": (100, 200, 300)}, 3, falling))
+    assert reference_of(study).settings["hidden_size"] == RunConfig().hidden_size == 200
+    others = make_study("x", synthetic_rows({"hidden_size": (100, 300)}, 3, falling))
+    assert reference_of(others) is others.best
+    rows = {row["hidden_size"]: row for row in comparison_rows([study])}
+    assert rows.keys() == {100, 300} and {row["reference"] for row in rows.values()} == {"hidden_size 200"}
+    assert rows[300]["difference"] == pytest.approx(-0.1) and rows[300]["verdict"] == LOWER
+
+
+def test_single_seeds_are_not_compared():
+    assert not list(comparison_rows([make_study("x", synthetic_rows({"gain": (1.0, 2.0)}, 1, lambda gain: gain))]))

@@ -119,6 +119,14 @@ def test_a_table_taken_for_words_and_tiny_parts_are_named(tmp_path):
     assert load_dataset().cautions == []
 
 
+@pytest.mark.parametrize(("first", "is_heading"), [("Name", True), ('"first_name"', True), ("emma", False)])
+def test_the_heading_of_a_column_is_named(first, is_heading, tmp_path):
+    column = tmp_path / "column.csv"
+    column.write_text("\n".join([first, *load_dataset().parts["train"][:5000], "name"]))
+    cautions = load_dataset(str(column)).cautions
+    assert len(cautions) == is_heading and all(repr(first) in caution for caution in cautions)
+
+
 def test_a_best_rate_at_the_edge_of_those_tried_and_single_seeds_are_named():
     def caution(losses: dict[float, float], seeds: int = 2) -> str:
         rows = synthetic_rows({"learning_rate": tuple(losses)}, seeds, lambda learning_rate: losses[learning_rate])

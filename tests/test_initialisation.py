@@ -17,6 +17,7 @@ from experiments.analysis.results import open_sweep
 from experiments.analysis.studies import make_study
 from experiments.analysis.style import far_off, far_off_side_by_side, save_figure
 from experiments.analysis.tables import csv_text
+from experiments.analysis.tuned import tune
 from experiments.initialisation import snapshots as snapshots_module
 from experiments.initialisation import width as width_module
 from experiments.initialisation.__main__ import main
@@ -25,7 +26,6 @@ from experiments.initialisation.sweep_figures import draw_overview, study_figure
 from experiments.initialisation.tables import (
     Studies,
     batch_norm_table,
-    best_rate,
     definition_table,
     depth_table,
     published_table,
@@ -117,9 +117,9 @@ def test_the_best_rate_of_a_seed_is_chosen_on_the_others():
         for rate, by_seed in losses.items()
         for seed, loss in enumerate(by_seed)
     ]
-    best = best_rate(make_study("rates", rows).cells)
-    assert best.rate == 1.0
-    assert best.losses == {0: 2.1, 1: 2.1, 2: 2.0}
+    best = tune(make_study("rates", rows).cells)
+    assert best.settings["learning_rate"] == 1.0
+    assert {row["seed"]: row["dev_loss"] for row in best.rows} == {0: 2.1, 1: 2.1, 2: 2.0}
 
 
 def test_a_rate_at_which_a_seed_diverged_is_not_chosen():
@@ -128,7 +128,7 @@ def test_a_rate_at_which_a_seed_diverged_is_not_chosen():
         row_of(RunConfig(learning_rate=1.0, seed=0), 2.0),
         row_of(RunConfig(learning_rate=1.0, seed=1), None, DIVERGED),
     ]
-    assert best_rate(make_study("rates", rows).cells).rate == 0.1
+    assert tune(make_study("rates", rows).cells).settings["learning_rate"] == 0.1
 
 
 def test_differences_are_paired_by_seed_at_the_default_and_at_the_best_rates():
@@ -385,9 +385,9 @@ def test_a_mistake_is_one_line(arguments, parts, tmp_path, capsys):
         (["--rates", str(DEPTH)], ["--rates", "n_layers", "not in init and learning_rate"]),
         (["--rates", str(PUBLISHED)], ["--rates", "not in init and learning_rate"]),
         (["--depth", str(RATES)], ["--depth", "learning_rate", "not in n_layers and gain"]),
-        (["--scale", str(RATES)], ["--scale", "no study of gain and output_gain; give a sweep such as"]),
-        (["--transfer", "/nowhere"], ["--transfer", "/nowhere/request.json is missing"]),
-        (["--transfer", str(DEPTH)], ["--transfer", "no study of hidden_size, learning_rate and parametrization"]),
+        (["--causes", "/nowhere"], ["--causes", "/nowhere/request.json is missing"]),
+        (["--causes", str(DEPTH)], ["--causes", "none of its studies is one of causes", "rate-transfer"]),
+        (["--causes", str(RATES), "/nowhere"], ["--causes", "/nowhere/request.json is missing"]),
     ],
 )
 def test_a_sweep_that_is_not_the_one_asked_for_is_refused(arguments, parts, tmp_path, capsys):

@@ -4,18 +4,20 @@ import json
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from experiments.analysis.ensembles import EnsembleRow
 from experiments.analysis.studies import make_study
 from experiments.analysis.trained_models import HeldOut, Samples, write_samples
 from experiments.report.__main__ import main as report
 from experiments.report.build import embedded_json, page_data, read_report, render, write_report
 from experiments.report.page_data import BEST, CLOSE, MAX_CURVE_POINTS, OVER, UNDER, fit_of, plane_of, thinned
+from experiments.store.small_files import write_small
 from mlp_lm.config import RunConfig
 from tests.synthetic import synthetic_folder, synthetic_row, synthetic_rows
 
@@ -81,13 +83,12 @@ def test_the_answer_names_the_test_loss_only_of_the_same_runs(folder):
     assert "test words it has" not in render(replace(found, looks={}))
 
 
-ENSEMBLES = "networks,count_model,count_weight,n_params,dev_loss,dev_unseen_loss,test_loss,run_ids\n"
-
-
 def write_ensembles(folder: Path, run_ids) -> None:
-    (folder / "tables").mkdir(exist_ok=True)
-    lines = f"2 best runs,,,100,1.95,1.96,,{' '.join(run_ids)}\n,5-gram,,0,1.97,1.98,,\n"
-    (folder / "tables" / "ensembles.csv").write_text(ENSEMBLES + lines)
+    rows = [
+        EnsembleRow("2 best runs", "", None, 2, 100, 1.95, 1.96, None, run_ids),
+        EnsembleRow("", "5-gram", None, 0, 0, 1.97, 1.98, None, []),
+    ]
+    write_small(folder, "ensembles.json", [asdict(row) for row in rows])
 
 
 def test_ensembles_are_shown_of_runs_that_are_asked_for_now_only(tmp_path):
@@ -101,8 +102,12 @@ def test_ensembles_are_shown_of_runs_that_are_asked_for_now_only(tmp_path):
 
 def test_a_table_of_ensembles_that_cannot_be_read_is_left_out(tmp_path):
     synthetic_folder(tmp_path, {"size": size_rows()[:2]})
-    (tmp_path / "tables").mkdir()
-    (tmp_path / "tables" / "ensembles.csv").write_text("networks,dev_loss\n2 best runs,1.95\n")
+    write_ensembles(tmp_path, [])
+    assert "Ensembles" in render(read_report(tmp_path))
+    sound = (tmp_path / "ensembles.json").read_text()
+    (tmp_path / "ensembles.json").write_text(sound.replace("1.95", "1.15"))  # An edited digit.
+    assert "Ensembles" not in render(read_report(tmp_path))
+    write_small(tmp_path, "ensembles.json", [{"networks": "2 best runs", "dev_loss": 1.95}])
     assert "Ensembles" not in render(read_report(tmp_path))
 
 

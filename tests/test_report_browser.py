@@ -5,13 +5,16 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from experiments.analysis.ensembles import EnsembleRow
 from experiments.analysis.trained_models import Samples, write_samples
 from experiments.report.build import write_report
+from experiments.store.small_files import write_small
 from mlp_lm.config import RunConfig
 from tests.synthetic import synthetic_folder, synthetic_row, synthetic_rows
 
@@ -136,10 +139,8 @@ def report(tmp_path_factory) -> Path:
     folder = synthetic_folder(tmp_path_factory.mktemp("sweep"), {"size": sizes, "initialisation": schemes})
     best = min(sizes, key=lambda row: row["dev_loss"])
     write_samples(folder, [Samples(best["run_id"], 0, 1.0, ["ann", "zed"], [False, True])])
-    (folder / "tables").mkdir()
-    header = "networks,count_model,count_weight,n_networks,n_params,dev_loss,dev_unseen_loss,test_loss,run_ids"
-    ids = " ".join(row["run_id"] for row in sizes[:5])
-    (folder / "tables" / "ensembles.csv").write_text(f"{header}\n5 best runs,,,5,100,1.95,1.96,,{ids}\n")
+    row = EnsembleRow("5 best runs", "", None, 5, 100, 1.95, 1.96, None, [row["run_id"] for row in sizes[:5]])
+    write_small(folder, "ensembles.json", [asdict(row)])
     return write_report(folder)
 
 

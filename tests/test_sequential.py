@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from experiments.analysis import sequential_simulation as simulation
 from experiments.analysis.results import open_sweep
 from experiments.analysis.sequential import (
     BEHIND,
@@ -21,71 +22,63 @@ from experiments.analysis.sequential import (
     step_down,
 )
 from experiments.analysis.sequential_figures import seed_rows
+from experiments.analysis.sequential_simulation import (
+    ALLOWED,
+    MEANS,
+    N_CONFIGURATIONS,
+    SPREADS,
+    count_errors,
+    mean_runs,
+    scenarios,
+    simulate,
+    write_simulation,
+)
 from experiments.report.build import read_report, render
 from experiments.sweeps.grids import Grid, SweepSpec
 from tests import cli
 from tests.synthetic import synthetic_row
-
-# Dev losses of the lecture's five schemes, and one with batch norm, at 20,000 steps: means and standard deviations.
-MEANS = np.array([2.1717, 2.1755, 2.201, 2.2118, 2.2364, 2.2851])
-SPREADS = np.array([0.0017, 0.0021, 0.004, 0.0066, 0.0027, 0.0054])
 
 
 def losses_from(table):
     return [dict(enumerate(row)) for row in table.tolist()]
 
 
-def error_rate(means, spreads, n_repeats, rng, draw=None):
-    """How often a sweep says of any configuration that it is behind one that is no better."""
-    n_wrong = 0
-    for _ in range(n_repeats):
-        noise = draw(rng) if draw else rng.standard_normal((len(means), 32))
-        outcome = decide(losses_from(means[:, None] + spreads[:, None] * noise), 1e-6, 32)
-        n_wrong += any(
-            verdict.reason == BEHIND and means[place] <= means[verdict.best]
-            for place, verdict in outcome.verdicts.items()
-        )
-    return n_wrong / n_repeats
-
-
-def scenarios(m):
-    equal, ones = np.zeros(m), np.ones(m)
-    noisy = np.where(np.arange(m) == 0, 8.0, 1.0)
-    uneven = np.exp(0.7 * np.random.default_rng(1).standard_normal(m))
-    yield "all equal", equal, ones, None
-    yield "uneven noise", equal, uneven, None
-    yield "one noisy", equal, noisy, None
-    yield "common to a seed", equal, ones, lambda rng: rng.standard_normal((m, 32)) + 5 * rng.standard_normal(32)
-    yield "heavy tails", equal, ones, lambda rng: rng.standard_t(5, (m, 32))
-    yield "half of them worse", np.where(np.arange(m) < m // 2, 0.0, 2.0), ones, None
-
-
 def test_few_sweeps_make_any_false_statement():
-    rng = np.random.default_rng(0)
     # 120 sweeps of 6 equal configurations: at most 5 % err, of which 12 are the 99 % quantile.
-    assert error_rate(np.zeros(6), np.ones(6), 120, rng) * 120 <= stats.binom.ppf(0.99, 120, 0.05)
+    n_wrong = count_errors(scenarios(6)["all equal"], 120, np.random.default_rng(0))
+    assert n_wrong <= stats.binom.ppf(0.99, 120, ALLOWED)
+
+
+def test_an_error_is_counted_where_there_is_one():
+    means, draw = np.array([1.0, 0.0]), np.stack([np.zeros(32), np.ones(32)]) + 1e-9 * np.arange(32)
+    rng = np.random.default_rng(0)
+    assert count_errors((means, lambda rng: draw), 3, rng) == 3  # The better one draws the higher losses.
+    assert count_errors((means[::-1], lambda rng: draw), 3, rng) == 0
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("m", [2, 6, 22])
+@pytest.mark.parametrize("m", N_CONFIGURATIONS)
 def test_at_most_five_percent_of_sweeps_make_any_false_statement(m):
-    rng = np.random.default_rng(0)
-    for name, means, spreads, draw in scenarios(m):
-        rate = error_rate(means, spreads, 1000, rng, draw)
-        assert rate <= stats.binom.ppf(0.99, 1000, 0.05) / 1000, name
+    for name, scenario in scenarios(m).items():
+        n_wrong = count_errors(scenario, 1000, np.random.default_rng(0))
+        assert n_wrong <= stats.binom.ppf(0.99, 1000, ALLOWED), name
 
 
 def test_it_needs_less_than_a_third_of_the_runs_that_all_seeds_for_all_would_take():
     rng = np.random.default_rng(0)
-    outcomes = [
-        decide(losses_from(MEANS[:, None] + SPREADS[:, None] * rng.standard_normal((6, 32))), 0.003, 32)
-        for _ in range(30)
-    ]
-    n_runs = np.mean([sum(outcome.n_wanted.values()) for outcome in outcomes])
+    n_runs = mean_runs(MEANS, SPREADS, 0.003, 30, rng)
     assert n_runs < 6 * 32 / 3
     assert n_runs < 6 * 8  # And fewer than eight seeds for all, which would leave the two best open.
-    best_is_left = [outcome.verdicts[0].reason in (BEST, KNOWN) for outcome in outcomes]
-    assert all(best_is_left)
+    draws = (MEANS[:, None] + SPREADS[:, None] * rng.standard_normal((6, 32)) for _ in range(30))
+    assert all(simulate(losses, 0.003).verdicts[0].reason in (BEST, KNOWN) for losses in draws)
+
+
+def test_a_simulation_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(simulation, "N_CONFIGURATIONS", (2,))
+    write_simulation(tmp_path, {"six schemes": (MEANS, SPREADS)}, n_repeats=10)
+    rates, runs = ((tmp_path / "tables" / f"{name}.csv").read_text() for name in ("error_rate", "runs"))
+    assert rates.count("\n") == 1 + len(scenarios(2)) and runs.count("\n") == 1 + len(simulation.WIDTHS)
+    assert (tmp_path / "figures" / "simulation.png").stat().st_size > 1000
 
 
 def test_the_reasons_by_hand():

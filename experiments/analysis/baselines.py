@@ -2,13 +2,12 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from experiments.store.atomic import Damaged
-from experiments.store.small_files import read_small, write_small
+from experiments.store.small_files import read_as, write_small
 from experiments.sweeps.request import Request
 from mlp_lm.data.dataset import Dataset
-from mlp_lm.ngram.baselines import Baseline, Baselines, measure_baselines
+from mlp_lm.ngram.baselines import Baselines, measure_baselines
 
 FILE_NAME = "baselines.json"
 
@@ -30,8 +29,6 @@ def load_baselines(folder: Path, request: Request, dataset: Dataset | None = Non
 def _read(folder: Path) -> Baselines | None:
     """What is kept; None where it is missing or damaged: then it is measured again."""
     try:
-        content: Any = read_small(folder, FILE_NAME)
-        rows = tuple(Baseline(**row) for row in content["rows"])
-        return Baselines(content["data_hash"], tuple(content["tokens"]), rows)
-    except (OSError, Damaged, KeyError, TypeError):
+        return read_as(Baselines, folder, FILE_NAME)
+    except (OSError, Damaged):
         return None

@@ -7,14 +7,15 @@ chance of even one false claim among them is at most 5 %. All this is about seed
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtr  # Student's t: scipy.stats takes a second to import.
 
-from experiments.analysis.studies import CONFIDENCE, Cell, Estimate, estimate, paired_differences
+from experiments.analysis.studies import CONFIDENCE, Cell, Estimate, Study, estimate, paired_differences
+from mlp_lm.config import DEFAULTS
 
 MARGIN = 0.005  # Nats per token: less than the standard error of a dev loss over the choice of names, 0.0085.
 
@@ -71,6 +72,22 @@ def compare(cells: Iterable[Cell], reference: Cell, margin: float = MARGIN) -> l
     ]
 
 
+def reference_of(study: Study) -> Cell:
+    """The configuration to compare the others of a study with: the default one where it ran, else the best one."""
+    defaults = (c for c in study.cells if c.finished and all(c.settings[a] == DEFAULTS[a] for a in study.axes))
+    return next(defaults, study.best)
+
+
+def comparison_rows(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
+    """One row a configuration: its difference from the study's reference, and whether there is any."""
+    for study in studies:
+        reference = reference_of(study)
+        for comparison in compare([cell for cell in study.cells if cell.finished], reference):
+            if comparison.difference.n > 1:
+                settings = {axis: comparison.cell.settings[axis] for axis in study.axes}
+                yield {"study": study.name, **settings, "reference": study.label(reference), **comparison.columns()}
+
+
 def p_of_difference(differences: Sequence[float]) -> float:
     """The two-sided p-value of Student's t-test of a mean of zero; NaN for fewer than two values."""
     if len(differences) < 2:
@@ -107,4 +124,4 @@ def _t_tail(values: Sequence[float], bound: float, side: float) -> float:
     error, distance = sample.std(ddof=1) / math.sqrt(len(sample)), side * (sample.mean() - bound)
     if error == 0:
         return 0.0 if distance > 0 else 0.5 if distance == 0 else 1.0
-    return float(stats.t.sf(distance / error, len(sample) - 1))
+    return float(stdtr(len(sample) - 1, -distance / error))

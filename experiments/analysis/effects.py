@@ -81,8 +81,9 @@ def effect_rows(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
     """One row a value of an axis: the mean dev loss over all other axes, and how far it is from the previous value's.
 
     None of studies that are not balanced. Differences are paired by seed, so that their intervals are narrower than
-    those of the means; schemes and other names have no order, and no difference. `per_doubling` is the difference for
-    each doubling of a positive value, which does not depend on what other values the axis has.
+    those of the means; that of a switch is on minus off; schemes and other names have no order, and no difference.
+    `per_doubling` is the difference for each doubling of a positive value, which does not depend on what other values
+    the axis has.
     """
     for study in _balanced(studies):
         for axis in study.axes:
@@ -133,7 +134,7 @@ def _steps(study: Study, axes: Sequence[str]) -> Iterator[tuple[tuple, dict[str,
     for before, key in zip([None, *means], means, strict=False):
         effect = estimate(means[key].values())
         columns = effect.columns("dev_loss") | {"n_seeds": effect.n}
-        if before is not None and before[:-1] == key[:-1] and is_ordered(key[-1:]):
+        if before is not None and before[:-1] == key[:-1] and isinstance(key[-1], int | float):
             differences = [loss - means[before][seed] for seed, loss in means[key].items()]
             columns |= estimate(differences).columns("to_previous")
             if before[-1] > 0:

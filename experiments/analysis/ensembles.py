@@ -1,9 +1,9 @@
 """Averages of a sweep's runs, and their mixtures with count models, measured exactly."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -12,13 +12,15 @@ from experiments.analysis.results import SweepResults
 from experiments.analysis.studies import make_study
 from experiments.analysis.tables import csv_text, markdown_table
 from experiments.runner.rows import Row
-from experiments.store.atomic import make_folder, replace_file
+from experiments.store.atomic import Damaged, make_folder, replace_file
+from experiments.store.small_files import read_as, write_small
 from mlp_lm.ngram.baselines import count_model_name, fit_count_model
 from mlp_lm.ngram.models import CountModel
 
 if TYPE_CHECKING:
     from mlp_lm.mixtures import Probabilities
 
+FILE_NAME = "ensembles.json"
 FAMILIES = ("absolute discount", "modified Kneser-Ney")  # Of count models, which are mixed in.
 
 
@@ -132,51 +134,80 @@ def measure_ensembles(
     return ensembles
 
 
-def write_ensembles(folder: Path, ensembles: Sequence[Ensemble]) -> None:
-    """Write `tables/ensembles.csv` and `tables/ensembles.md`."""
+@dataclass(frozen=True)
+class EnsembleRow:
+    """An ensemble in the folder's table; losses are in nats per token. `count_weight` is None of what is no mixture."""
+
+    networks: str
+    count_model: str
+    count_weight: float | None
+    n_networks: int
+    n_params: int
+    dev_loss: float
+    dev_unseen_loss: float
+    test_loss: float | None
+    run_ids: list[str]
+
+
+def write_ensembles(folder: Path, ensembles: Sequence[Ensemble]) -> list[EnsembleRow]:
+    """Keep the ensembles in FILE_NAME, and write `tables/ensembles.csv` and `tables/ensembles.md`."""
+    rows = [_as_row(one) for one in ensembles]
+    write_small(folder, FILE_NAME, [asdict(row) for row in rows])
     make_folder(folder / "tables")
-    replace_file(folder / "tables" / "ensembles.csv", csv_text(list(map(_csv_row, ensembles))).encode())
-    replace_file(folder / "tables" / "ensembles.md", as_markdown(ensembles).encode())
+    cells = [asdict(row) | {"run_ids": " ".join(row.run_ids)} for row in rows]
+    replace_file(folder / "tables" / "ensembles.csv", csv_text(cells).encode())
+    replace_file(folder / "tables" / "ensembles.md", as_markdown(rows).encode())
+    return rows
 
 
-def as_table(ensembles: Sequence[Ensemble]) -> tuple[list[str], list[list[str]], list[str]]:
+def read_ensembles(results: SweepResults) -> list[EnsembleRow]:
+    """The ensembles of a folder; none where their file is missing or damaged, or of runs no longer asked for."""
+    try:
+        rows = read_as(list[EnsembleRow], results.folder, FILE_NAME) or []
+    except (OSError, Damaged):
+        return []
+    members = {run_id for row in rows for run_id in row.run_ids}
+    return rows if members <= {row["run_id"] for row in results.rows} else []
+
+
+def as_table(rows: Sequence[EnsembleRow]) -> tuple[list[str], list[list[str]], list[str]]:
     """A header, a row an ensemble, and what is to be known about them."""
     header = ["networks", "count model", "its weight", "dev", "dev, unseen", "parameters"]
-    rows = [
+    cells = [
         [
-            one.name if one.runs else "none",
-            one.family or "none",
-            f"{one.weight:.3f}" if one.runs and one.family else "-",
-            f"{one.dev_loss:.4f}",
-            f"{one.dev_unseen_loss:.4f}",
-            f"{one.n_params:,}",
+            row.networks or "none",
+            row.count_model or "none",
+            "-" if row.count_weight is None else f"{row.count_weight:.3f}",
+            f"{row.dev_loss:.4f}",
+            f"{row.dev_unseen_loss:.4f}",
+            f"{row.n_params:,}",
         ]
-        for one in ensembles
+        for row in rows
     ]
-    first = ensembles[0]
+    first = rows[0]
     tested = [] if first.test_loss is None else [f"Test loss of the first row, chosen on dev: {first.test_loss:.4f}."]
     words = (
         "Averages of probabilities, and mixtures with count models, exact over whole splits, in nats per token. "
         "Members and weights are chosen on dev, so a dev loss here is a little flattered."
     )
-    return header, rows, [words, *tested]
+    return header, cells, [words, *tested]
 
 
-def as_markdown(ensembles: Sequence[Ensemble]) -> str:
+def as_markdown(rows: Sequence[EnsembleRow]) -> str:
     """The table in words and Markdown."""
-    header, rows, (words, *tested) = as_table(ensembles)
-    return "\n\n".join(["# Ensembles and mixtures", words, markdown_table(header, rows), *tested]) + "\n"
+    header, cells, (words, *tested) = as_table(rows)
+    return "\n\n".join(["# Ensembles and mixtures", words, markdown_table(header, cells), *tested]) + "\n"
 
 
-def _csv_row(one: Ensemble) -> dict[str, Any]:
-    return {
-        "networks": one.name if one.runs else "",
-        "count_model": one.family or "",
-        "count_weight": one.weight if one.runs and one.family else "",
-        "n_networks": len(one.runs),
-        "n_params": one.n_params,
-        "dev_loss": one.dev_loss,
-        "dev_unseen_loss": one.dev_unseen_loss,
-        "test_loss": "" if one.test_loss is None else one.test_loss,
-        "run_ids": " ".join(row["run_id"] for row in one.runs),
-    }
+def _as_row(one: Ensemble) -> EnsembleRow:
+    return EnsembleRow(
+        one.name if one.runs else "",
+        one.family or "",
+        one.weight if one.runs and one.family else None,
+        len(one.runs),
+        one.n_params,
+        one.dev_loss,
+        one.dev_unseen_loss,
+        one.test_loss,
+        [row["run_id"] for row in one.runs],
+    )

@@ -208,7 +208,12 @@ def make_study(name: str, rows: Sequence[Row], ranges: Mapping[str, Range] | Non
     ]
     varying = tuple(axis for axis in AXES if len({cell.settings[axis] for cell in cells}) > 1)
     drawn = {axis: range_ for axis, range_ in (ranges or {}).items() if axis in varying}
-    return Study(name, varying, tuple(sorted(cells, key=_rank)), drawn)
+    return Study(name, varying, rank_cells(cells), drawn)
+
+
+def rank_cells(cells: Iterable[Cell]) -> tuple[Cell, ...]:
+    """The cells by mean dev loss, lowest first; those with diverged runs are last."""
+    return tuple(sorted(cells, key=_rank))
 
 
 def best_study(studies: Iterable[Study]) -> Study | None:

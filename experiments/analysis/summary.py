@@ -8,6 +8,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 
 from experiments.analysis.baselines import load_baselines
+from experiments.analysis.comparisons import comparison_rows
 from experiments.analysis.diagnostics import EXPLANATION, diagnostic_rows, diagnostic_table, has_diagnostics
 from experiments.analysis.effects import (
     best_run,
@@ -26,6 +27,7 @@ from experiments.analysis.style import STYLE, file_stems, save_figure
 from experiments.analysis.tables import csv_text, markdown_table
 from experiments.analysis.tradeoffs import tradeoff_rows
 from experiments.analysis.trained_models import HeldOut, keep_samples, look_at_test, read_looks
+from experiments.analysis.tuned import tuned_rows
 from experiments.runner.rows import DIVERGED
 from experiments.store import Store
 from experiments.store.atomic import make_folder, replace_file
@@ -43,6 +45,8 @@ TABLES = {
     "effects": effect_rows,
     "interactions": interaction_rows,
     "differences": difference_rows,  # Of unbalanced studies, which have none of the others.
+    "comparisons": comparison_rows,  # Where there are two seeds or more.
+    "tuned": tuned_rows,  # Of studies with learning rates or gains to choose from.
     "range_importance": response_rows,  # Of studies whose axes have ranges.
     "marginals": marginal_rows,
     "neighbours": neighbour_rows,

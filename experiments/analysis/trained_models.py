@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from experiments.analysis.results import SweepResults, say
 from experiments.analysis.studies import Cell
 from experiments.runner.rows import Row
 from experiments.store.atomic import Damaged
-from experiments.store.small_files import read_small, write_small
+from experiments.store.small_files import as_type, read_as, read_small, write_small
 
 SAMPLES_FILE, TEST_FILE = "samples.json", "test.json"
 
@@ -23,6 +22,11 @@ class Samples:
     temperature: float
     words: list[str]
     new: list[bool]
+
+    def __post_init__(self) -> None:
+        """Refuse what is not one answer a word."""
+        if len(self.words) != len(self.new) or not self.words:
+            raise ValueError(f"{len(self.words)} words, and {len(self.new)} are said to be new or not")
 
     @property
     def n_new(self) -> int:
@@ -61,10 +65,8 @@ def write_samples(folder: Path, samples: Sequence[Samples]) -> None:
 def read_samples(folder: Path) -> dict[str, Samples]:
     """Run id to stored samples; none where the file is missing or damaged."""
     try:
-        content: Any = read_small(folder, SAMPLES_FILE) or []
-        samples = [Samples(**entry) for entry in content]
-        return {one.run_id: one for one in samples}
-    except (OSError, Damaged, TypeError):
+        return {one.run_id: one for one in read_as(list[Samples], folder, SAMPLES_FILE) or []}
+    except (OSError, Damaged):
         return {}
 
 
@@ -115,10 +117,10 @@ def read_looks(folder: Path) -> list[HeldOut]:
     Raises:
         ValueError: the list is damaged.
     """
-    content: Any = read_small(folder, TEST_FILE, unsealed=True)
     try:
+        content = read_small(folder, TEST_FILE, unsealed=True) or []
         if isinstance(content, dict):  # Of an older version, which kept one look.
             content = [{"look": 1, "what": "the winner", "data_hash": "", **content}]
-        return [HeldOut(**one) for one in content or []]
-    except TypeError:
-        raise ValueError(f"{folder / TEST_FILE} has another form: bring the old one back, or delete it") from None
+        return as_type(list[HeldOut], content, str(folder / TEST_FILE))
+    except Damaged as error:
+        raise ValueError(f"{error}, or bring the old one back: looks at the test part are counted there") from None

@@ -25,7 +25,7 @@ from experiments.bengio2003.models import MIXED_WEIGHT, MODELS, PUBLISHED_COUNTS
 from experiments.report.sections import Section, read_sections, write_sections
 from experiments.runner.rows import Row
 from experiments.store.atomic import Damaged, make_folder, replace_file
-from experiments.store.small_files import read_small, write_small
+from experiments.store.small_files import read_as, write_small
 from experiments.sweeps.text import count, inert
 from mlp_lm.data.dataset import Dataset, Windows
 from mlp_lm.data.texts import RARE, RARE_TOKEN
@@ -345,9 +345,8 @@ def _shortened(run_ids: Sequence[str]) -> str:
 def _read_measured(folder: Path) -> dict[str, Measured]:
     """By run id, or by several with blanks between; nothing where the file is missing or damaged."""
     try:
-        content: Any = read_small(folder, MEASURED_FILE) or {}
-        return {ids: Measured(**values) for ids, values in content.items()}
-    except (OSError, Damaged, TypeError, AttributeError):
+        return read_as(dict[str, Measured], folder, MEASURED_FILE) or {}
+    except (OSError, Damaged):
         return {}
 
 

@@ -7,8 +7,8 @@ from rich.table import Table
 
 from experiments.analysis.studies import Study
 from experiments.analysis.summary import Summary
+from experiments.analysis.words import answers
 from experiments.cli.terminal import stdout_console
-from experiments.report.words import answers
 from experiments.runner.rows import DIVERGED
 from experiments.sweeps.text import count, printable
 

@@ -3,9 +3,10 @@
 Where there is no terminal, a plain line now and then.
 """
 
+import contextlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any
@@ -46,6 +47,17 @@ def print_table(header: Sequence[str], rows: Sequence[Sequence[object]], n_names
     for row in rows:
         table.add_row(*(printable(str(value)) for value in row))
     stdout_console().print(table)
+
+
+@contextlib.contextmanager
+def working(what: str) -> Iterator[None]:
+    """Shows on stderr that something goes on which takes a while, where that is a terminal."""
+    console = Console(file=sys.stderr)
+    if console.is_terminal:
+        with console.status(what):
+            yield
+    else:
+        yield
 
 
 class CommandLine:

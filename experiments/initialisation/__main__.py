@@ -9,9 +9,9 @@ from experiments.analysis.studies import paired_difference
 from experiments.analysis.style import scheme_label
 from experiments.cli.command import command, command_parser, folder_path, positive
 from experiments.cli.flags import add_data_flags, requested_source
-from experiments.cli.terminal import print_table
+from experiments.cli.terminal import print_table, working
 from experiments.initialisation.cause_figures import cause_figures
-from experiments.initialisation.causes import Causes, cause_tables, read_causes
+from experiments.initialisation.causes import KINDS, cause_tables, read_causes
 from experiments.initialisation.sweep_figures import study_figures, write_figures
 from experiments.initialisation.tables import REFERENCE, Studies, by_scheme, read_studies, study_tables, write_tables
 from experiments.runner.interrupt import Interruption
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     is_sweep = SWEEPS in options.part or (options.folder / FILE_NAME).exists()
     results = open_sweep(options.folder) if is_sweep else None
     studies = read_studies(results, options.rates, options.depth) if results and SWEEPS in options.part else None
-    causes = read_causes(results, options.scale, options.transfer) if results and studies else Causes()
+    causes = read_causes(results, options.causes) if results and studies else {}
     source = requested_source(options, results.request.data if results else DEFAULT_DATA)
     dataset = load_dataset(source) if {SNAPSHOTS, WIDTH} & set(options.part) else None
     for name in ("tables", "figures"):  # Before anything is trained.
@@ -49,7 +49,8 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
         write_tables(options.folder, [*study_tables(studies), *cause_tables(causes)])
         _print_schemes(studies)
         drawn = cause_figures(causes, studies.schemes, len(studies.baselines.tokens))
-        write_figures(options.folder, itertools.chain(study_figures(studies), drawn))
+        with working("figures ..."):
+            write_figures(options.folder, itertools.chain(study_figures(studies), drawn))
     if dataset:
         # JAX only where something is trained.
         from experiments.initialisation.snapshots import write_snapshots
@@ -84,17 +85,19 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = command_parser("initialisation", "Tables and figures of the initialisation study.", EPILOG)
     parser.add_folder(default=str(RESULTS / "initialisation"))
     sweeps = {"--rates": "initialisation-rates", "--depth": "depth"}
-    sweeps |= {"--scale": "initialisation-scale", "--transfer": "rate-transfer"}
     for flag, sweep in sweeps.items():
         text = f"the folder of a sweep such as {sweep}, on the same data (default: none)"
         parser.add_argument(flag, type=folder_path, metavar="DIR", help=text)
+    causes = ", ".join(dict.fromkeys(sweep for *_, sweep in KINDS.values()))
+    text = f"folders of sweeps such as {causes}, on the same data (default: none)"
+    parser.add_argument("--causes", type=folder_path, nargs="+", default=[], metavar="DIR", help=text)
     parser.add_argument("--part", nargs="+", choices=PARTS, default=PARTS, help="write these parts only")
     parser.add_argument("--seeds", type=positive, default=4, metavar="INT", help="of snapshots and width (4)")
     add_data_flags(parser, words=False)
     options = parser.parse_args(arguments)
-    flags = {flag.removeprefix("--"): {SWEEPS} for flag in sweeps} | {"data": {SNAPSHOTS, WIDTH}}
+    flags = {flag.removeprefix("--"): {SWEEPS} for flag in (*sweeps, "--causes")} | {"data": {SNAPSHOTS, WIDTH}}
     for name, parts in flags.items():
-        if getattr(options, name) is not None and not parts & set(options.part):
+        if getattr(options, name) and not parts & set(options.part):
             parser.error(f"--{name} is of --part {' and '.join(sorted(parts))}; leave it out, or write that part too")
     return options
 

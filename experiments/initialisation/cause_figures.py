@@ -1,6 +1,6 @@
 """The figures of causes: dev loss by starting scale, by hidden and output scale, and by learning rate and width."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -12,10 +12,22 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-from experiments.analysis.studies import Study
-from experiments.analysis.style import LINE_COLOURS, scheme_style
-from experiments.initialisation.causes import Causes, places, scale_lines, transfer_lines
-from experiments.initialisation.sweep_figures import LOSS, lengths
+from experiments.analysis.studies import Cell, Study
+from experiments.analysis.style import LINE_COLOURS, scheme_label, scheme_style
+from experiments.analysis.tuned import tuned_study
+from experiments.initialisation.causes import (
+    DEPTHS,
+    GAINS,
+    LENGTHS,
+    PLANE,
+    RATES,
+    TRANSFER,
+    Causes,
+    places,
+    scale_lines,
+    transfer_lines,
+)
+from experiments.initialisation.sweep_figures import LOSS, NORMS, add_legend, lengths, scheme_groups
 from experiments.initialisation.tables import by_scheme, place_on_axes
 from mlp_lm.config import Architecture
 from mlp_lm.schemes import SCHEMES
@@ -29,12 +41,19 @@ SCALE = "standard deviation of the first preactivations at step 0"
 
 def cause_figures(causes: Causes, schemes: Study, vocab_size: int) -> Iterator[tuple[str, Figure]]:
     """The figures that the given studies allow, and the stems of their file names."""
-    if causes.lengths and any(places(cells)[0] for cells in scale_lines(causes.lengths).values()):
-        yield "u_curve", draw_u_curve(causes.lengths, schemes)
-    if causes.map:
-        yield "scale_map", draw_map(causes.map, vocab_size)
-    if causes.transfer:
-        yield "rate_transfer", draw_transfer(causes.transfer)
+    for study in causes.get(LENGTHS, ())[:1]:
+        if any(places(cells)[0] for cells in scale_lines(study).values()):
+            yield "u_curve", draw_u_curve(study, schemes)
+    for study in causes.get(PLANE, ())[:1]:
+        yield "scale_map", draw_map(study, vocab_size)
+    if causes.get(RATES):
+        yield "tuned_rates", draw_tuned_rates(causes[RATES])
+    for study in causes.get(DEPTHS, ())[:1]:
+        yield "depth_rates", draw_depth_rates(study)
+    for study in causes.get(GAINS, ())[:1]:
+        yield "activation_gains", draw_gains(study)
+    for study in causes.get(TRANSFER, ())[:1]:
+        yield "rate_transfer", draw_transfer(study)
 
 
 def draw_u_curve(scale: Study, schemes: Study) -> Figure:
@@ -180,3 +199,80 @@ def draw_transfer(study: Study) -> Figure:
     figure.legend(handles=handles, title="hidden units", loc="outside right center", fontsize=8)
     figure.suptitle(f"Dev loss by learning rate and width{lengths(study)}; dots: the lowest of each width", fontsize=10)
     return figure
+
+
+def draw_tuned_rates(studies: Sequence[Study]) -> Figure:
+    """Dev loss by learning rate: a column a study, of one optimiser and length, and a colour a scheme."""
+    groups = scheme_groups(max(studies, key=lambda study: len(study.cells)))
+    size = (3.6 * len(studies) + 1.6, 0.8 + 2.8 * len(groups))
+    figure, axes = plt.subplots(len(groups), len(studies), figsize=size, sharex="col", sharey="col", squeeze=False)
+    for column, study in zip(axes.T, studies, strict=True):
+        settings = study.cells[0].settings
+        rates = sorted({cell.settings["learning_rate"] for cell in study.cells})
+        lowest = min(cell.estimate("dev_loss").mean for cell in study.cells if cell.finished)
+        for ax, inits in zip(column, groups, strict=True):
+            for (init, batch_norm), cells in by_scheme(study).items():
+                if init in inits:
+                    style = scheme_style(init, batch_norm) | {"markersize": 4}
+                    draw_cells(ax, cells, "learning_rate", scheme_label(init, batch_norm), style)
+            ax.set(xscale="log", ylim=(lowest - 0.01, lowest + ABOVE_BEST_RATE))
+            ax.set_xticks(rates, [f"{rate:.2g}" for rate in rates], fontsize=7)
+            ax.minorticks_off()
+        column[0].set_title(f"{settings['optimizer']}{lengths(study)}", fontsize=9)
+        column[-1].set_xlabel("learning rate")
+    for row in axes:
+        row[0].set_ylabel(LOSS)
+        add_legend(row)
+    figure.suptitle("Dev loss by learning rate: mean and 95 % interval over seeds", fontsize=10)
+    return figure
+
+
+def draw_depth_rates(study: Study) -> Figure:
+    """Dev loss by gain at each cell's best learning rate: a panel a norm, a line a depth."""
+    tuned = tuned_study(study, ("learning_rate",))
+    norms = sorted({cell.settings["batch_norm"] for cell in tuned.cells})
+    title = f"Dev loss by gain, each at its own best learning rate{lengths(study)}: mean and 95 % interval"
+    panels = {NORMS[norm]: [cell for cell in tuned.cells if cell.settings["batch_norm"] == norm] for norm in norms}
+    return _draw_by_gain(panels, "n_layers", "hidden layers", title)
+
+
+def draw_gains(study: Study) -> Figure:
+    """Dev loss by gain: a panel a depth, a line an activation."""
+    depths = sorted({cell.settings["n_layers"] for cell in study.cells})
+    title = f"Dev loss by gain and activation{lengths(study)}: mean and 95 % interval"
+    panels = {
+        f"{n} hidden layer{'s' * (n > 1)}": [cell for cell in study.cells if cell.settings["n_layers"] == n]
+        for n in depths
+    }
+    return _draw_by_gain(panels, "activation", "", title)
+
+
+def _draw_by_gain(panels: Mapping[str, Sequence[Cell]], axis: str, heading: str, title: str) -> Figure:
+    """A panel for each list of cells, and in it a line for each value of an axis."""
+    figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels) + 1.4, 3.8), sharey=True, squeeze=False)
+    cells = [cell for panel in panels.values() for cell in panel if cell.finished]
+    lowest = min(cell.estimate("dev_loss").mean for cell in cells)
+    values = sorted({cell.settings[axis] for cell in cells})
+    gains = sorted({cell.settings["gain"] for cell in cells})
+    for ax, (name, panel) in zip(axes[0], panels.items(), strict=True):
+        for value, colour in zip(values, LINE_COLOURS, strict=False):
+            line = [cell for cell in panel if cell.settings[axis] == value]
+            draw_cells(ax, line, "gain", str(value), {"color": colour, "marker": "o", "markersize": 4})
+        ax.set(
+            title=name, xscale="log", xlabel="gain over 1 / sqrt(fan_in)", ylim=(lowest - 0.005, lowest + ABOVE_BEST)
+        )
+        ax.set_xticks(gains, [f"{gain:.3g}" for gain in gains], fontsize=7)
+        ax.minorticks_off()
+    axes[0][0].set_ylabel(LOSS)
+    handles, labels = axes[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, title=heading or None, loc="outside right center", fontsize=8)
+    figure.suptitle(title, fontsize=10)
+    return figure
+
+
+def draw_cells(ax: Axes, cells: Sequence[Cell], axis: str, label: str, style: dict[str, Any]) -> None:
+    """One line: mean dev loss and interval of cells without diverged runs, by their value of an axis."""
+    shown = sorted((cell for cell in cells if not cell.n_diverged), key=lambda cell: cell.settings[axis])
+    losses = [cell.estimate("dev_loss") for cell in shown]
+    values, means = [cell.settings[axis] for cell in shown], [loss.mean for loss in losses]
+    ax.errorbar(values, means, yerr=[loss.half for loss in losses], capsize=2, linewidth=1.1, label=label, **style)

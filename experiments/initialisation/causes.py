@@ -1,122 +1,198 @@
-"""The study of causes, from rows alone: where the best scale lies, and which parametrisation keeps its rate."""
+"""The study of causes, from rows alone: scales, draws, rates, depth, gains of activations, and parametrisations."""
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
+from experiments.analysis.comparisons import MARGIN, compare
+from experiments.analysis.diagnostics import diagnostic
 from experiments.analysis.results import SweepResults, open_sweep
-from experiments.analysis.studies import Cell, Estimate, Study, estimate
-from experiments.initialisation.tables import Table, TitledTable, best_rate, diagnostic
+from experiments.analysis.studies import Cell, Estimate, Study, estimate, paired_difference, rank_cells
+from experiments.analysis.tuned import tolerated, tune, tuned_study
+from experiments.initialisation.tables import Table, TitledTable, rate_table
+from mlp_lm.schemes import RELU_GAIN, TANH_GAIN, ZERO_BIAS
 
-LENGTHS_AXES = {"gain", "output_gain", "n_steps"}
-MAP_AXES = {"gain", "output_gain"}
-TRANSFER_AXES = {"hidden_size", "learning_rate", "parametrization"}  # And weight_decay, perhaps.
+DEPTH_AXES = ("n_layers", "batch_norm", "gain")
+LENGTHS, PLANE, TRANSFER, DRAWS, DATA = "lengths", "plane", "transfer", "draws", "data"
+RATES, DEPTHS, GAINS = "rates", "depths", "gains"
+KINDS = {  # Of studies: the axes in which their configurations differ, those in which they may, and where one is.
+    LENGTHS: ({"gain", "n_steps"}, {"output_gain"}, "initialisation-scale"),
+    PLANE: ({"gain", "output_gain"}, set(), "initialisation-scale"),
+    TRANSFER: ({"hidden_size", "learning_rate", "parametrization"}, {"weight_decay"}, "rate-transfer"),
+    DRAWS: ({"draw"}, set(), "initialisation-draws"),
+    DATA: ({"init", "output_bias"}, set(), "initialisation-draws"),
+    RATES: ({"init", "learning_rate"}, {"batch_norm"}, "initialisation-optimizers"),
+    DEPTHS: ({"n_layers", "gain", "learning_rate"}, {"batch_norm"}, "initialisation-depth"),
+    GAINS: ({"activation", "gain"}, {"n_layers"}, "initialisation-activations"),
+}
+NAMED_GAINS = {"1": 1.0, "sqrt2": RELU_GAIN, "5/3": TANH_GAIN}
+
+Causes: TypeAlias = Mapping[str, Sequence[Study]]  # The studies of each kind.
 
 
-@dataclass(frozen=True)
-class Causes:
-    """The studies of the folders that were given: scales at several lengths, scales at one, and rates over widths."""
-
-    lengths: Study | None = None
-    map: Study | None = None
-    transfer: Study | None = None
-
-
-def read_causes(results: SweepResults, scale: Path | None, transfer: Path | None) -> Causes:
-    """The studies of a sweep such as `initialisation-scale` and of one such as `rate-transfer`.
+def read_causes(results: SweepResults, folders: Iterable[Path]) -> Causes:
+    """The studies of sweeps that vary causes, each known by the axes in which its configurations differ.
 
     Raises:
-        ValueError: a folder does not hold such a sweep, or not on the data of `results`.
+        ValueError: a folder has no such study, or not on the data of `results`.
     """
-    causes = Causes()
-    if scale is not None:
-        studies = _finished_studies("--scale", scale, results)
-        lengths = next((study for study in studies if set(study.axes) == LENGTHS_AXES), None)
-        plane = next((study for study in studies if set(study.axes) == MAP_AXES), None)
-        if lengths is None and plane is None:
+    causes: dict[str, list[Study]] = defaultdict(list)
+    for folder in folders:
+        try:
+            other = open_sweep(folder)
+        except ValueError as error:
+            raise ValueError(f"--causes: {error}") from None
+        if other.request.data_hash != results.request.data_hash:
             raise ValueError(
-                f"--scale {scale}: no study of gain and output_gain; give a sweep such as initialisation-scale"
+                f"--causes {folder} was trained on {other.request.data}, and {results.folder} on "
+                f"{results.request.data}; give a sweep on the same data"
             )
-        causes = Causes(lengths, plane)
-    if transfer is not None:
-        studies = _finished_studies("--transfer", transfer, results)
-        rates = next((study for study in studies if set(study.axes) - {"weight_decay"} == TRANSFER_AXES), None)
-        if rates is None:
-            raise ValueError(
-                f"--transfer {transfer}: no study of hidden_size, learning_rate and parametrization; "
-                "give a sweep such as rate-transfer"
-            )
-        causes = Causes(causes.lengths, causes.map, rates)
+        known = {study.name: kind for study in other.studies if study.best.finished and (kind := kind_of(study))}
+        if not known:
+            sweeps = ", ".join(dict.fromkeys(sweep for *_, sweep in KINDS.values()))
+            raise ValueError(f"--causes {folder}: none of its studies is one of causes; give sweeps such as {sweeps}")
+        for study in other.studies:
+            if study.name in known:
+                causes[known[study.name]].append(study)
     return causes
 
 
-def _finished_studies(flag: str, folder: Path, results: SweepResults) -> Sequence[Study]:
-    try:
-        other = open_sweep(folder)
-    except ValueError as error:
-        raise ValueError(f"{flag}: {error}") from None
-    if other.request.data_hash != results.request.data_hash:
-        raise ValueError(
-            f"{flag} {folder} was trained on {other.request.data}, and {results.folder} on {results.request.data}; "
-            "give a sweep on the same data"
-        )
-    return [study for study in other.studies if study.best.finished]
+def kind_of(study: Study) -> str | None:
+    """What a study of causes is about, by its axes; None of any other study."""
+    axes = set(study.axes)
+    return next((kind for kind, (must, may, _) in KINDS.items() if must <= axes <= must | may), None)
 
 
-def cause_tables(causes: Causes) -> list[TitledTable]:
+def cause_tables(causes: Causes) -> Iterator[TitledTable]:
     """The tables that the given studies allow."""
-    tables = []
-    if causes.lengths:
-        tables.append(
-            TitledTable(
-                "scale_minimum",
-                "The best standard deviation of the first preactivations: the vertex of a parabola in its logarithm",
-                minimum_table(causes.lengths),
-                {
-                    "steps": "steps",
-                    "output_gain": "output gain",
-                    "preactivation_std": "best preactivation std",
-                    "dev_loss": "dev there",
-                    "seeds_at_an_end": "seeds whose best is at an end",
-                },
-            )
+    for study in causes.get(LENGTHS, ())[:1]:
+        yield TitledTable(
+            "scale_minimum",
+            "The best standard deviation of the first preactivations: the vertex of a parabola in its logarithm",
+            minimum_table(study),
+            {
+                "steps": "steps",
+                "output_gain": "output gain",
+                "preactivation_std": "best preactivation std",
+                "dev_loss": "dev there",
+                "seeds_at_an_end": "seeds whose best is at an end",
+            },
         )
-        tables.append(
-            TitledTable(
-                "scale",
-                "Dev loss by scale",
-                scale_table(causes.lengths),
+        yield TitledTable(
+            "scale",
+            "Dev loss by scale",
+            scale_table(study),
+            {
+                "steps": "steps",
+                "output_gain": "output gain",
+                "gain": "gain",
+                "preactivation_std": "preactivation std at step 0",
+                "dev_loss": "dev",
+                "difference": "minus the best gain",
+            },
+        )
+    for kind, name, title, reference in (
+        (DRAWS, "draws", "Distributions of weights at equal variance", {"draw": "normal"}),
+        (
+            DATA,
+            "data",
+            "Schemes that look at the data, and the prior output bias",
+            {"init": "fan_in", "output_bias": ZERO_BIAS},
+        ),
+    ):
+        for study in causes.get(kind, ())[:1]:
+            yield TitledTable(
+                name,
+                f"{title}, minus {', '.join(reference.values())}",
+                contrast_table(study, reference),
                 {
-                    "steps": "steps",
-                    "output_gain": "output gain",
-                    "gain": "gain",
+                    **{axis: axis.replace("_", " ") for axis in reference},
                     "preactivation_std": "preactivation std at step 0",
+                    "initial_loss": "loss at step 0",
                     "dev_loss": "dev",
+                    "difference": "difference",
+                    "p_difference": "p of no difference",
+                    "verdict": "verdict",
+                    "within_margin": f"within {MARGIN}",
                 },
             )
+    if causes.get(RATES):
+        yield TitledTable(
+            "tuned_rates",
+            "Each scheme at its own best learning rate, by optimiser and length",
+            [row for study in causes[RATES] for row in tuned_rate_table(study)],
+            {
+                "optimizer": "optimiser",
+                "steps": "steps",
+                "scheme": "scheme",
+                "best_rate": "best rate",
+                "at_edge": "lowest or highest tried",
+                "tolerated": "not shown to be worse",
+                "dev_loss_at_best_rate": "dev at best rate",
+                "difference_at_best_rates": "minus reference at its best",
+            },
         )
-    if causes.transfer:
-        tables.append(
-            TitledTable(
-                "rate_transfer",
-                "Best learning rate by width, and what the rate that is best at the smallest width costs",
-                transfer_table(causes.transfer),
-                {
-                    "parametrization": "parametrization",
-                    "weight_decay": "weight decay",
-                    "hidden_size": "hidden units",
-                    "best_rate": "best rate",
-                    "dev_loss": "dev there",
-                    "difference_at_transferred_rate": "dev at the smallest width's rate, minus that",
-                },
-            )
+    for study in causes.get(DEPTHS, ())[:1]:
+        yield TitledTable(
+            "depth_rates",
+            "Depth, gain and batch norm, each at its own best learning rate",
+            depth_rate_table(study),
+            {
+                "n_layers": "hidden layers",
+                "gain": "gain",
+                "batch_norm": "batch norm",
+                "best_rate": "best rate",
+                "at_edge": "lowest or highest tried",
+                "dev_loss": "dev",
+                "difference_to_gain": "minus gain 5/3",
+                "difference_of_batch_norm": "with minus without batch norm",
+            },
         )
-    return tables
+        yield TitledTable(
+            "depth_best",
+            "Depth and batch norm, each at its own best gain and learning rate",
+            depth_best_table(study),
+            {
+                "n_layers": "hidden layers",
+                "batch_norm": "batch norm",
+                "gain": "best gain",
+                "best_rate": "best rate",
+                "dev_loss": "dev",
+                "difference_of_batch_norm": "with minus without batch norm",
+            },
+        )
+    for study in causes.get(GAINS, ())[:1]:
+        yield TitledTable(
+            "activation_gains",
+            "The best gain of each activation, and what other gains cost",
+            gain_table(study),
+            {
+                "activation": "activation",
+                "n_layers": "hidden layers",
+                "best_gain": "best gain",
+                "tolerated": "not shown to be worse",
+                "dev_loss": "dev there",
+                **{f"difference_at_{name}": f"gain {name}" for name in NAMED_GAINS},
+            },
+        )
+    for study in causes.get(TRANSFER, ())[:1]:
+        yield TitledTable(
+            "rate_transfer",
+            "Best learning rate by width, and what the rate that is best at the smallest width costs",
+            transfer_table(study),
+            {
+                "parametrization": "parametrization",
+                "weight_decay": "weight decay",
+                "hidden_size": "hidden units",
+                "best_rate": "best rate",
+                "dev_loss": "dev there",
+                "difference_at_transferred_rate": "dev at the smallest width's rate, minus that",
+            },
+        )
 
 
 def scale_lines(study: Study) -> dict[tuple[int, float], list[Cell]]:
@@ -142,6 +218,7 @@ def scale_table(study: Study) -> Table:
             "gain": cell.settings["gain"],
             **starting_scale(cell).columns("preactivation_std"),
             **cell.estimate("dev_loss").columns("dev_loss"),
+            **paired_difference(cell, rank_cells(cells)[0]).columns("difference"),
             "n_seeds": len(cell.finished),
         }
         for (n_steps, output_gain), cells in scale_lines(study).items()
@@ -195,6 +272,105 @@ def vertex(points: Sequence[tuple[float, float]]) -> tuple[float, float] | None:
     return float(x[1] - b / (2 * a)), float(c - b * b / (4 * a))
 
 
+def contrast_table(study: Study, reference: Mapping[str, Any]) -> Table:
+    """One row a configuration: how it starts, where it ends, and whether that differs from a reference.
+
+    The reference is a configuration of the study, chosen beforehand; where it has not run, the best one is taken.
+    """
+    cells = [cell for cell in study.cells if cell.finished]
+    chosen = [cell for cell in cells if all(cell.settings[axis] == value for axis, value in reference.items())]
+    first = chosen[0] if chosen else cells[0]
+    compared = {id(comparison.cell): comparison for comparison in compare(cells, first)}
+    return [
+        {
+            **{axis: cell.settings[axis] for axis in reference},
+            **starting_scale(cell).columns("preactivation_std"),
+            **cell.estimate("initial_loss").columns("initial_loss"),
+            **cell.estimate("dev_loss").columns("dev_loss"),
+            **(compared[id(cell)].columns() if id(cell) in compared else {"difference": 0.0, "verdict": "reference"}),
+        }
+        for cell in (first, *(cell for cell in cells if cell is not first))
+    ]
+
+
+def tuned_rate_table(study: Study) -> Table:
+    """The table of rates of one study, with its optimiser and length."""
+    shared = {"optimizer": study.cells[0].settings["optimizer"], "steps": study.cells[0].settings["n_steps"]}
+    return [shared | row for row in rate_table(study)]
+
+
+def depth_rate_table(study: Study) -> Table:
+    """One row a depth, batch norm and gain at its best learning rate, against gain 5/3 and against no batch norm."""
+    tuned = tuned_study(study, ("learning_rate",))
+    places = {tuple(cell.settings[axis] for axis in DEPTH_AXES): cell for cell in tuned.cells}
+    rates = [cell.settings["learning_rate"] for cell in study.cells]
+    table = []
+    for (n_layers, batch_norm, gain), cell in sorted(places.items()):
+        beside = [other for key, other in places.items() if key[:2] == (n_layers, batch_norm)]
+        reference = min(beside, key=lambda other: abs(other.settings["gain"] - TANH_GAIN))
+        table.append(
+            {
+                "n_layers": n_layers,
+                "gain": gain,
+                "batch_norm": batch_norm,
+                "best_rate": cell.settings["learning_rate"],
+                "at_edge": cell.settings["learning_rate"] in (min(rates), max(rates)),
+                **cell.estimate("dev_loss").columns("dev_loss"),
+                **paired_difference(cell, reference).columns("difference_to_gain"),
+                **_of_batch_norm(cell, places.get((n_layers, False, gain))),
+            }
+        )
+    return table
+
+
+def depth_best_table(study: Study) -> Table:
+    """One row a depth and batch norm, at its best gain and learning rate."""
+    tuned = tuned_study(study, ("gain", "learning_rate"))
+    places = {(cell.settings["n_layers"], cell.settings["batch_norm"]): cell for cell in tuned.cells}
+    return [
+        {
+            "n_layers": n_layers,
+            "batch_norm": batch_norm,
+            "gain": cell.settings["gain"],
+            "best_rate": cell.settings["learning_rate"],
+            **cell.estimate("dev_loss").columns("dev_loss"),
+            **_of_batch_norm(cell, places.get((n_layers, False))),
+        }
+        for (n_layers, batch_norm), cell in sorted(places.items())
+    ]
+
+
+def _of_batch_norm(cell: Cell, without: Cell | None) -> dict[str, float]:
+    difference = paired_difference(cell, without) if without and cell.settings["batch_norm"] else estimate(())
+    return difference.columns("difference_of_batch_norm")
+
+
+def gain_table(study: Study) -> Table:
+    """One row an activation and depth: its best gain, those not shown to be worse, and what NAMED_GAINS cost."""
+    lines: dict[tuple[str, int], list[Cell]] = defaultdict(list)
+    for cell in sorted(study.cells, key=lambda cell: cell.settings["gain"]):
+        lines[cell.settings["activation"], cell.settings["n_layers"]].append(cell)
+    table = []
+    for (activation, n_layers), cells in sorted(lines.items()):
+        best = tune(cells)
+        costs = {
+            name: paired_difference(min(cells, key=lambda cell: abs(cell.settings["gain"] - gain)), best)
+            for name, gain in NAMED_GAINS.items()
+        }
+        table.append(
+            {
+                "activation": activation,
+                "n_layers": n_layers,
+                "best_gain": best.settings["gain"],
+                "tolerated": ", ".join(f"{cell.settings['gain']:.3g}" for cell in tolerated(cells)),
+                **best.estimate("dev_loss").columns("dev_loss"),
+                **{k: v for name, cost in costs.items() for k, v in cost.columns(f"difference_at_{name}").items()},
+                "n_seeds": len(best.finished),
+            }
+        )
+    return table
+
+
 def transfer_lines(study: Study) -> dict[tuple[str, float], dict[int, list[Cell]]]:
     """By parametrisation and weight decay: by width, the cells in the order of their learning rate."""
     lines: dict[tuple[str, float], dict[int, list[Cell]]] = defaultdict(lambda: defaultdict(list))
@@ -212,22 +388,20 @@ def transfer_table(study: Study) -> Table:
     """
     table = []
     for (parametrization, decay), by_width in sorted(transfer_lines(study).items()):
-        transferred = best_rate(by_width[min(by_width)]).rate
+        transferred = tune(by_width[min(by_width)]).settings["learning_rate"]
         for width, cells in by_width.items():
-            best = best_rate(cells)
+            best = tune(cells)
             same = [cell for cell in cells if cell.settings["learning_rate"] == transferred]
-            losses = {row["seed"]: row["dev_loss"] for cell in same for row in cell.finished}
-            common = sorted(losses.keys() & best.losses.keys())
-            cost = estimate(losses[seed] - best.losses[seed] for seed in common)
+            cost = paired_difference(same[0], best) if same else estimate(())
             table.append(
                 {
                     "parametrization": parametrization,
                     "weight_decay": decay,
                     "hidden_size": width,
-                    "best_rate": best.rate,
-                    **estimate(best.losses.values()).columns("dev_loss"),
+                    "best_rate": best.settings["learning_rate"],
+                    **best.estimate("dev_loss").columns("dev_loss"),
                     **cost.columns("difference_at_transferred_rate"),
-                    "n_seeds": len(best.losses),
+                    "n_seeds": len(best.finished),
                 }
             )
     return table

@@ -17,12 +17,12 @@ from experiments.analysis.diagnostics import diagnostic, has_diagnostics
 from experiments.analysis.figures import MAX_LINES, at_edge
 from experiments.analysis.studies import Cell, Estimate, Study, estimate, paired_difference
 from experiments.analysis.style import COLOURS, STYLE, far_off, save_figure, scheme_label, scheme_style
+from experiments.analysis.tuned import tuned_study
 from experiments.initialisation.tables import (
     REFERENCE,
     Scheme,
     Studies,
     by_scheme,
-    differences_at_best_rates,
 )
 from experiments.runner.rows import Row
 from mlp_lm.activations import activation_named
@@ -137,7 +137,7 @@ def draw_histories(study: Study, values: Callable[[Row], Sequence[float | None]]
                 if cell.settings["batch_norm"] == batch_norm and cell.settings["init"] in inits:
                     _draw_history(ax, cell, values)
         row[0].set_ylabel(ylabel)
-        _add_legend(row)
+        add_legend(row)
     for ax, name in zip(axes[0], NORMS.values(), strict=True):
         ax.set_title(name)
     for ax in axes[-1]:
@@ -170,7 +170,7 @@ def draw_updates(study: Study) -> Figure:
             ax.axhline(-3, color=ORANGE, linestyle=":", linewidth=1.4)
             ax.set(title=f"{matrices[i]}, {NORMS[batch_norm]}", ylim=(-5, 0))
         row[0].set_ylabel("log10 of update std / weight std")
-        _add_legend(row)
+        add_legend(row)
     for ax in axes[-1]:
         ax.set_xlabel("training step (thousands)")
     figure.suptitle("How far one update moves the weights; dotted: 1/1000, the lecture's rule of thumb", fontsize=10)
@@ -197,8 +197,9 @@ def draw_forest(schemes: Study, rates: Study | None) -> Figure:
     cells = {scheme: cells[0] for scheme, cells in by_scheme(schemes).items() if cells[0].finished}
     differences = {scheme: paired_difference(cell, cells[REFERENCE]) for scheme, cell in cells.items()}
     panels = {f"all at rate {schemes.cells[0].settings['learning_rate']:g}{lengths(schemes)}": differences}
-    at_best = differences_at_best_rates(rates) if rates else {}
-    if rates and any(difference.n for difference in at_best.values()):
+    tuned = by_scheme(tuned_study(rates, ("learning_rate",))) if rates else {}
+    if rates and REFERENCE in tuned:
+        at_best = {scheme: paired_difference(cell, tuned[REFERENCE][0]) for scheme, (cell,) in tuned.items()}
         panels[f"each at its own best rate{lengths(rates)}"] = at_best
     figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels) + 1.6, 6.0), squeeze=False)
     for ax, (title, panel) in zip(axes[0], panels.items(), strict=True):
@@ -248,7 +249,7 @@ def draw_rates(study: Study) -> Figure:
         ax.minorticks_off()
     for row in axes:
         row[0].set_ylabel(LOSS)
-        _add_legend(row)
+        add_legend(row)
     figure.suptitle(f"Dev loss by learning rate{lengths(study)}: mean and 95 % interval", fontsize=10)
     return figure
 
@@ -278,7 +279,7 @@ def draw_depth(study: Study) -> Figure:
             column[1].set(xlabel=f"hidden layer of {depths[-1]}, at step 0", xticks=range(1, depths[-1] + 1))
     for ax, label in zip(axes[:, 0], (LOSS, "std of the activations"), strict=False):
         ax.set_ylabel(label)
-    _add_legend(axes[0])
+    add_legend(axes[0])
     note = "; with batch norm, all gains start alike" if n_rows > 1 else ""
     figure.suptitle(f"Depth, and gain of the hidden weights: means and 95 % intervals over seeds{note}", fontsize=10)
     return figure
@@ -290,7 +291,7 @@ def _draw_estimates(ax: Axes, estimates: Mapping[Any, Estimate], style: Mapping[
     ax.errorbar(places, means, yerr=halves, capsize=2, **style)
 
 
-def _add_legend(axes: Sequence[Axes]) -> None:
+def add_legend(axes: Sequence[Axes]) -> None:
     """One legend of the labels of a row of panels, in alphabetical order, beside the last of them."""
     handles: dict[str, Artist] = {}
     for ax in axes:

@@ -1,7 +1,7 @@
 """The study's sweeps and its tables, from rows alone: nothing is trained, and JAX is not needed."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -14,7 +14,6 @@ from experiments.analysis.diagnostics import diagnostic
 from experiments.analysis.results import SweepResults, open_sweep
 from experiments.analysis.studies import (
     Cell,
-    Estimate,
     Study,
     estimate,
     make_study,
@@ -23,6 +22,7 @@ from experiments.analysis.studies import (
 )
 from experiments.analysis.style import scheme_label
 from experiments.analysis.tables import csv_text, markdown_table
+from experiments.analysis.tuned import tolerated, tuned_study
 from experiments.store.atomic import replace_file
 from experiments.sweeps.catalog import LECTURE
 from mlp_lm.config import AXES, Architecture, RunConfig
@@ -75,13 +75,6 @@ class TitledTable(NamedTuple):
     title: str
     rows: Table
     headings: dict[str, str]
-
-
-class BestRate(NamedTuple):
-    """A scheme's best learning rate, and each seed's dev loss at the rate that is best for the other seeds."""
-
-    rate: float
-    losses: dict[int, float]
 
 
 def read_studies(results: SweepResults, rates: Path | None, depth: Path | None) -> Studies:
@@ -241,6 +234,7 @@ def study_tables(studies: Studies) -> Iterator[TitledTable]:
                 "difference_at_default_rate": "minus reference",
                 "best_rate": "best rate",
                 "at_edge": "lowest or highest tried",
+                "tolerated": "not shown to be worse",
                 "dev_loss_at_best_rate": "dev at best rate",
                 "difference_at_best_rates": "minus reference at its best",
             },
@@ -373,21 +367,25 @@ def published_table(study: Study) -> Table:
 def rate_table(study: Study) -> Table:
     """One row a scheme: its dev loss at the lecture's learning rate and at its own best one, and both differences.
 
-    NaN stands for what a sweep of fewer schemes or rates does not have.
+    NaN stands for what a sweep of fewer schemes or rates does not have. `tolerated` are the rates that are not shown to
+    be worse than the best.
     """
-    best, differences = best_rates(study), differences_at_best_rates(study)
+    at_best = by_scheme(tuned_study(study, ("learning_rate",)))
     at_default = {
         scheme: cell
         for scheme, cells in by_scheme(study).items()
         for cell in cells
         if math.isclose(cell.settings["learning_rate"], LECTURE.learning_rate)
     }
-    nothing, reference = estimate(()), at_default.get(REFERENCE)
-    table = []
+    nothing = estimate(())
     rates = {cell.settings["learning_rate"] for cell in study.cells}
-    for scheme, (rate, losses) in best.items():
-        cell = at_default.get(scheme)
+    table = []
+    for scheme, (best,) in at_best.items():
+        cell, rate = at_default.get(scheme), best.settings["learning_rate"]
+        reference, best_reference = at_default.get(REFERENCE), at_best.get(REFERENCE, [None])[0]
         difference = paired_difference(cell, reference) if cell and reference else nothing
+        at_best_rates = paired_difference(best, best_reference) if best_reference else nothing
+        near = tolerated(by_scheme(study)[scheme]) if best.finished else []
         table.append(
             {
                 "scheme": scheme_label(*scheme),
@@ -395,50 +393,12 @@ def rate_table(study: Study) -> Table:
                 **difference.columns("difference_at_default_rate"),
                 "best_rate": rate,
                 "at_edge": rate in (min(rates), max(rates)),
-                **estimate(losses.values()).columns("dev_loss_at_best_rate"),
-                **differences[scheme].columns("difference_at_best_rates"),
+                "tolerated": ", ".join(f"{rate:g}" for rate in sorted(c.settings["learning_rate"] for c in near)),
+                **best.estimate("dev_loss").columns("dev_loss_at_best_rate"),
+                **at_best_rates.columns("difference_at_best_rates"),
             }
         )
     return table
-
-
-def best_rates(study: Study) -> dict[Scheme, BestRate]:
-    """Each scheme at its best learning rate, in the order of the mean dev loss there."""
-    best = {scheme: best_rate(cells) for scheme, cells in by_scheme(study).items()}
-
-    def rank(scheme: Scheme) -> tuple[bool, float]:
-        losses = best[scheme].losses
-        return not losses, estimate(losses.values()).mean
-
-    return {scheme: best[scheme] for scheme in sorted(best, key=rank)}
-
-
-def best_rate(cells: Sequence[Cell]) -> BestRate:
-    """The best learning rate of cells that differ in nothing else, without choosing and judging on the same seed."""
-    losses = {cell.settings["learning_rate"]: {row["seed"]: row["dev_loss"] for row in cell.finished} for cell in cells}
-    seeds = sorted({seed for by_seed in losses.values() for seed in by_seed})
-    # A rate at which any seed diverged is no candidate.
-    candidates = {rate: by_seed for rate, by_seed in losses.items() if len(by_seed) == len(seeds)} or losses
-
-    def best_without(left_out: int | None) -> float:
-        def mean(rate: float) -> float:
-            others = [loss for seed, loss in candidates[rate].items() if seed != left_out]
-            return sum(others) / len(others) if others else math.inf
-
-        return min(candidates, key=mean)
-
-    chosen = {seed: candidates[best_without(seed)] for seed in seeds}
-    return BestRate(best_without(None), {seed: by_seed[seed] for seed, by_seed in chosen.items() if seed in by_seed})
-
-
-def differences_at_best_rates(study: Study) -> dict[Scheme, Estimate]:
-    """Each scheme's dev loss minus the reference's, paired by seed, both at their best learning rates."""
-    best = best_rates(study)
-    reference = best[REFERENCE].losses if REFERENCE in best else {}
-    return {
-        scheme: estimate(losses[seed] - reference[seed] for seed in sorted(losses.keys() & reference.keys()))
-        for scheme, (_, losses) in best.items()
-    }
 
 
 def depth_table(study: Study) -> Table:
@@ -472,7 +432,7 @@ def as_markdown(table: TitledTable) -> str:
     """The columns that have a heading; a mean is shown with half its interval."""
 
     def text(row: dict[str, Any], name: str) -> str:
-        value, high = row[name], row.get(f"{name}_high", math.inf)
+        value, high = row.get(name, math.nan), row.get(f"{name}_high", math.inf)
         if isinstance(value, bool):
             return "yes" if value else "no"
         if not isinstance(value, float):

@@ -21,6 +21,7 @@ from experiments.analysis.tables import csv_text, markdown_table
 from experiments.initialisation.snapshots import train_through
 from experiments.initialisation.tables import Table
 from experiments.store.atomic import replace_file
+from experiments.sweeps.text import count
 from mlp_lm.config import RunConfig
 from mlp_lm.data.dataset import Dataset
 from mlp_lm.diagnostics import diagnose_runs
@@ -35,13 +36,13 @@ MATRICES = {"embedding": 0, "hidden": -2, "output": -1}
 PARAMETRIZED = "fan_in"  # The scheme of which parametrisations are compared: it keeps its scale at step 0.
 EXPONENTS = ("preactivation_std", "activation_std", "hidden_gradient_std", "output_gradient_std")
 SHOWN_STEPS = (STEPS[0], STEPS[-1])  # In Markdown; the CSV has all.
-LABELS = {  # Of the figure's rows, by statistic.
+LABELS = {  # Of the figure's rows, by statistic; the CSV has more.
     "activation_std": "activation std (log10)",
     "hidden_gradient_std": "gradient std, hidden (log10)",
-    "output_gradient_std": "gradient std, output (log10)",
     "hidden_log10_update_to_weight": "update / weight, hidden (log10)",
-    "output_log10_update_to_weight": "update / weight, output (log10)",
 }
+# Of schemes that scale alike one is drawn; the others lie on it or beside it, and are in the tables.
+ALIKE = ("uniform", "scaled_hidden", "kaiming_relu", "zeros", "lsuv", "unit_variance")
 
 
 def write_width(folder: Path, dataset: Dataset, n_seeds: int) -> str:
@@ -51,11 +52,13 @@ def write_width(folder: Path, dataset: Dataset, n_seeds: int) -> str:
         rows = coordinate_check(dataset, n_seeds, n_layers, widths, tuple(SCHEMES))
         replace_file(folder / "tables" / f"width_{n_layers}.csv", csv_text(rows).encode())
         with plt.rc_context(STYLE):
-            save_figure(draw_width(rows), folder / "figures" / f"width_{n_layers}.png")
+            drawn = [row for row in rows if row["scheme"] not in ALIKE]
+            title = f"Scale against width, {count(n_layers, 'hidden layer')}; a flat line keeps its scale"
+            save_figure(draw_width(drawn, title), folder / "figures" / f"width_{n_layers}.png")
         of_layers = exponent_rows(rows)
         exponents += of_layers
-        layers = "1 hidden layer" if n_layers == 1 else f"{n_layers} hidden layers"
-        title = f"Exponent k of the width, {layers} of {widths[0]} to {widths[-1]} (0: the scale is kept)"
+        sizes = f"{count(n_layers, 'hidden layer')} of {widths[0]} to {widths[-1]}"
+        title = f"Exponent k of the width, {sizes} (0: the scale is kept)"
         sections.append(f"## {title}\n\n{exponents_as_markdown(of_layers)}\n")
     n_layers, widths = max(WIDTHS.items())
     rows = [
@@ -64,6 +67,9 @@ def write_width(folder: Path, dataset: Dataset, n_seeds: int) -> str:
         for row in coordinate_check(dataset, n_seeds, n_layers, widths, (PARAMETRIZED,), name)
     ]
     replace_file(folder / "tables" / "width_parametrizations.csv", csv_text(rows).encode())
+    with plt.rc_context(STYLE):
+        title = f"{PARAMETRIZED} under three parametrizations, {count(n_layers, 'hidden layer')}"
+        save_figure(draw_width(rows, title), folder / "figures" / "width_parametrizations.png")
     title = f"The same of {PARAMETRIZED} under each parametrization, hidden layers: {n_layers}"
     sections.append(f"## {title}\n\n{exponents_as_markdown(exponent_rows(rows))}\n")
     replace_file(folder / "tables" / "width.csv", csv_text(exponents).encode())
@@ -137,22 +143,23 @@ def exponents_as_markdown(exponents: Table) -> str:
     return markdown_table(["scheme", *(f"{name.replace('_', ' ')}, step {step}" for step, name in columns)], lines)
 
 
-def draw_width(rows: Table) -> Figure:
-    """A row a statistic, a column a step, a line a scheme over the width."""
-    size = (2.5 * len(STEPS) + 1.8, 2.1 * len(LABELS) + 0.7)
-    figure, axes = plt.subplots(len(LABELS), len(STEPS), figsize=size, sharex=True, sharey="row")
+def draw_width(rows: Table, title: str) -> Figure:
+    """A row a statistic, a column a step (the first and the last), a line a scheme over the width."""
+    size = (3.2 * len(SHOWN_STEPS) + 1.8, 2.1 * len(LABELS) + 0.7)
+    figure, axes = plt.subplots(len(LABELS), len(SHOWN_STEPS), figsize=size, sharex=True, sharey="row")
     for line, (name, label) in zip(axes, LABELS.items(), strict=True):
-        for ax, step in zip(line, STEPS, strict=True):
-            for init in dict.fromkeys(row["scheme"] for row in rows):
-                _draw_scheme(ax, [row for row in rows if (row["scheme"], row["step"]) == (init, step)], name)
+        for ax, step in zip(line, SHOWN_STEPS, strict=True):
+            for scheme in dict.fromkeys(row["scheme"] for row in rows):
+                _draw_scheme(ax, [row for row in rows if (row["scheme"], row["step"]) == (scheme, step)], name)
         line[0].set_ylabel(label, fontsize=8)
-    for ax, step in zip(axes[0], STEPS, strict=True):
+    for ax, step in zip(axes[0], SHOWN_STEPS, strict=True):
         ax.set_title(f"step {step}")
+    widths = sorted({row["hidden_size"] for row in rows})
     for ax in axes[-1]:
-        ax.set_xlabel("hidden units (log2)")
+        ax.set(xlabel="hidden units", xscale="log")
+        ax.set_xticks(widths, [f"{width}" for width in widths], fontsize=8)
+        ax.minorticks_off()
     figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right center", fontsize=8)
-    layers = rows[0]["hidden_layers"]
-    title = f"Scale against width, {layers} hidden layer{'s' if layers > 1 else ''}; a flat line keeps its scale"
     figure.suptitle(title, fontsize=10)
     return figure
 
@@ -164,4 +171,4 @@ def _draw_scheme(ax: Axes, rows: Table, name: str) -> None:
     values[~np.isfinite(values)] = np.nan
     if np.isfinite(values).any():
         style = scheme_style(rows[0]["scheme"]) | {"markersize": 3, "linewidth": 1}
-        ax.plot([np.log2(row["hidden_size"]) for row in rows], values, label=rows[0]["scheme"], **style)
+        ax.plot([row["hidden_size"] for row in rows], values, label=rows[0]["scheme"], **style)

@@ -6,9 +6,10 @@ import time
 
 from experiments.cli.command import command, command_parser, folder_path, positive
 from experiments.cli.flags import add_data_flags, requested_source
-from experiments.cli.terminal import CommandLine
+from experiments.cli.terminal import CommandLine, working
 from experiments.runner.interrupt import Interruption
 from experiments.runner.run import RESULTS, RunOptions, run_sweep
+from experiments.store import Store
 from experiments.store.atomic import make_folder
 from experiments.sweep import write_analysis
 from experiments.sweeps.text import printable
@@ -43,7 +44,12 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     started = time.monotonic()
     sweep, how = lecture_sweep(names, options.quick), RunOptions(out=folder, workers=options.workers)
     terminal = CommandLine("lecture")
-    exit_code = run_sweep(sweep, names, how, terminal, interruption, write_analysis, "experiments.lecture")
+
+    def analyse(store: Store, dataset: Dataset) -> None:
+        with working("tables, figures and the report ..."):
+            write_analysis(store, dataset)
+
+    exit_code = run_sweep(sweep, names, how, terminal, interruption, analyse, "experiments.lecture")
     if exit_code:
         return exit_code
     from experiments.analysis.results import open_sweep

@@ -4,6 +4,7 @@ import sys
 import time
 
 from experiments.cli.command import command, command_parser
+from experiments.cli.terminal import working
 from experiments.report.build import watch_report, write_report
 from experiments.runner.interrupt import Interruption
 from experiments.sweeps.text import count
@@ -24,7 +25,8 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
         for n_done, n_asked, path in watch_report(options.folder, time.sleep):
             print(f"{n_done} of {count(n_asked, 'run')}: {path}" if path else "no finished run yet", flush=True)
         return 0
-    path = write_report(options.folder, options.all)
+    with working("the report ..."):
+        path = write_report(options.folder, options.all)
     print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB, opens offline)")
     return 0
 

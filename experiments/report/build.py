@@ -1,7 +1,6 @@
 """The page of a sweep's folder, from its shards and the small files beside them. No JAX, and seconds only."""
 
 import base64
-import csv
 import hashlib
 import json
 import math
@@ -19,11 +18,13 @@ from experiments.analysis.baselines import load_baselines
 from experiments.analysis.diagnostics import EXPLANATION as EXPLANATION_OF_DIAGNOSTICS
 from experiments.analysis.diagnostics import diagnostic_table, has_diagnostics
 from experiments.analysis.effects import FEWEST_SEEDS, Importance, best_run, importance
+from experiments.analysis.ensembles import EnsembleRow, read_ensembles
 from experiments.analysis.results import SweepResults, open_sweep
 from experiments.analysis.studies import Estimate, Study, best_study, estimate
 from experiments.analysis.style import file_stems, scheme_colour
 from experiments.analysis.summary import describe_losses, looks_of
 from experiments.analysis.trained_models import HeldOut, Samples, read_samples
+from experiments.analysis.words import answers, facts, wording
 from experiments.report.computed_sections import computed_sections
 from experiments.report.page_data import (
     EXPLANATION,
@@ -38,7 +39,6 @@ from experiments.report.page_data import (
     study_data,
 )
 from experiments.report.sections import Section, picture_uri, read_sections
-from experiments.report.words import answers, facts, wording
 from experiments.store.atomic import replace_file
 from mlp_lm.ngram.baselines import Baselines
 
@@ -54,7 +54,7 @@ class Report:
     baselines: Baselines
     samples: dict[str, Samples]
     looks: dict[str, HeldOut]
-    ensembles: list[dict[str, str]]
+    ensembles: list[EnsembleRow]
     sections: list[Section]
 
 
@@ -107,7 +107,7 @@ def read_report(folder: Path, everything: bool = False) -> Report:
         load_baselines(folder, results.request),
         read_samples(folder),
         looks_of(results),
-        _read_ensembles(folder / "tables" / "ensembles.csv", results),
+        read_ensembles(results),
         _read_sections(results),
     )
 
@@ -261,17 +261,6 @@ def percent(value: float) -> str:
 def axis_words(axes) -> str:
     """The names of axes that act together."""
     return " × ".join(axes)
-
-
-def _read_ensembles(path: Path, results: SweepResults) -> list[dict[str, str]]:
-    """The table of `experiments.analysis.ensembles`, unless it is of runs that are no longer asked for."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file))
-        members = {run_id for row in rows for run_id in (row["run_ids"] or "").split()}
-    except (OSError, ValueError, KeyError):
-        return []
-    return rows if members and members <= {row["run_id"] for row in results.rows} else []
 
 
 def diagnostic_sections(results: SweepResults) -> list[Section]:

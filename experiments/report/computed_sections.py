@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from experiments.analysis.comparisons import HIGHER, LOWER, MARGIN, compare, reference_of
 from experiments.analysis.effects import value_name
 from experiments.analysis.response import Response, fit_response
 from experiments.analysis.results import SweepResults
@@ -10,11 +11,14 @@ from experiments.analysis.sequential_figures import conclusion, saving
 from experiments.analysis.studies import Cell, Study
 from experiments.analysis.style import file_stems
 from experiments.analysis.tradeoffs import COSTS, cost_of, fronts
+from experiments.analysis.tuned import tuned_study, tunings
 from experiments.report.sections import Section
 from experiments.runner.halving import round_name
+from experiments.sweeps.text import count
 
 SHOWN_SHARES = 12
 SHOWN_ROUNDS = 30
+SHOWN_COMPARISONS = 20
 
 
 def computed_sections(results: SweepResults) -> Iterator[Section]:
@@ -23,9 +27,63 @@ def computed_sections(results: SweepResults) -> Iterator[Section]:
     for study, stem in zip(results.studies, stems, strict=True):
         if study.ranges:
             yield from _range_sections(study, stem)
+        yield from _comparison_section(study)
+        yield from _tuned_section(study)
         yield from _seed_section(results, study, stem)
         yield from _tradeoff_section(study, stem)
     yield from _round_sections(results)
+
+
+def _comparison_section(study: Study) -> Iterator[Section]:
+    reference = reference_of(study)
+    compared = [c for c in compare([cell for cell in study.cells if cell.finished], reference) if c.difference.n > 1]
+    if not compared:
+        return
+    chosen = "the default configuration"
+    if reference is study.best:
+        chosen = "the best one: it was chosen by these losses, so that all differences are a little too large"
+    n_more = len(compared) - SHOWN_COMPARISONS
+    more = f" {n_more:,} more are in tables/comparisons.csv." if n_more > 0 else ""
+    yield Section(
+        f"{study.name}: which differences are there",
+        (),
+        f"Dev loss minus that of {study.label(reference)}, {chosen}; paired by seed. The p-values are of Student's "
+        f"t-test, adjusted for all {count(len(compared), 'comparison')} (Holm 1979); equivalent means less than "
+        f"{MARGIN} apart (two one-sided tests, adjusted in the same way). Intervals and p-values are about seeds: "
+        f"another sample of the data moves every dev loss by more, but all of them alike.{more}",
+        ("configuration", "seeds", "difference", "p", "conclusion"),
+        [
+            [
+                study.label(c.cell),
+                str(c.difference.n),
+                c.difference.signed(),
+                f"{c.p_difference:.4f}" if c.p_difference >= 0.0001 else "below 0.0001",
+                c.verdict + (f", by less than {MARGIN}" if c.within_margin and c.verdict in (LOWER, HIGHER) else ""),
+            ]
+            for c in compared[:SHOWN_COMPARISONS]
+        ],
+    )
+
+
+def _tuned_section(study: Study) -> Iterator[Section]:
+    for tuned in tunings(study)[-1:]:
+        result, names = tuned_study(study, tuned), " and ".join(axis.replace("_", " ") for axis in tuned)
+        yield Section(
+            f"{study.name}: each at its own best {names}",
+            (),
+            f"Every seed is judged at the {names} that is best for the other seeds, so that choosing by the dev loss "
+            "does not favour a configuration. tables/tuned.csv also says which values are not shown to be worse.",
+            (*result.axes, *(f"best {axis}" for axis in tuned), "seeds", "dev", "to best"),
+            [
+                [
+                    *(value_name(cell.settings[axis]) for axis in (*result.axes, *tuned)),
+                    str(len(cell.finished)),
+                    str(cell.estimate("dev_loss")),
+                    result.to_best_words(cell),
+                ]
+                for cell in result.cells[:SHOWN_COMPARISONS]
+            ],
+        )
 
 
 def _seed_section(results: SweepResults, study: Study, stem: str) -> Iterator[Section]:

@@ -5,12 +5,11 @@ A section is data: the page escapes all of it, and shows a picture as a data URI
 
 import base64
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from experiments.store.atomic import Damaged
-from experiments.store.small_files import read_small, write_small
+from experiments.store.small_files import read_as, write_small
 
 FILE_NAME = "sections.json"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -39,6 +38,11 @@ class Section:
     picture: str = ""
     alt: str = ""
 
+    def __post_init__(self) -> None:
+        """Refuse a row of another length than the header."""
+        if any(len(row) != len(self.header) for row in self.rows):
+            raise ValueError(f"a row of a table is not as long as its header, {list(self.header)}")
+
 
 def write_sections(folder: Path, sections: Sequence[Section]) -> None:
     """Save sections, in place of the last ones."""
@@ -48,9 +52,8 @@ def write_sections(folder: Path, sections: Sequence[Section]) -> None:
 def read_sections(folder: Path) -> list[Section]:
     """The sections of a sweep's folder; none where the file is missing or damaged."""
     try:
-        content: Any = read_small(folder, FILE_NAME) or []
-        return [_checked(Section(**entry)) for entry in content]
-    except (OSError, Damaged, TypeError, ValueError):
+        return read_as(list[Section], folder, FILE_NAME) or []
+    except (OSError, Damaged):
         return []
 
 
@@ -66,16 +69,3 @@ def picture_uri(folder: Path, picture: str) -> str:
     if not content.startswith(PNG) or len(content) > MAX_PICTURE:
         return ""
     return f"data:image/png;base64,{base64.b64encode(content).decode()}"
-
-
-def _checked(section: Section) -> Section:
-    """Raise ValueError for what is not text, or a row of another length than the header."""
-    rows, header = section.rows, section.header
-    lists: list[Any] = [section.run_ids, header, rows, *rows] if isinstance(rows, list) else [rows]
-    if not all(isinstance(one, list) for one in lists):
-        raise ValueError("not a list")
-    texts = [getattr(section, field.name) for field in fields(section) if field.type is str]
-    texts += [text for one in (section.run_ids, header, *rows) for text in one]
-    if not all(isinstance(text, str) for text in texts) or any(len(row) != len(header) for row in rows):
-        raise ValueError("wrong types")
-    return section

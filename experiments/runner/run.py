@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -121,104 +121,27 @@ def run_sweep(
     """
     everything = sweep.expand(dataset.sha256)
     stages = choose(everything) if choose else AllAtOnce(everything)
-    device = options.choose_device()
-    widest, slots = widest_batch(device), worker_slots(device)[: options.workers]
-    possible = {run_id: run for runs in everything.values() for run_id, run in runs.items()}
-    check_feasible(possible.values(), dataset, 1 if options.address else len(slots), widest)
     store = Store(options.out or RESULTS / (sweep.folder or sweep.name))
-    deadline = time.monotonic() + (math.inf if options.time is None else options.time)
+    planner = Planner(dataset, store, options, options.choose_device())
+    check_feasible(_runs_of(everything).values(), dataset, 1 if options.address else len(planner.slots), planner.widest)
     for caution in dataset.cautions:
         terminal.complain(caution)
-
-    def plan_missing(runs: Mapping[str, RunConfig], done: Collection[str], pace: float = 1.0) -> Plan:
-        """What is missing of some runs; with a limit of time, of one seed each, and no more than fits."""
-        started = [metadata["run_ids"] for metadata in store.started().values() if "run_ids" in metadata]
-
-        def make(chosen: Iterable[RunConfig]) -> Plan:
-            return make_plan(chosen, dataset, widest, started)
-
-        missing = [run for run_id, run in runs.items() if run_id not in done]
-        if options.time is None:
-            return make(missing)
-        seconds = (deadline - time.monotonic()) / pace
-        return make(what_fits(breadth_first(missing), seconds, lambda chosen: make(chosen).seconds(len(slots))))
-
-    def asked_of(studies: Studies) -> tuple[dict[str, RunConfig], dict[str, RunConfig]]:
-        """The runs of some studies, and those that are this process's own."""
-        asked = {run_id: run for runs in studies.values() for run_id, run in runs.items()}
-        if not options.shard:
-            return asked, asked
-        # Every N-th cohort of the whole sweep's plan, whatever is done already.
-        slice_ = make_plan(asked.values(), dataset, widest).slice(*options.shard)
-        return asked, {run.run_id: run for cohort in slice_.cohorts for run in cohort.runs}
-
     if options.dry_run:
-        rows = _rows_by_id(store.rows(COLUMNS, set_aside=False)) if choose else {}
-        _, mine = asked_of(stages.wanted(rows))
-        plan = plan_missing(mine, store.run_ids())
-        where = f"on this machine's {device}"
-        if device == "cpu":
-            where = f"on {count(len(slots), 'core')}: about {format_seconds(plan.seconds(len(slots)))}"
-        terminal.say(
-            f"{sweep.name}: {count(len(mine), 'run')}, {plan.n_runs:,} to train in "
-            f"{count(len(plan.cohorts), 'cohort')}, {count(plan.n_programs, 'program')} to compile, {where}"
-        )
-        if choose:
-            terminal.say(f"{stages.describe()}; what is chosen next depends on the losses")
-        if options.time is not None:
-            terminal.say(f"those fit {format_seconds(options.time)}, one seed of every configuration before the next")
-        drawn = {name for ranges in sweep.ranges.values() for name in drawn_shapes(ranges)}
-        if drawn and plan.n_programs > 1:
-            terminal.complain(
-                f"values of {', '.join(sorted(drawn))} are drawn from a range, which makes "
-                f"{count(plan.n_programs, 'program')} to compile; a list of few values makes fewer"
-            )
+        _describe_plan(sweep, stages, planner, terminal)
         return 0
-    train = _executor(options)
-    failures: dict[str, str] = {}
+
+    def ask(studies: Studies) -> Request:
+        return make_request(sweep, studies, dataset, program, code, stages.design)
+
     with store.lock(shared=options.shard is not None), _copy(store, options, sweep) as copy, explained(copy.location):
-        asked_before: Collection[str] = ()
-        n_again, pace = 0, 1.0
-        while True:
-            rows = {run_id: {} for run_id in store.run_ids()} if options.shard else _sound_rows(store, terminal)
-            studies = stages.wanted(rows)
-            asked, mine = asked_of(studies)
-            request = make_request(sweep, studies, dataset, program, code, stages.design)
-            if not asked_before:
-                _check_folder(store, copy, request, terminal)
-            plan = plan_missing(mine, rows.keys() | failures.keys(), pace)
-            store.folder.put(FILE_NAME, encode_request(request))
-            if asked_before and not plan.n_runs:
-                break
-            if asked_before == asked.keys() and options.time is None:  # What was damaged meanwhile is trained again.
-                n_again += 1
-                if n_again == MAX_ROUNDS:
-                    where = f"{store.location}: what is written there is damaged each time"
-                    raise CannotContinue(f"{where}; choose another folder")
-            asked_before = asked.keys()
-            job = Job(sweep.data, store.location, cache=True, device=device, ideas=request.ideas)
-            job = replace(job, ideas_hash=request.ideas_hash)
-            planned, started = plan.seconds(len(slots)), time.monotonic()
-            display = terminal.display(plan, len(mine.keys() & rows.keys()), planned)
-            events = train(plan.cohorts, job, slots, lambda: bool(interruption) or time.monotonic() > deadline)
-            with interruption.deferred(), display as shown, contextlib.closing(events):
-                for event in events:
-                    shown.show(event)
-                    if event.failure:
-                        failures |= {run.run_id: event.failure for run in event.cohort.runs}
-            if interruption:
-                terminal.complain("stopped, everything so far is saved; the same command goes on from here")
-                return interruption.exit_code
-            if options.shard:
-                terminal.complain(describe_failures(by_reason(failures), len(mine)))
-                n_done = len(mine) - len(failures)
-                terminal.say(
-                    f"{count(n_done, 'run')} of this slice {'is' if n_done == 1 else 'are'} done; "
-                    "when all slices are, run without --shard"
-                )
-                return 1 if failures else 0
-            if plan.n_runs:
-                pace = max((time.monotonic() - started) / planned, SLOWEST_DOUBT)
+        training = _train(stages, planner, ask, copy, terminal, interruption)
+        asked, rows, failures = training.asked, training.rows, training.failures
+        if interruption:
+            terminal.complain("stopped, everything so far is saved; the same command goes on from here")
+            return interruption.exit_code
+        if options.shard:
+            _describe_slice(training, terminal)
+            return 1 if failures else 0
         n_left = len(asked.keys() - rows.keys() - failures.keys())
         if options.time is not None and n_left:
             left = f"{count(n_left, 'run')} of {len(asked):,}"
@@ -238,6 +161,156 @@ def run_sweep(
         terminal.say(f"{store.location} is copied to {copy.root}, for the other commands")
     terminal.complain(describe_failures(read_failures(copy.root, asked.keys()), len(asked)))
     return 1 if failures else 0
+
+
+class Planner:
+    """Plans what is missing of a sweep, for one kind of device and the time that is given from now on."""
+
+    def __init__(self, dataset: Dataset, store: Store, options: RunOptions, device: str) -> None:
+        self.dataset, self.store, self.options, self.device = dataset, store, options, device
+        self.widest, self.slots = widest_batch(device), worker_slots(device)[: options.workers]
+        self.deadline = math.inf if options.time is None else time.monotonic() + options.time
+
+    def own(self, runs: Mapping[str, RunConfig]) -> Mapping[str, RunConfig]:
+        """Of the runs of a sweep those of this process: all, or its slice of the cohorts, whatever is done already."""
+        if not self.options.shard:
+            return runs
+        slice_ = make_plan(runs.values(), self.dataset, self.widest).slice(*self.options.shard)
+        return {run.run_id: run for cohort in slice_.cohorts for run in cohort.runs}
+
+    def missing(self, runs: Mapping[str, RunConfig], done: Collection[str], pace: float = 1.0) -> Plan:
+        """What is missing of some runs; with a limit of time, of one seed each, and no more than fits.
+
+        `pace` is how many times as long as planned training has taken so far.
+        """
+        started = [metadata["run_ids"] for metadata in self.store.started().values() if "run_ids" in metadata]
+
+        def plan(chosen: Iterable[RunConfig]) -> Plan:
+            return make_plan(chosen, self.dataset, self.widest, started)
+
+        missing = [run for run_id, run in runs.items() if run_id not in done]
+        if self.deadline == math.inf:
+            return plan(missing)
+        seconds = (self.deadline - time.monotonic()) / pace
+        return plan(what_fits(breadth_first(missing), seconds, lambda chosen: self.seconds(plan(chosen))))
+
+    def seconds(self, plan: Plan) -> float:
+        """A guess at the wall time of a plan on these cores."""
+        return plan.seconds(len(self.slots))
+
+
+@dataclass(frozen=True)
+class Training:
+    """What was trained: the runs that were asked for, those of them that are this process's own, and what became of
+    them, as rows and as reasons for those that failed, all by run id."""
+
+    asked: Mapping[str, RunConfig]
+    own: Mapping[str, RunConfig]
+    rows: Mapping[str, Row]
+    failures: Mapping[str, str]
+
+
+def _train(
+    stages: Stages,
+    planner: Planner,
+    ask: Callable[[Studies], Request],
+    copy: Store,
+    terminal: Terminal,
+    interruption: Interruption,
+) -> Training:
+    """Train, round after round, until every run that the stages want has its row or has failed.
+
+    One round is enough where all runs are known from the start and none is damaged while it goes on. Training ends
+    earlier where it is interrupted, or its time is over; a slice has one round.
+
+    Raises:
+        ValueError: the folder holds a sweep on other data.
+        CannotContinue: workers can't start, or what they write is damaged each time.
+    """
+    options, store = planner.options, planner.store
+    train = _executor(options)
+    failures: dict[str, str] = {}
+    asked_before: Collection[str] = ()
+    n_again, pace = 0, 1.0
+    while True:
+        rows = {run_id: {} for run_id in store.run_ids()} if options.shard else _sound_rows(store, terminal)
+        studies = stages.wanted(rows)
+        asked = _runs_of(studies)
+        own = planner.own(asked)
+        request = ask(studies)
+        if not asked_before:
+            _check_folder(store, copy, request, terminal)
+        plan = planner.missing(own, rows.keys() | failures.keys(), pace)
+        store.folder.put(FILE_NAME, encode_request(request))
+        if asked_before and not plan.n_runs:
+            return Training(asked, own, rows, failures)
+        if asked_before == asked.keys() and options.time is None:  # What was damaged meanwhile is trained again.
+            n_again += 1
+            if n_again == MAX_ROUNDS:
+                where = f"{store.location}: what is written there is damaged each time"
+                raise CannotContinue(f"{where}; choose another folder")
+        asked_before = asked.keys()
+        job = Job(
+            request.data,
+            store.location,
+            cache=True,
+            device=planner.device,
+            ideas=request.ideas,
+            ideas_hash=request.ideas_hash,
+        )
+        planned, started = planner.seconds(plan), time.monotonic()
+        display = terminal.display(plan, len(own.keys() & rows.keys()), planned)
+        events = train(
+            plan.cohorts, job, planner.slots, lambda: bool(interruption) or time.monotonic() > planner.deadline
+        )
+        with interruption.deferred(), display as shown, contextlib.closing(events):
+            for event in events:
+                shown.show(event)
+                if event.failure:
+                    failures |= {run.run_id: event.failure for run in event.cohort.runs}
+        if interruption or options.shard:
+            return Training(asked, own, rows, failures)
+        if plan.n_runs:
+            pace = max((time.monotonic() - started) / planned, SLOWEST_DOUBT)
+
+
+def _describe_plan(sweep: SweepSpec, stages: Stages, planner: Planner, terminal: Terminal) -> None:
+    """What a dry run prints: how much there is to train, on what, and about how long it takes."""
+    chosen_in_stages = not isinstance(stages, AllAtOnce)
+    rows = _rows_by_id(planner.store.rows(COLUMNS, set_aside=False)) if chosen_in_stages else {}
+    own = planner.own(_runs_of(stages.wanted(rows)))
+    plan = planner.missing(own, planner.store.run_ids())
+    where = f"on this machine's {planner.device}"
+    if planner.device == "cpu":
+        where = f"on {count(len(planner.slots), 'core')}: about {format_seconds(planner.seconds(plan))}"
+    terminal.say(
+        f"{sweep.name}: {count(len(own), 'run')}, {plan.n_runs:,} to train in "
+        f"{count(len(plan.cohorts), 'cohort')}, {count(plan.n_programs, 'program')} to compile, {where}"
+    )
+    if chosen_in_stages:
+        terminal.say(f"{stages.describe()}; what is chosen next depends on the losses")
+    if planner.options.time is not None:
+        limit = format_seconds(planner.options.time)
+        terminal.say(f"those fit {limit}, one seed of every configuration before the next")
+    drawn = {name for ranges in sweep.ranges.values() for name in drawn_shapes(ranges)}
+    if drawn and plan.n_programs > 1:
+        terminal.complain(
+            f"values of {', '.join(sorted(drawn))} are drawn from a range, which makes "
+            f"{count(plan.n_programs, 'program')} to compile; a list of few values makes fewer"
+        )
+
+
+def _describe_slice(training: Training, terminal: Terminal) -> None:
+    terminal.complain(describe_failures(by_reason(training.failures), len(training.own)))
+    n_done = len(training.own) - len(training.failures)
+    terminal.say(
+        f"{count(n_done, 'run')} of this slice {'is' if n_done == 1 else 'are'} done; "
+        "when all slices are, run without --shard"
+    )
+
+
+def _runs_of(studies: Studies) -> dict[str, RunConfig]:
+    return {run_id: run for runs in studies.values() for run_id, run in runs.items()}
 
 
 @contextlib.contextmanager

@@ -9,16 +9,20 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from experiments.store.atomic import Damaged, replace_file
 from experiments.store.shards import Store
 
 Content = dict[str, Any] | list[Any]
+T = TypeVar("T")
 
 FAILURES = "failures.json"
 SMALL_FILES = (  # All that a sweep keeps beside its shards, and so all that is copied with it.
-    "baselines.json", FAILURES, "measured.json", "request.json", "samples.json", "sections.json", "test.json",
+    "baselines.json", "ensembles.json", FAILURES, "measured.json", "request.json", "samples.json", "sections.json",
+    "test.json",
 )  # fmt: skip
 
 
@@ -48,6 +52,26 @@ def read_small(folder_path: Path, name: str, unsealed: bool = False) -> Content 
         if error.errno == errno.EIO:
             raise Damaged(f"{path} cannot be read ({error.strerror}): run the command that wrote it again") from error
         raise OSError(error.errno, f"{path}: cannot be read ({error.strerror})") from error
+
+
+def read_as(kind: type[T], folder_path: Path, name: str, unsealed: bool = False) -> T | None:
+    """What a small file says, as a type: a dataclass, or lists and dictionaries of them; None where there is no file.
+
+    Raises:
+        Damaged: it is not what was written, or of another form.
+        OSError: it cannot be read.
+    """
+    content = read_small(folder_path, name, unsealed)
+    return None if content is None else as_type(kind, content, str(folder_path / name))
+
+
+def as_type(kind: type[T], content: Content, name: str) -> T:
+    """Content of a small file as a type; raises Damaged, which calls the file `name` and says what is where."""
+    try:
+        return msgspec.convert(content, kind)
+    except (msgspec.ValidationError, RecursionError) as error:
+        reason = error if isinstance(error, msgspec.ValidationError) else "it is too deep"
+        raise Damaged(f"{name} has another form ({reason}): run the command that wrote it again") from None
 
 
 def seal(content: Content) -> bytes:
@@ -98,12 +122,10 @@ def write_failures(store: Store, reasons: Mapping[str, str]) -> None:
 def read_failures(folder_path: Path, run_ids: Collection[str]) -> dict[str, list[str]]:
     """By reason, those of the runs that were given up; nothing where the file is missing or damaged."""
     try:
-        reasons = read_small(folder_path, FAILURES, unsealed=True)
+        reasons = read_as(dict[str, str], folder_path, FAILURES, unsealed=True) or {}
     except (Damaged, OSError):
         return {}
-    if not isinstance(reasons, dict):
-        return {}
-    return by_reason({run_id: str(reasons[run_id]) for run_id in sorted(reasons.keys() & run_ids)})
+    return by_reason({run_id: reasons[run_id] for run_id in sorted(reasons.keys() & run_ids)})
 
 
 def by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.store.atomic import Damaged
-from experiments.store.small_files import read_small, seal
+from experiments.store.small_files import read_as, seal
 from experiments.sweeps.grids import SweepSpec
 from experiments.sweeps.ranges import Range, make_range
 from mlp_lm.config import AXES, RunConfig, check_name
@@ -113,27 +113,17 @@ def read_request(folder: Path) -> Request:
     """
     path = folder / FILE_NAME
     try:
-        return _checked(read_small(folder, FILE_NAME, unsealed=True))
-    except (OSError, Damaged, AttributeError, TypeError, ValueError):
-        raise ValueError(
-            f"{path} is missing or damaged: {folder} is no sweep's folder, or run its sweep again"
-        ) from None
-
-
-def _checked(content: Any) -> Request:
-    request = Request(**content)
-    texts = [value for name, value in asdict(request).items() if name not in ("studies", "ranges", "design")]
-    studies = request.studies
-    sound = isinstance(studies, dict) and all(
-        isinstance(runs, list) and all(isinstance(run_id, str) for run_id in runs) for runs in studies.values()
-    )
-    if not sound or not all(isinstance(text, str) for text in texts):
-        raise ValueError("wrong types")
-    if not isinstance(request.ranges, dict) or not isinstance(request.design, dict):
-        raise ValueError("wrong types")
-    ranges: dict[str, dict[str, Range]] = {}
-    for study, axes in request.ranges.items():
-        for name, ends in axes.items():
-            check_name("axis", name, AXES)
-            ranges.setdefault(study, {})[name] = make_range(name, **ends)
+        request = read_as(Request, folder, FILE_NAME, unsealed=True)
+        ranges = {study: _checked(axes) for study, axes in request.ranges.items()} if request else {}
+    except (OSError, Damaged, ValueError):
+        request = None
+    if request is None:
+        raise ValueError(f"{path} is missing or damaged: {folder} is no sweep's folder, or run its sweep again")
     return replace(request, ranges=ranges)
+
+
+def _checked(ranges: Mapping[str, Range]) -> dict[str, Range]:
+    """Ranges as the fields' own numbers, whole or not; raises ValueError for those that no field can have."""
+    for name in ranges:
+        check_name("axis", name, AXES)
+    return {name: make_range(name, **asdict(range_)) for name, range_ in ranges.items()}

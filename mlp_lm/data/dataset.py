@@ -59,6 +59,9 @@ class CountedContexts:
         return self.counts.sum(axis=(1, 2))
 
 
+HEADINGS = ("first name", "firstname", "given name", "name", "names", "text", "title", "token", "word", "words")
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """Tokens divided into training, dev and test parts.
@@ -70,6 +73,7 @@ class Dataset:
         vocabulary: the tokens.
         parts: `train`, `dev` and `test`, each a tuple of sequences of tokens.
         is_running_text: whether each part is one sequence that goes on where the part before ends.
+        heading: the first line of a list's file where it looks like the heading of a column, and was taken as a word.
     """
 
     name: str
@@ -78,6 +82,7 @@ class Dataset:
     vocabulary: Vocabulary
     parts: Mapping[str, tuple[Sequence[str], ...]]
     is_running_text: bool
+    heading: str = ""
 
     def __repr__(self) -> str:
         return f"<Dataset {self.name}: {self.n_windows:,} training windows, {len(self.vocabulary):,} tokens>"
@@ -100,6 +105,11 @@ class Dataset:
         n_cells = sum(bool(set(word) & set(",;\t")) for part in PARTS for word in self.parts[part])
         if not self.is_running_text and n_cells > n_words / 2:
             found.append(f"{self.name}: most lines hold commas or tabs, as a table does; each line is taken as a word")
+        if self.heading:
+            found.append(
+                f"{self.name}: the first line, {self.heading!r}, looks like a heading and is taken as a word; "
+                "remove it if it is one"
+            )
         for part in PARTS[1:]:
             if self._count_windows(part) < FEW_TOKENS:
                 found.append(
@@ -250,12 +260,10 @@ def load_dataset(
 
     Args:
         data: `ssa2018` (an embedded list of names), `makemore` (the lecture's list, downloaded once), `small` (a text
-        made
-            here), `brown` (the Brown corpus, downloaded once), the path of a file or, for Brown, of nltk's zip file or
-            folder; three paths are the training, dev and test parts as they are. Also the `source` of a dataset.
+            made here), `brown` (the Brown corpus, downloaded once), the path of a file or, for Brown, of nltk's zip
+            file or folder; three paths are the training, dev and test parts as they are. Also a dataset's `source`.
         tokens: `characters` of a list with one word a line, or `words` of a running text; by default `words` for
-        `small`,
-            `brown` and a zip file.
+            `small`, `brown` and a zip file.
         vocabulary: where the words of a text are counted, `training` or `closed` (see `word_vocabulary`).
         split_seed: of the shuffle before a list is cut 80/10/10; a text is cut in running order.
 
@@ -333,7 +341,8 @@ def _load_words(source: str) -> Dataset:
         raise ValueError(f"{path}: {error}") from None
     if seed != SPLIT_SEED:
         sha256 = _hash(sha256, f"split={seed}")
-    return Dataset(path, source, sha256, Vocabulary.of(words), parts, False)
+    heading = words[0] if words[0].strip('"').casefold().replace("_", " ") in HEADINGS else ""
+    return Dataset(path, source, sha256, Vocabulary.of(words), parts, False, heading)
 
 
 def _load_text(source: str, path: str, counted: str) -> Dataset:
