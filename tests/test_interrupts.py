@@ -1,7 +1,9 @@
 """Ctrl-C and SIGTERM: a tidy end the first time, at once the second, no orphan, no traceback, whenever they come."""
 
+import gc
 import os
 import signal
+import sys
 import time
 
 import pytest
@@ -118,8 +120,36 @@ def test_a_signal_is_raised_unless_deferred(number, code):
     assert interruption.exit_code == code
 
 
+def test_a_signal_is_not_lost_where_python_ignores_exceptions(capsys):
+    def collected(phase: str, info: dict) -> None:
+        gc.callbacks.remove(collected)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    gc.callbacks.append(collected)
+    with Interruption() as interruption, pytest.raises(Interrupted):
+        gc.collect()  # Goes on after the exception in its callback.
+        time.sleep(processes.PATIENCE_SECONDS)
+    assert interruption.exit_code == 130
+    assert capsys.readouterr().err == ""
+
+
+def test_an_import_is_finished_before_a_signal_ends_it(tmp_path, monkeypatch):
+    (tmp_path / "interrupted_module.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(0.1)\nFINISHED = True\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    with Interruption() as interruption, pytest.raises(Interrupted):
+        import interrupted_module  # noqa: F401
+
+        time.sleep(processes.PATIENCE_SECONDS)
+    assert interruption
+    assert sys.modules.pop("interrupted_module").FINISHED
+
+
 def test_handlers_are_put_back():
-    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)
+    before = [*map(signal.getsignal, numbers), sys.unraisablehook]
     with Interruption():
-        assert signal.getsignal(signal.SIGINT) != before[0]
-    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+        within = [*map(signal.getsignal, numbers), sys.unraisablehook]
+    assert all(one != other for one, other in zip(before, within, strict=True))
+    assert [*map(signal.getsignal, numbers), sys.unraisablehook] == before
