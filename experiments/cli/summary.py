@@ -41,7 +41,7 @@ def print_summary(summary: Summary, report: Path) -> None:
 
 
 def _table(study: Study, is_running_text: bool) -> Table:
-    padding = 2 if len(study.axes) <= 3 else 1  # In 80 columns.
+    padding = 2 if len(study.axes) <= 2 else 1  # In 80 columns.
     table = Table(box=None, pad_edge=False, padding=(0, padding, 0, 0), header_style="")
     table.add_column("", justify="right")
     for axis in study.axes or ("configuration",):
