@@ -12,6 +12,7 @@ from experiments.initialisation.cause_figures import cause_figures
 from experiments.initialisation.causes import (
     cause_tables,
     contrast_table,
+    curve_table,
     depth_best_table,
     depth_rate_table,
     gain_table,
@@ -117,8 +118,23 @@ def test_figures_are_drawn_of_what_is_there(tmp_path):
     for figure in figures.values():
         figure.canvas.draw()
         plt.close(figure)
-    assert "nan" not in write_tables(tmp_path, cause_tables(causes))
-    assert not list(cause_figures({}, schemes, 27)) and not list(cause_tables({}))
+    assert "nan" not in write_tables(tmp_path, cause_tables(causes, schemes, 27))
+    assert not list(cause_figures({}, schemes, 27)) and not list(cause_tables({}, schemes, 27))
+
+
+def test_schemes_are_measured_against_the_curve_at_their_own_scale():
+    study = make_study("lengths", scale_rows(0.8, 200_000))
+    schemes = make_study("schemes", [
+        synthetic_row(RunConfig(init=init, diagnostics=True, seed=seed, n_steps=200_000), 2.2)
+        | {"history_preactivation_std": [[scale], [1.0]]}
+        for init, scale in (("fan_in", 1.0), ("bengio2003", 0.01))
+        for seed in range(2)
+    ])  # fmt: skip
+    rows = {row["scheme"]: row for row in curve_table(study, schemes, 27)}
+    (at_one,) = (cell.estimate("dev_loss").mean for cell in study.cells if cell.settings["gain"] == 0.5)
+    assert rows["fan_in"]["output_gain"] == rows["fan_in"]["curve_output_gain"] == 1.0
+    assert rows["fan_in"]["difference"] == pytest.approx(2.2 - at_one)
+    assert math.isnan(rows["bengio2003"]["difference"])  # It starts below all of the curve.
 
 
 RATED = {"init": ("kaiming_tanh", "normal"), "learning_rate": (0.1, 0.2, 0.4)}

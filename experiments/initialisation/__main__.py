@@ -46,9 +46,11 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     for name in ("tables", "figures"):  # Before anything is trained.
         make_folder(options.folder / name)
     if studies:
-        write_tables(options.folder, [*study_tables(studies), *cause_tables(causes)])
+        vocab_size = len(studies.baselines.tokens)
+        tables = itertools.chain(study_tables(studies), cause_tables(causes, studies.schemes, vocab_size))
+        write_tables(options.folder, tables)
         _print_schemes(studies)
-        drawn = cause_figures(causes, studies.schemes, len(studies.baselines.tokens))
+        drawn = cause_figures(causes, studies.schemes, vocab_size)
         with working("figures ..."):
             write_figures(options.folder, itertools.chain(study_figures(studies), drawn))
     if dataset:

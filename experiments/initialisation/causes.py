@@ -13,8 +13,9 @@ from experiments.analysis.diagnostics import diagnostic
 from experiments.analysis.results import SweepResults, open_sweep
 from experiments.analysis.studies import Cell, Estimate, Study, estimate, paired_difference, rank_cells
 from experiments.analysis.tuned import tolerated, tune, tuned_study
-from experiments.initialisation.tables import Table, TitledTable, rate_table
-from mlp_lm.schemes import RELU_GAIN, TANH_GAIN, ZERO_BIAS
+from experiments.initialisation.tables import Table, TitledTable, place_on_axes, rate_table
+from mlp_lm.config import RunConfig
+from mlp_lm.schemes import RELU_GAIN, SCHEMES, TANH_GAIN, ZERO_BIAS
 
 DEPTH_AXES = ("n_layers", "batch_norm", "gain")
 LENGTHS, PLANE, TRANSFER, DRAWS, DATA = "lengths", "plane", "transfer", "draws", "data"
@@ -67,8 +68,8 @@ def kind_of(study: Study) -> str | None:
     return next((kind for kind, (must, may, _) in KINDS.items() if must <= axes <= must | may), None)
 
 
-def cause_tables(causes: Causes) -> Iterator[TitledTable]:
-    """The tables that the given studies allow."""
+def cause_tables(causes: Causes, schemes: Study, vocab_size: int) -> Iterator[TitledTable]:
+    """The tables that the given studies allow, beside the study of schemes."""
     for study in causes.get(LENGTHS, ())[:1]:
         yield TitledTable(
             "scale_minimum",
@@ -93,6 +94,20 @@ def cause_tables(causes: Causes) -> Iterator[TitledTable]:
                 "preactivation_std": "preactivation std at step 0",
                 "dev_loss": "dev",
                 "difference": "minus the best gain",
+            },
+        )
+        yield TitledTable(
+            "scheme_places",
+            "Each scheme and the curve of the nearest output gain at its own starting scale",
+            curve_table(study, schemes, vocab_size),
+            {
+                "scheme": "scheme",
+                "preactivation_std": "preactivation std at step 0",
+                "output_gain": "its output gain",
+                "curve_output_gain": "the curve's",
+                "dev_loss": "dev",
+                "curve_dev_loss": "dev on the curve",
+                "difference": "difference",
             },
         )
     for kind, name, title, reference in (
@@ -224,6 +239,41 @@ def scale_table(study: Study) -> Table:
         for (n_steps, output_gain), cells in scale_lines(study).items()
         for cell in cells
     ]
+
+
+def curve_table(study: Study, schemes: Study, vocab_size: int) -> Table:
+    """One row a scheme without batch norm: how far it is from the curve of scales, at its own starting scale.
+
+    The curve has the schemes' number of steps and the nearest output gain, and is interpolated over the logarithm of
+    the scale; NaN stands for a scale beyond its ends. Output gains are factors on the output weights of `study`.
+    """
+    n_steps = schemes.cells[0].settings["n_steps"]
+    curves = {gain: cells for (steps, gain), cells in scale_lines(study).items() if steps == n_steps}
+    settings = study.cells[0].settings
+    architecture = RunConfig(**schemes.cells[0].settings).architecture(vocab_size)
+    own = place_on_axes(settings["init"], architecture)["output_gain"]
+    table = []
+    for cell in schemes.cells:
+        init, start = cell.settings["init"], starting_scale(cell)
+        if not curves or cell.settings["batch_norm"] or not start.n or not start.mean or SCHEMES[init].adjust:
+            continue
+        output_gain = place_on_axes(init, architecture)["output_gain"] / own
+        nearest = min(curves, key=lambda gain: abs(math.log(gain / output_gain)) if output_gain else math.inf)
+        scales, losses, _ = places(curves[nearest])
+        on_curve = np.interp(math.log(start.mean), np.log(scales), losses, left=math.nan, right=math.nan)
+        loss = cell.estimate("dev_loss")
+        table.append(
+            {
+                "scheme": init,
+                "preactivation_std": start.mean,
+                "output_gain": output_gain,
+                "curve_output_gain": nearest,
+                **loss.columns("dev_loss"),
+                "curve_dev_loss": float(on_curve),
+                "difference": loss.mean - float(on_curve),
+            }
+        )
+    return table
 
 
 def minimum_table(study: Study) -> Table:
