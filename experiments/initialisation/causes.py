@@ -110,6 +110,13 @@ def cause_tables(causes: Causes, schemes: Study, vocab_size: int) -> Iterator[Ti
                 "difference": "difference",
             },
         )
+    for study in causes.get(PLANE, ())[:1]:
+        yield TitledTable(
+            "scale_map",
+            "Each output gain at its best gain of the hidden weights",
+            map_table(study),
+            {"output_gain": "output gain", "gain": "best gain", "dev_loss": "dev", "difference": "minus the best"},
+        )
     for kind, name, title, reference in (
         (DRAWS, "draws", "Distributions of weights at equal variance", {"draw": "normal"}),
         (
@@ -274,6 +281,21 @@ def curve_table(study: Study, schemes: Study, vocab_size: int) -> Table:
             }
         )
     return table
+
+
+def map_table(study: Study) -> Table:
+    """One row an output gain: the best gain of the hidden weights there, and its difference from the best of all."""
+    tuned = tuned_study(study, ("gain",))
+    return [
+        {
+            "output_gain": cell.settings["output_gain"],
+            "gain": cell.settings["gain"],
+            **cell.estimate("dev_loss").columns("dev_loss"),
+            **tuned.to_best(cell).columns("difference"),
+            "n_seeds": len(cell.finished),
+        }
+        for cell in sorted(tuned.cells, key=lambda cell: cell.settings["output_gain"])
+    ]
 
 
 def minimum_table(study: Study) -> Table:
