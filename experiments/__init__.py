@@ -6,15 +6,16 @@ study = run_sweep(Grid(hidden_size=[100, 200], init=["normal", "kaiming_tanh"]),
 study.to_pandas()
 """
 
-import importlib
 import signal
 import sys
-from typing import TYPE_CHECKING, Any
 
 # Python has read `-m experiments.COMMAND` and looks for it: until its main function listens, Ctrl-C ends this process
 # without a traceback, whatever is being imported.
 if sys.argv[:1] == ["-m"] and any(word.startswith(("experiments.", "-mexperiments.")) for word in sys.orig_argv):
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from experiments.analysis.results import SweepResults, open_sweep

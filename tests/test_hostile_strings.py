@@ -14,6 +14,7 @@ import pytest
 from experiments.analysis.summary import as_markdown, write_summary
 from experiments.analysis.tables import csv_text, markdown_table
 from experiments.store import Store
+from experiments.store.atomic import Damaged
 from experiments.sweeps.catalog import SWEEPS
 from experiments.sweeps.request import Request, make_request, read_request
 from experiments.sweeps.text import code, inert, printable
@@ -197,7 +198,7 @@ def test_names_that_differ_in_case_only_get_files_of_their_own(finished):
 def test_a_request_of_another_kind_is_refused(tmp_path):
     for content in ("", "null", "[]", "{}", json.dumps({"name": "x"}), "\0"):
         (tmp_path / "request.json").write_text(content)
-        with pytest.raises(ValueError, match="is missing or damaged"):
+        with pytest.raises(Damaged, match="is damaged|has another form"):
             read_request(tmp_path)
     assert Request.__dataclass_fields__
 

@@ -3,8 +3,8 @@
 from dataclasses import asdict
 from pathlib import Path
 
-from experiments.store.atomic import Damaged
-from experiments.store.small_files import read_as, write_small
+from experiments.analysis.kept import read_kept
+from experiments.store.small_files import write_small
 from experiments.sweeps.request import Request
 from mlp_lm.data.dataset import Dataset
 from mlp_lm.ngram.baselines import Baselines, measure_baselines
@@ -18,17 +18,9 @@ def load_baselines(folder: Path, request: Request, dataset: Dataset | None = Non
     Raises:
         ValueError: nothing is kept, and the data cannot be had.
     """
-    known = _read(folder)
+    known = read_kept(Baselines, folder, FILE_NAME)
     if known is not None and known.data_hash == request.data_hash:
         return known
     measured = measure_baselines(dataset or request.load_dataset())
     write_small(folder, FILE_NAME, asdict(measured))
     return measured
-
-
-def _read(folder: Path) -> Baselines | None:
-    """What is kept; None where it is missing or damaged: then it is measured again."""
-    try:
-        return read_as(Baselines, folder, FILE_NAME)
-    except (OSError, Damaged):
-        return None

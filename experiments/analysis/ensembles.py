@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from experiments.analysis.baselines import load_baselines
+from experiments.analysis.kept import read_kept
 from experiments.analysis.results import SweepResults
 from experiments.analysis.studies import make_study
 from experiments.analysis.tables import csv_text, markdown_table
 from experiments.runner.rows import Row
-from experiments.store.atomic import Damaged, make_folder, replace_file
-from experiments.store.small_files import read_as, write_small
+from experiments.store.atomic import make_folder, replace_file
+from experiments.store.small_files import write_small
 from mlp_lm.ngram.baselines import count_model_name, fit_count_model
 from mlp_lm.ngram.models import CountModel
 
@@ -162,10 +163,7 @@ def write_ensembles(folder: Path, ensembles: Sequence[Ensemble]) -> list[Ensembl
 
 def read_ensembles(results: SweepResults) -> list[EnsembleRow]:
     """The ensembles of a folder; none where their file is missing or damaged, or of runs no longer asked for."""
-    try:
-        rows = read_as(list[EnsembleRow], results.folder, FILE_NAME) or []
-    except (OSError, Damaged):
-        return []
+    rows = read_kept(list[EnsembleRow], results.folder, FILE_NAME) or []
     members = {run_id for row in rows for run_id in row.run_ids}
     return rows if members <= {row["run_id"] for row in results.rows} else []
 

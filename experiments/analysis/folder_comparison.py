@@ -9,7 +9,7 @@ from experiments.analysis.results import SweepResults
 from experiments.analysis.studies import Cell, Estimate, Study, make_study, paired_difference
 from experiments.runner.rows import Row, settings_of
 from experiments.store import Store
-from experiments.sweeps.request import FILE_NAME, Request, encode_request
+from experiments.sweeps.request import FILE_NAME, Design, Request, encode_request
 from mlp_lm.config import AXES
 
 VERIFIED = ("dev_loss", "train_loss", "dev_unseen_loss", "status")
@@ -143,5 +143,5 @@ def _merged_request(several: Sequence[SweepResults], command: str) -> Request:
         ideas=with_ideas.ideas,
         ideas_hash=with_ideas.ideas_hash,
         ranges={name: ranges for request in requests for name, ranges in request.ranges.items()},
-        design={},
+        design=Design(),
     )

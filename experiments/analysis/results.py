@@ -1,7 +1,6 @@
 """A sweep's folder, opened to read what it has: the runs that were asked for, their data and their weights."""
 
 import math
-import sys
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from experiments.analysis.baselines import load_baselines
+from experiments.analysis.kept import say
 from experiments.analysis.studies import Cell, Study, make_study
 from experiments.analysis.tables import html_table
 from experiments.runner.rows import DIVERGED, Row, config_of
 from experiments.store import Store
 from experiments.sweeps.request import Request, read_request
-from experiments.sweeps.text import count, printable
+from experiments.sweeps.text import count
 from mlp_lm.config import near_match
 from mlp_lm.data.dataset import Dataset, is_text_source
 from mlp_lm.ngram.baselines import Baselines
@@ -195,11 +195,6 @@ def select_results(store: Store, request: Request, set_aside: bool = False, ever
     if everything and (earlier := sorted(by_id.keys() - request.run_ids)):
         request = replace(request, studies={**request.studies, EARLIER: earlier})
     return SweepResults(store, request, [by_id[run_id] for run_id in sorted(request.run_ids & by_id.keys())])
-
-
-def say(message: str) -> None:
-    """What the reader of a folder should know, on stderr, whether that is a terminal or a notebook."""
-    print(printable(message), file=sys.stderr)
 
 
 def ranked_table(study: Study, most: int, perplexity: bool = False) -> tuple[list[str], list[list[Any]]]:

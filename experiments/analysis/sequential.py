@@ -20,7 +20,6 @@ The sweep ends when all differences of those left are known within ± the width,
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -29,6 +28,7 @@ from scipy import special, stats
 from experiments.analysis.studies import CONFIDENCE, Estimate, Study
 from experiments.runner.rows import Row
 from experiments.runner.stages import Studies, by_configuration, losses_of
+from experiments.sweeps.request import Design
 
 LOOKS = (3, 5, 8, 12, 20, 32)
 MOST_PRIOR = 3  # Times a variance's own degrees of freedom: one noisy configuration among quiet ones costs no more.
@@ -193,7 +193,7 @@ class SeedStages:
     first_seed: int = 0
 
     @property
-    def design(self) -> dict[str, Any]:
+    def design(self) -> Design:
         """What `read_outcomes` needs."""
         return {"until": self.width, "max_seeds": self.max_seeds, "first_seed": self.first_seed}
 
@@ -215,7 +215,7 @@ class SeedStages:
         return chosen
 
 
-def outcome_of(study: Study, design: Mapping[str, Any]) -> Outcome | None:
+def outcome_of(study: Study, design: Design) -> Outcome | None:
     """What was decided in a study, from its rows and the design in its request; None where seeds had no looks."""
     if "until" not in design:
         return None

@@ -19,6 +19,7 @@ from experiments.analysis.effects import (
     rise_from_lowest,
 )
 from experiments.analysis.figures import write_figures
+from experiments.analysis.kept import read_failures
 from experiments.analysis.response import marginal_rows, neighbour_rows, response_rows
 from experiments.analysis.results import SweepResults, ranked_table, select_results
 from experiments.analysis.sequential_figures import draw_seeds, seed_outcomes, seed_rows
@@ -31,7 +32,7 @@ from experiments.analysis.tuned import tuned_rows
 from experiments.runner.rows import DIVERGED
 from experiments.store import Store
 from experiments.store.atomic import make_folder, replace_file
-from experiments.store.small_files import describe_failures, read_failures
+from experiments.store.small_files import describe_failures
 from experiments.sweeps.request import read_request
 from experiments.sweeps.text import code, count, inert
 from mlp_lm.data.dataset import SAMPLED_TRAINING, Dataset

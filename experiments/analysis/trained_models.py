@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from experiments.analysis.results import SweepResults, say
+from experiments.analysis.kept import read_kept, say
+from experiments.analysis.results import SweepResults
 from experiments.analysis.studies import Cell
 from experiments.runner.rows import Row
 from experiments.store.atomic import Damaged
-from experiments.store.small_files import as_type, read_as, read_small, write_small
+from experiments.store.small_files import as_type, read_small, write_small
 
 SAMPLES_FILE, TEST_FILE = "samples.json", "test.json"
 
@@ -64,10 +65,7 @@ def write_samples(folder: Path, samples: Sequence[Samples]) -> None:
 
 def read_samples(folder: Path) -> dict[str, Samples]:
     """Run id to stored samples; none where the file is missing or damaged."""
-    try:
-        return {one.run_id: one for one in read_as(list[Samples], folder, SAMPLES_FILE) or []}
-    except (OSError, Damaged):
-        return {}
+    return {one.run_id: one for one in read_kept(list[Samples], folder, SAMPLES_FILE) or []}
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 import math
 from collections.abc import Iterator, Mapping
 
+from experiments.analysis.kept import read_failures
 from experiments.analysis.results import SweepResults
 from experiments.analysis.studies import Cell, Estimate, Study, estimate
 from experiments.analysis.trained_models import HeldOut
 from experiments.runner.rows import DIVERGED
 from experiments.runner.run import format_seconds
-from experiments.store.small_files import describe_failures, read_failures
+from experiments.store.small_files import describe_failures
 from experiments.sweeps.text import count
 from mlp_lm.ngram.baselines import Baselines
 

@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 
 from experiments.analysis.effects import best_run
 from experiments.analysis.ensembles import Predictions
+from experiments.analysis.kept import read_kept
 from experiments.analysis.results import SweepResults
 from experiments.analysis.studies import Cell, Estimate, estimate
 from experiments.analysis.style import COLOURS, STYLE, label_points, save_figure
@@ -24,8 +25,8 @@ from experiments.analysis.trained_models import keep_samples, read_samples
 from experiments.bengio2003.models import MIXED_WEIGHT, MODELS, PUBLISHED_COUNTS, model_of
 from experiments.report.sections import Section, read_sections, write_sections
 from experiments.runner.rows import Row
-from experiments.store.atomic import Damaged, make_folder, replace_file
-from experiments.store.small_files import read_as, write_small
+from experiments.store.atomic import make_folder, replace_file
+from experiments.store.small_files import write_small
 from experiments.sweeps.text import count, inert
 from mlp_lm.data.dataset import Dataset, Windows
 from mlp_lm.data.texts import RARE, RARE_TOKEN
@@ -344,10 +345,7 @@ def _shortened(run_ids: Sequence[str]) -> str:
 
 def _read_measured(folder: Path) -> dict[str, Measured]:
     """By run id, or by several with blanks between; nothing where the file is missing or damaged."""
-    try:
-        return read_as(dict[str, Measured], folder, MEASURED_FILE) or {}
-    except (OSError, Damaged):
-        return {}
+    return read_kept(dict[str, Measured], folder, MEASURED_FILE) or {}
 
 
 def _measure_cell(rows: Sequence[Row], predictions: Predictions, measured: dict[str, Measured]) -> dict[str, Measured]:

@@ -15,13 +15,14 @@ from experiments.store import Location, parse_location
 from experiments.sweeps.catalog import SWEEPS
 from experiments.sweeps.grids import SweepSpec, parse_axes, sweep_from_dict
 from experiments.sweeps.ranges import DEFAULT_POINTS
+from experiments.sweeps.request import FEWEST_SEEDS
 from mlp_lm.config import AXES, RunConfig, near_match
 from mlp_lm.data.dataset import CHARACTERS, WORDS, dataset_source
 from mlp_lm.data.texts import TRAINING_VOCABULARY, VOCABULARIES
 from mlp_lm.data.word_lists import SPLIT_SEED
 from mlp_lm.ideas import load_ideas
 
-MAX_SEEDS, FEWEST_SEEDS = 32, 3  # Of a sweep that looks at its losses in between.
+MAX_SEEDS = 32  # Of a sweep that looks at its losses in between.
 AXIS_GROUPS = {
     "model": (
         "init", "hidden_size", "embedding_dim", "block_size", "n_layers", "batch_norm", "activation", "gain", "direct",

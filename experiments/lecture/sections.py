@@ -18,6 +18,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from experiments import SweepResults, estimate, open_sweep
+from experiments.analysis.ensembles import read_ensembles
 from mlp_lm import (
     SCHEMES,
     Dataset,
@@ -494,10 +495,9 @@ def ladder(sweep: SweepResults, studies: Path | None) -> Measured:
     }
     rungs += [(label, estimate(column(rows)), "the lecture's steps") for label, rows in steps.items()]
     if studies is not None:
-        best = open_sweep(studies / "best").studies[0].best
-        with (studies / "best" / "tables" / "ensembles.csv").open(encoding="utf-8", newline="") as file:
-            mixed = min(csv.DictReader(file), key=lambda row: float(row["dev_loss"]))
-        label = f"average of {mixed['networks']}, with a count model"
-        rungs.append(("our best flat network", best.estimate("dev_loss"), "this project's studies"))
-        rungs.append((label, estimate([float(mixed["dev_loss"])]), "this project's studies"))
+        best = open_sweep(studies / "best")
+        single, mixed = best.studies[0].best, min(read_ensembles(best), key=lambda row: row.dev_loss)
+        label = f"average of {mixed.networks}, with a count model"
+        rungs.append(("our best flat network", single.estimate("dev_loss"), "this project's studies"))
+        rungs.append((label, estimate([mixed.dev_loss]), "this project's studies"))
     return {"rungs": rungs, "is_lecture": studies is not None}

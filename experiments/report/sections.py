@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from experiments.store.atomic import Damaged
-from experiments.store.small_files import read_as, write_small
+from experiments.analysis.kept import read_kept
+from experiments.store.small_files import write_small
 
 FILE_NAME = "sections.json"
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -51,10 +51,7 @@ def write_sections(folder: Path, sections: Sequence[Section]) -> None:
 
 def read_sections(folder: Path) -> list[Section]:
     """The sections of a sweep's folder; none where the file is missing or damaged."""
-    try:
-        return read_as(list[Section], folder, FILE_NAME) or []
-    except (OSError, Damaged):
-        return []
+    return read_kept(list[Section], folder, FILE_NAME) or []
 
 
 def picture_uri(folder: Path, picture: str) -> str:

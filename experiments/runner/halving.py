@@ -7,10 +7,10 @@ one, so what changed rank between rounds is part of the answer.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from experiments.runner.rows import Row
 from experiments.runner.stages import Studies, by_configuration, losses_of
+from experiments.sweeps.request import Design
 from mlp_lm.config import RunConfig
 
 MOST_STEPS = 2**31 - 1  # As `RunConfig.n_steps` has it.
@@ -29,7 +29,7 @@ class LongerStages:
     most_steps: int = MOST_STEPS
 
     @property
-    def design(self) -> dict[str, Any]:
+    def design(self) -> Design:
         """What a page needs: by first study, the names of its rounds follow from `round_name`."""
         return {"then": self.factor, "most_steps": self.most_steps, "first": list(self.studies)}
 

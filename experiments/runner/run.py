@@ -20,7 +20,7 @@ from experiments.runner.worker import Job
 from experiments.store import Contents, Location, Store
 from experiments.store.atomic import explained
 from experiments.store.mirror import copy_analysis, fetch
-from experiments.store.small_files import by_reason, describe_failures, read_failures, write_failures
+from experiments.store.small_files import by_reason, describe_failures, write_failures
 from experiments.sweeps.grids import SweepSpec
 from experiments.sweeps.ranges import drawn_shapes
 from experiments.sweeps.request import FILE_NAME, Request, encode_request, make_request, read_request
@@ -159,7 +159,7 @@ def run_sweep(
                 terminal.complain(message)
     if copy is not store:
         terminal.say(f"{store.location} is copied to {copy.root}, for the other commands")
-    terminal.complain(describe_failures(read_failures(copy.root, asked.keys()), len(asked)))
+    terminal.complain(describe_failures(by_reason(failures), len(asked)))
     return 1 if failures else 0
 
 

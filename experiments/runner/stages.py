@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 from experiments.runner.rows import DIVERGED, Row
+from experiments.sweeps.request import Design
 from mlp_lm.config import RunConfig
 
 Studies = Mapping[str, Mapping[str, RunConfig]]  # By name, then by run id.
@@ -15,7 +16,7 @@ class Stages(Protocol):
     """Chooses what to run. A pure function of rows: resumed, or in a folder with other runs, it chooses the same."""
 
     @property
-    def design(self) -> dict[str, Any]:
+    def design(self) -> Design:
         """How it chooses, for the request of the folder: what a page needs to tell the same story."""
 
     def describe(self) -> str:
@@ -32,9 +33,9 @@ class AllAtOnce:
     studies: Studies
 
     @property
-    def design(self) -> dict[str, Any]:
+    def design(self) -> Design:
         """Nothing is chosen."""
-        return {}
+        return Design()
 
     def describe(self) -> str:
         """In words."""

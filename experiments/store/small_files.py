@@ -119,15 +119,6 @@ def write_failures(store: Store, reasons: Mapping[str, str]) -> None:
         store.folder.remove(FAILURES)
 
 
-def read_failures(folder_path: Path, run_ids: Collection[str]) -> dict[str, list[str]]:
-    """By reason, those of the runs that were given up; nothing where the file is missing or damaged."""
-    try:
-        reasons = read_as(dict[str, str], folder_path, FAILURES, unsealed=True) or {}
-    except (Damaged, OSError):
-        return {}
-    return by_reason({run_id: reasons[run_id] for run_id in sorted(reasons.keys() & run_ids)})
-
-
 def by_reason(reasons: Mapping[str, str]) -> dict[str, list[str]]:
     """The run ids of each reason, of the reason of each run id."""
     groups: dict[str, list[str]] = {}

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 from experiments.store.atomic import Damaged
 from experiments.store.small_files import read_as, seal
@@ -16,6 +16,21 @@ from mlp_lm.data.dataset import Dataset, load_dataset
 from mlp_lm.ideas import load_ideas, loaded_ideas
 
 FILE_NAME = "request.json"
+FEWEST_SEEDS = 3  # Of a sweep that looks at its losses in between: the first look.
+
+
+class Design(TypedDict, total=False):
+    """How runs were chosen where they were not all at once, see `experiments.runner.stages`.
+
+    The first three of a sweep that looked at its seeds, the others of one whose best went on with more steps.
+    """
+
+    until: float
+    max_seeds: int
+    first_seed: int
+    then: int
+    most_steps: int
+    first: list[str]
 
 
 @dataclass(frozen=True)
@@ -36,7 +51,7 @@ class Request:
     ideas: str = ""
     ideas_hash: str = ""
     ranges: Mapping[str, Mapping[str, Range]] = field(default_factory=dict)
-    design: Mapping[str, Any] = field(default_factory=dict)
+    design: Design = field(default_factory=Design)
 
     @property
     def run_ids(self) -> set[str]:
@@ -75,7 +90,7 @@ def make_request(
     dataset: Dataset,
     program: str = "experiments.sweep",
     code: str | None = None,
-    design: Mapping[str, Any] | None = None,
+    design: Design | None = None,
 ) -> Request:
     """The request of a sweep, which this process's command line asks for, or Python code given as `code`."""
     command = code or shlex.join(["python", "-m", program, *sys.argv[1:]])
@@ -91,7 +106,7 @@ def make_request(
         _encodable(str(ideas.path)) if ideas else "",
         ideas.sha256 if ideas else "",
         sweep.ranges,
-        design or {},
+        design or Design(),
     )
 
 
@@ -112,14 +127,14 @@ def read_request(folder: Path) -> Request:
         ValueError: there is none, or it cannot be read.
     """
     path = folder / FILE_NAME
-    try:
-        request = read_as(Request, folder, FILE_NAME, unsealed=True)
-        ranges = {study: _checked(axes) for study, axes in request.ranges.items()} if request else {}
-    except (OSError, Damaged, ValueError):
-        request = None
+    request = read_as(Request, folder, FILE_NAME, unsealed=True)
     if request is None:
-        raise ValueError(f"{path} is missing or damaged: {folder} is no sweep's folder, or run its sweep again")
-    return replace(request, ranges=ranges)
+        raise ValueError(f"{path} is missing: {folder} is no sweep's folder, or run its sweep again")
+    try:
+        _check_design(request.design)
+        return replace(request, ranges={study: _checked(axes) for study, axes in request.ranges.items()})
+    except ValueError as error:
+        raise Damaged(f"{path} has another form ({error}): run its sweep again") from None
 
 
 def _checked(ranges: Mapping[str, Range]) -> dict[str, Range]:
@@ -127,3 +142,13 @@ def _checked(ranges: Mapping[str, Range]) -> dict[str, Range]:
     for name in ranges:
         check_name("axis", name, AXES)
     return {name: make_range(name, **asdict(range_)) for name, range_ in ranges.items()}
+
+
+def _check_design(design: Design) -> None:
+    """Raise ValueError for a design that no sweep has."""
+    for group in (("until", "max_seeds", "first_seed"), ("then", "most_steps", "first")):
+        missing = [name for name in group if name not in design]
+        if missing and len(missing) < len(group):
+            raise ValueError(f"its design lacks {missing[0]}")
+    if design.get("max_seeds", FEWEST_SEEDS) < FEWEST_SEEDS or design.get("then", 2) < 2:
+        raise ValueError("its design has fewer seeds or rounds than any sweep")
