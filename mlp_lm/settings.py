@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping
 # XLA flags that change the bits of a run on a processor; any other flag is left alone.
 BIT_CHANGING_FLAGS = re.compile(r"--xla_cpu_\S*fast_math\S*|--xla_force_host_platform_device_count\S*|--xla_backend\S*")
 
-
 HOST_XLA_FLAGS = os.environ.get("XLA_FLAGS", "")
+SINGLE_THREADED = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"  # Of a worker on one core.
+# May change a number, of an accelerator or of a linear-algebra library, and is left as the user has it.
+UNPINNED = ("XLA_FLAGS", "NVIDIA_TF32_OVERRIDE", "CUBLAS_WORKSPACE_CONFIG", "OPENBLAS_CORETYPE", "MKL_CBWR")
 
 
 @contextlib.contextmanager
@@ -49,3 +51,8 @@ def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
     chosen by `--device`), and so do XLA's flags; the memory settings of accelerators stay.
     """
     return {name: value for name, value in environment.items() if not name.startswith("JAX_") and name != "XLA_FLAGS"}
+
+
+def unpinned_settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """What is set in an environment, may change numbers, and is not held at one value here: a run's row names it."""
+    return {name: environment[name] for name in UNPINNED if environment.get(name, "") not in ("", SINGLE_THREADED)}

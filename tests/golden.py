@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments.runner.local_executor import SINGLE_THREADED
 from experiments.runner.rows import processor
 from mlp_lm.config import RunConfig
 from mlp_lm.data.dataset import Dataset, load_dataset
 from mlp_lm.data.word_lists import read_word_list
+from mlp_lm.settings import SINGLE_THREADED
 
 N_WORDS = 1000
 SMALL = {"hidden_size": 20, "embedding_dim": 4, "n_steps": 100, "n_evaluations": 2, "seed": 1}

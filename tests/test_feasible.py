@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from experiments.runner.plan import BYTES, TRAINED_COPIES, check_feasible, machine_memory
+from experiments.runner.plan import BYTES, TRAINED_COPIES, check_feasible, machine_memory, workers_that_fit
+from experiments.sweep import main as sweep
 from mlp_lm.config import RunConfig, run_batch_size
 from mlp_lm.data.dataset import load_dataset
 
@@ -51,6 +52,21 @@ def test_memory_is_the_least_limit_of_all_control_groups(tmp_path):
         assert machine_memory(tmp_path / controllers[:3], own) == 5000
         file.write_text("440\n")
         assert machine_memory(tmp_path / controllers[:3], own) == 440
+
+
+@pytest.mark.parametrize(("mebibytes", "n_workers"), [(150, 1), (440, 1), (699, 1), (700, 2), (1000, 3), (90_000, 8)])
+def test_no_more_workers_than_memory_holds_before_they_train(mebibytes, n_workers, monkeypatch):
+    monkeypatch.setattr("experiments.runner.plan.machine_memory", lambda: mebibytes << 20)
+    assert workers_that_fit(8) == n_workers
+
+
+def test_a_sweep_starts_the_workers_that_memory_holds_and_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("experiments.runner.plan.machine_memory", lambda: 440 << 20)
+    monkeypatch.setattr("experiments.runner.run.worker_slots", lambda device: (0, 1, 2))
+    assert sweep(["smoke", "--dry-run", "--out", str(tmp_path)]) == 0
+    output, errors = capsys.readouterr()
+    assert "on 1 core" in output
+    assert errors == "sweep: memory holds 1 worker beside this process, 2 fewer than asked for\n"
 
 
 def test_running_text_is_judged_by_its_own_size(monkeypatch):

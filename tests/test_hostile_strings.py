@@ -198,7 +198,7 @@ def test_names_that_differ_in_case_only_get_files_of_their_own(finished):
 def test_a_request_of_another_kind_is_refused(tmp_path):
     for content in ("", "null", "[]", "{}", json.dumps({"name": "x"}), "\0"):
         (tmp_path / "request.json").write_text(content)
-        with pytest.raises(Damaged, match="is damaged|has another form"):
+        with pytest.raises(Damaged, match=r"is damaged|has another form"):
             read_request(tmp_path)
     assert Request.__dataclass_fields__
 

@@ -20,7 +20,7 @@ if importlib.util.find_spec("ray") is None:
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own.
 
-from experiments.runner.ray_executor import from_anywhere, on_ray  # noqa: E402
+from experiments.runner.ray_executor import TASKS_PER_SLOT, from_anywhere, on_ray  # noqa: E402
 from experiments.runner.worker import Job  # noqa: E402
 from experiments.store import Store  # noqa: E402
 
@@ -97,6 +97,15 @@ def test_tasks_are_told_whole_paths(tmp_path, monkeypatch):
 def test_accelerators_that_the_cluster_has_not_are_refused(cluster, tmp_path):
     with pytest.raises(ValueError, match="this Ray cluster has no GPU"):
         list(on_ray()(toy.toy_cohorts(1), Job("", tmp_path, start=toy.start_toy, device="gpu"), (0,), lambda: False))
+
+
+def test_where_memory_runs_out_fewer_tasks_go_on(cluster, tmp_path):
+    cohorts = toy.toy_cohorts(12)
+    events = run(tmp_path, toy.start_memory_for_one, cohorts)
+    assert not any(event.failure for event in events)
+    assert Store(tmp_path).run_ids() == {run.run_id for cohort in cohorts for run in cohort.runs}
+    # Of two processors: those in flight at the first one, and no more.
+    assert 1 <= len(list(tmp_path.glob("collision.*"))) <= 2 * TASKS_PER_SLOT
 
 
 def test_exceptions_and_memory_are_met_as_locally(cluster, tmp_path):

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from experiments.analysis.results import open_sweep
+from experiments.runner.rows import provenance
 from mlp_lm.config import RunConfig
+from mlp_lm.settings import SINGLE_THREADED
 from mlp_lm.training import train
 
 # Of the environment: what once changed the bits, failed every run, or ended in a traceback.
@@ -72,6 +74,17 @@ def test_hostile_settings_together_change_no_bit_of_a_sweep(plain, words, tmp_pa
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_setting_changes_no_bit_of_a_sweep(name, plain, words, tmp_path):
     assert numbers_under({name: HOSTILE[name]}, tmp_path / "out", words) == plain
+
+
+def test_a_setting_that_is_not_pinned_stands_in_the_row(monkeypatch):
+    monkeypatch.setenv("XLA_FLAGS", SINGLE_THREADED)
+    monkeypatch.delenv("NVIDIA_TF32_OVERRIDE", raising=False)
+    plain = provenance.__wrapped__()["versions"]
+    assert "XLA_FLAGS" not in plain and plain.startswith("python=")
+    monkeypatch.setenv("XLA_FLAGS", "--xla_gpu_deterministic_ops=true")
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "1\n2")
+    named = provenance.__wrapped__()["versions"]
+    assert named == f"{plain} XLA_FLAGS=--xla_gpu_deterministic_ops=true NVIDIA_TF32_OVERRIDE=1\\x0a2"
 
 
 # Of a host program that calls `train()`: JAX's own context managers.

@@ -187,6 +187,25 @@ def _stale_once(cohort: Cohort, job: Job) -> None:
         raise OSError(116, "stale file handle")
 
 
+def start_memory_for_one(job: Job) -> Train:
+    """A cohort that starts beside another one finds no memory left."""
+
+    def train(cohort: Cohort, hooks: Hooks) -> Rows:
+        others = list(job.root.glob("training.*"))
+        own = job.root / f"training.{cohort.cohort_id}"
+        own.touch()
+        try:
+            if others:
+                _first_time(job, "collision", times=1000)
+                raise MemoryError("out of memory")
+            time.sleep(0.1)
+            return train_toy(Store(job.root), cohort, hooks)
+        finally:
+            own.unlink()
+
+    return train
+
+
 # Module-level names, because a worker imports them by name.
 start_memory_for_two = _faulty(_memory_for_two)
 start_xla_memory_for_two = _faulty(_xla_memory_for_two)

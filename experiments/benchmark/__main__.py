@@ -12,11 +12,11 @@ from experiments.benchmark.rounds import Row
 from experiments.cli.command import command, command_parser, folder_path
 from experiments.runner.devices import available_cores, choose_device
 from experiments.runner.interrupt import Interruption
-from experiments.runner.local_executor import SINGLE_THREADED
 from experiments.runner.rows import processor, provenance
 from experiments.runner.run import RESULTS
 from experiments.store.atomic import make_folder, replace_file
 from mlp_lm.data.dataset import load_dataset
+from mlp_lm.settings import SINGLE_THREADED
 
 HEADER = ("what", "measured", "target", "met", "detail")
 

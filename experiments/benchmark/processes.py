@@ -11,11 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from experiments.benchmark.rounds import Row, alternate
-from experiments.runner.local_executor import SINGLE_THREADED, execute
+from experiments.runner.local_executor import execute
 from experiments.runner.plan import Cohort, make_plan
 from experiments.runner.worker import Job
 from mlp_lm.config import CPU_RUNS, RunConfig
 from mlp_lm.data.dataset import Dataset
+from mlp_lm.settings import SINGLE_THREADED
 
 SCALING_RUN = RunConfig(n_steps=60_000, n_evaluations=1)  # Long beside the start of a process.
 SCALING_ROUNDS = 3

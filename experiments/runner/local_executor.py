@@ -16,10 +16,9 @@ from experiments.runner.protocol import FAILED, RESUMED, STEPS, Failure, Fault, 
 from experiments.runner.worker import Job
 from experiments.store import Store
 from mlp_lm.config import RunConfig
-from mlp_lm.settings import HOST_XLA_FLAGS, clean_environment
+from mlp_lm.settings import HOST_XLA_FLAGS, SINGLE_THREADED, clean_environment
 
 PROGRAMS_PER_WORKER = 200  # XLA keeps some 7 MB a program for good: then a fresh process goes on.
-SINGLE_THREADED = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 ENDING_SECONDS = 10.0  # For a process that has closed its pipe; then it is killed.
 LOOK_SECONDS = 0.2  # Between two looks at whether to stop.
 

@@ -29,6 +29,8 @@ COUNTED_PARTS = 3  # Training, dev and unseen dev words.
 COPIES = 2  # On the host and on the device.
 TRAINED_COPIES = 5  # Of the weights: themselves, gradient, the two moments of Adam and one in flight.
 BYTES = 4  # Of a float32 and of an int32.
+# Of processes before weights and windows, measured: a worker's with JAX and some compiled programs, and the driver's.
+WORKER_BYTES, DRIVER_BYTES = 300 << 20, 100 << 20
 
 
 @dataclass(frozen=True)
@@ -161,6 +163,11 @@ def check_feasible(runs: Iterable[RunConfig], dataset: Dataset, n_workers: int, 
             f"n_layers {run.n_layers}: {side_by_side} runs side by side need {_size(needed)}; a worker has "
             f"{_size(memory)}: give smaller ones, or fewer --workers"
         )
+
+
+def workers_that_fit(n_workers: int) -> int:
+    """How many of some workers this machine's memory can hold beside this process, before they train; at least one."""
+    return max(1, min(n_workers, (machine_memory() - DRIVER_BYTES) // WORKER_BYTES))
 
 
 def machine_memory(groups: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> int:

@@ -2,7 +2,8 @@
 
 Tasks write to the store themselves: a folder that all machines share under one path, or an object store, for which
 each machine has credentials of its own. A word list that is a file must be readable on all machines, too. Ray's own
-retries are off: what died or failed is tried again by `Ledger`, which halves what memory can't hold.
+retries are off: what died or failed is tried again by `Ledger`, which halves what memory can't hold; half as many tasks
+go on then.
 
 What depends on a machine is judged by the tasks on it: the folder of compiled programs, and how many runs its
 accelerator holds side by side. Two things are judged by the driver all the same, because they are needed before there
@@ -14,13 +15,14 @@ import contextlib
 import functools
 import logging
 import socket
+import sys
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.runner.local_executor import LOOK_SECONDS, SINGLE_THREADED, Execute, make_ledger
+from experiments.runner.local_executor import LOOK_SECONDS, Execute, make_ledger
 from experiments.runner.plan import Cohort
 from experiments.runner.protocol import (
     FAILED,
@@ -39,6 +41,7 @@ from experiments.runner.protocol import (
 )
 from experiments.runner.worker import Job
 from mlp_lm.data.dataset import absolute_source
+from mlp_lm.settings import SINGLE_THREADED
 
 TASKS_PER_SLOT = 2  # In flight: the next one waits at the cluster, the millionth one here.
 LOST_DRIVER_SECONDS = 30.0
@@ -70,6 +73,8 @@ def _execute(
             while ledger.pending and not ending and driver.has_room:
                 driver.give(ledger.pending.popleft())
             for task, message in driver.receive():
+                if message[0] == FAILED and message[1].fault is Fault.MEMORY:
+                    driver.give_fewer()
                 yield from ledger.note(task, message)
     ledger.check()
 
@@ -94,12 +99,21 @@ class _Driver:
         if job.device == "gpu" and ray.cluster_resources().get("GPU", 0) < 1:  # A task would wait for ever.
             raise ValueError("this Ray cluster has no GPU; add a machine that has one, or give --device cpu")
         self.job, self.tasks = job, dict[Any, Task]()
+        self.most = sys.maxsize  # Tasks in flight.
         self.asked_to_stop = False
 
     @property
     def has_room(self) -> bool:
         """Whether the cluster, as it is now, should have one more task."""
-        return len(self.tasks) < max(1, TASKS_PER_SLOT * int(ray.cluster_resources().get(self.resource, 1)))
+        return len(self.tasks) < min(self.most, TASKS_PER_SLOT * self._n_slots)
+
+    @property
+    def _n_slots(self) -> int:
+        return max(1, int(ray.cluster_resources().get(self.resource, 1)))
+
+    def give_fewer(self) -> None:
+        """Where memory ran out: let half as many tasks go on, once those in flight have ended."""
+        self.most = max(1, min(self.most, self._n_slots) // 2)
 
     def give(self, task: Task) -> None:
         """Hand a task to the cluster."""

@@ -3,6 +3,7 @@
 import functools
 import importlib.metadata
 import math
+import os
 import platform
 import subprocess
 from collections.abc import Iterable, Mapping
@@ -12,8 +13,10 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
+from experiments.sweeps.text import printable
 from mlp_lm.config import AXES, DEFAULTS, RunConfig
 from mlp_lm.history import DIAGNOSTICS, History
+from mlp_lm.settings import unpinned_settings
 
 MAX_TRACKED = 100  # Numbers of an embedding that is kept at every evaluation: 27 letters in up to three dimensions.
 
@@ -99,14 +102,18 @@ def config_of(row: Mapping[str, Any]) -> RunConfig:
 
 @functools.cache
 def provenance() -> dict[str, Any]:
-    """Commit, whether the working tree differs from it, and versions; null commit outside a checkout."""
+    """Commit, whether the working tree differs from it, and versions; null commit outside a checkout.
+
+    Beside the versions stand those settings of the environment that may change numbers and are not pinned.
+    """
     packages = ("jax", "jaxlib", "optax", "flax", "numpy")
-    versions = " ".join(f"{name}={importlib.metadata.version(name)}" for name in packages)
+    versions = [f"{name}={importlib.metadata.version(name)}" for name in packages]
+    versions += [printable(f"{name}={value}") for name, value in unpinned_settings(os.environ).items()]
     commit = _git("rev-parse", "HEAD")
     return {
         "commit": commit,
         "dirty": None if commit is None else bool(_git("status", "--porcelain", "--untracked-files=no")),
-        "versions": f"python={platform.python_version()} {versions}",
+        "versions": " ".join([f"python={platform.python_version()}", *versions]),
     }
 
 

@@ -12,7 +12,7 @@ from typing import Protocol
 from experiments.runner.devices import DEVICES, choose_device, widest_batch, worker_slots
 from experiments.runner.interrupt import Interruption
 from experiments.runner.local_executor import Execute, execute
-from experiments.runner.plan import Plan, check_feasible, make_plan
+from experiments.runner.plan import Plan, check_feasible, make_plan, workers_that_fit
 from experiments.runner.protocol import CannotContinue, Progress
 from experiments.runner.rows import Row
 from experiments.runner.stages import COLUMNS, AllAtOnce, Stages, Studies, breadth_first, what_fits
@@ -126,6 +126,9 @@ def run_sweep(
     check_feasible(_runs_of(everything).values(), dataset, 1 if options.address else len(planner.slots), planner.widest)
     for caution in dataset.cautions:
         terminal.complain(caution)
+    if planner.n_without_memory:
+        held = count(len(planner.slots), "worker")
+        terminal.complain(f"memory holds {held} beside this process, {planner.n_without_memory} fewer than asked for")
     if options.dry_run:
         _describe_plan(sweep, stages, planner, terminal)
         return 0
@@ -168,7 +171,9 @@ class Planner:
 
     def __init__(self, dataset: Dataset, store: Store, options: RunOptions, device: str) -> None:
         self.dataset, self.store, self.options, self.device = dataset, store, options, device
-        self.widest, self.slots = widest_batch(device), worker_slots(device)[: options.workers]
+        self.widest, slots = widest_batch(device), worker_slots(device)[: options.workers]
+        self.slots = slots[: workers_that_fit(len(slots))]
+        self.n_without_memory = len(slots) - len(self.slots)
         self.deadline = math.inf if options.time is None else time.monotonic() + options.time
 
     def own(self, runs: Mapping[str, RunConfig]) -> Mapping[str, RunConfig]:
