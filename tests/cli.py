@@ -2,9 +2,16 @@
 
 import contextlib
 import io
+from collections.abc import Iterator
 from typing import NamedTuple
 
+import pytest
+
+from experiments.runner.protocol import Progress
+from experiments.runner.trainer import train_cohort
+from experiments.store import Store
 from experiments.sweep import main
+from mlp_lm.data.dataset import load_dataset
 
 
 class Said(NamedTuple):
@@ -18,6 +25,27 @@ def sweep(*arguments: str) -> Said:
     with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors):
         code = main(list(arguments))
     return Said(code, output.getvalue(), errors.getvalue())
+
+
+def train_here(cohorts, job, slots, stopping=lambda: False) -> Iterator[Progress]:
+    """An executor that trains in this process."""
+    dataset, store = load_dataset(job.data), Store(job.root)
+    for cohort in cohorts:
+        yield Progress(cohort, rows=tuple(train_cohort(cohort, dataset, store)))
+
+
+@contextlib.contextmanager
+def trained_here() -> Iterator[None]:
+    """Commands train in this process: for tests of what is made of the results, because workers take long to start."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("experiments.runner.run.execute", train_here)
+        yield
+
+
+def sweep_here(*arguments: str) -> Said:
+    """The command, training in this process."""
+    with trained_here():
+        return sweep(*arguments)
 
 
 def assert_one_line(said: Said, *parts: str) -> None:

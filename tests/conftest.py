@@ -4,14 +4,39 @@ from pathlib import Path
 import jax
 import pytest
 
+from experiments.runner.compilation_cache import use_compilation_cache
 from mlp_lm import ideas
 from mlp_lm.config import TABLES
 from mlp_lm.data.dataset import Dataset, load_dataset
 from mlp_lm.data.vocabulary import Vocabulary
 from mlp_lm.data.word_lists import read_word_list, split_words
 from mlp_lm.training import training_data
+from tests import cli
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_configure(config):
+    """Keep compiled programs in `.pytest_cache`, for all processes of the tests and for the next time."""
+    os.environ["XDG_CACHE_HOME"] = str(config.cache.mkdir("mlp-lm"))  # Of commands that tests start, too.
+    use_compilation_cache()
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Halves of the suite in order, so that few modules set up their fixtures twice; who is done first takes over."""
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def programs_of_one_module():
+    """Compiled programs pile up to gigabytes: each module begins without those of others, or reads them again."""
+    yield
+    jax.clear_caches()
+
 
 SHARED = os.environ.get("MLP_LM_SHARED_DATA")
 needs_lecture_list = pytest.mark.skipif(
@@ -46,6 +71,14 @@ def few_dataset(few_words, tmp_path_factory):
     path = tmp_path_factory.mktemp("few") / "words.txt"
     path.write_text("\n".join(few_words))
     return load_dataset(str(path))
+
+
+@pytest.fixture(scope="session")
+def normed_folder(tmp_path_factory):
+    """The folder of a finished sweep of two small models with batch norm; tests may add files, but train nothing."""
+    folder = tmp_path_factory.mktemp("normed") / "sweep"
+    assert cli.sweep_here("smoke", "--out", str(folder), "--seeds", "1", "--batch-norm", "true").code == 0
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from experiments.runner.compilation_cache import use_compilation_cache
 from experiments.runner.rows import processor
 from mlp_lm.config import RunConfig
 from mlp_lm.data.dataset import Dataset, load_dataset
@@ -94,5 +95,6 @@ def _model() -> str:
 
 if __name__ == "__main__":
     os.environ["XLA_FLAGS"] = SINGLE_THREADED  # As workers have it.
+    use_compilation_cache()
     json.dump({"machine": machine(), "runs": {name: measure(name) for name in CONFIGS}}, sys.stdout, indent=1)
     print()

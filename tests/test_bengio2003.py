@@ -1,6 +1,8 @@
 """The word-level study as a user types it, and the arithmetic behind its tables."""
 
+import contextlib
 import csv
+import io
 import json
 import math
 import shutil
@@ -21,19 +23,14 @@ from experiments.report.__main__ import main as report
 from experiments.report.sections import read_sections
 from experiments.sample import main as sample
 from experiments.store.small_files import read_small, write_small
-from experiments.sweep import main as sweep
 from mlp_lm.config import Architecture
 from mlp_lm.data.dataset import load_dataset
 from mlp_lm.evaluation import each_loss
 from mlp_lm.mixtures import average
 from mlp_lm.ngram.baselines import TEXT_LENGTHS
+from tests import cli
 
 BROWN_WINDOWS = 800_000
-
-
-def command(*arguments: str) -> subprocess.CompletedProcess:
-    line = [sys.executable, "-m", "experiments.bengio2003", *arguments]
-    return subprocess.run(line, capture_output=True, text=True, timeout=900)
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +38,10 @@ def study(tmp_path_factory):
     """Two models by both recipes on the small text."""
     folder = tmp_path_factory.mktemp("bengio") / "out"
     flags = ("--models", "MLP3", "MLP9", "--seeds", "2", "--recipe", "modern", "paper", "--epochs", "0.5")
-    done = command(*flags, "--out", str(folder))
-    assert done.returncode == 0, done.stderr
-    return folder, done.stdout, flags
+    output = io.StringIO()
+    with cli.trained_here(), contextlib.redirect_stdout(output):
+        assert main([*flags, "--out", str(folder)]) == 0
+    return folder, output.getvalue(), flags
 
 
 def contents(folder):
@@ -91,8 +89,9 @@ def test_the_network_judges_sentences_that_it_never_saw_better_than_counting_doe
 def test_the_same_command_again_trains_nothing_and_says_the_same(study):
     folder, output, flags = study
     before = contents(folder)
-    again = command(*flags, "--out", str(folder))
-    assert (again.returncode, again.stdout) == (0, output)
+    command = [sys.executable, "-m", "experiments.bengio2003", *flags, "--out", str(folder)]
+    again = subprocess.run(command, capture_output=True, text=True, timeout=900)
+    assert (again.returncode, again.stdout) == (0, output), again.stderr
     assert contents(folder) == before
 
 
@@ -124,7 +123,8 @@ def test_what_needs_weights_that_are_nowhere_is_left_out_by_name(study, capsys, 
     (left_out,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith("weights are not in"))
     assert "the perplexities of 8 runs" in left_out and "sentences of the best run" in left_out
     (copy / "measured.json").write_bytes((folder / "measured.json").read_bytes())
-    assert main(["--models", "MLP3", "--seeds", "3", "--epochs", "0.5", "--out", str(copy)]) == 0
+    with cli.trained_here():
+        assert main(["--models", "MLP3", "--seeds", "3", "--epochs", "0.5", "--out", str(copy)]) == 0
     assert "Report: " in capsys.readouterr().out  # Only the third seed had to be trained.
     assert float(lines(copy)["modern", "MLP3"]["seeds"]) == 3
     assert ("modern", "MLP3, average of 3 seeds") not in lines(copy)
@@ -142,10 +142,11 @@ def test_the_report_shows_the_study_in_words_for_running_text(study, capsys):
     assert len(read_sections(folder)) == 4
 
 
-def test_the_sweep_of_a_text_has_perplexities_beside_losses(tmp_path, capsys):
+def test_the_sweep_of_a_text_has_perplexities_beside_losses(tmp_path):
     flags = ["--data", "small", "--n-steps", "20", "--n-evaluations", "1", "--hidden-size", "8", "--seeds", "1"]
-    assert sweep(["single", "--test", *flags, "--out", str(tmp_path / "out")]) == 0
-    table = capsys.readouterr().out
+    said = cli.sweep_here("single", "--test", *flags, "--out", str(tmp_path / "out"))
+    assert said.code == 0
+    table = said.output
     assert "perplexity" in table
     markdown = (tmp_path / "out" / "tables" / "summary.md").read_text()
     assert "dev perplexity" in markdown and "every 16th window" in markdown

@@ -75,7 +75,7 @@ def test_the_arranged_gradient_is_that_of_autodiff(name, direct, few_data, few_d
     params = jax.tree.map(jnp.asarray, initial_params(config, few_dataset))
     batch = few_data.contexts[:32], few_data.targets[:32]
     loss, grads = jax.jit(arranged_loss_and_grad)(arrange(params), *batch)
-    plain_loss, plain_grads = minibatch_loss_and_grad(params, *batch)
+    plain_loss, plain_grads = jax.jit(minibatch_loss_and_grad)(params, *batch)
     assert float(loss) == pytest.approx(float(plain_loss), rel=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), arrange(grads), plain_grads)
 

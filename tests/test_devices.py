@@ -4,45 +4,51 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
 from experiments.runner import devices
-from experiments.runner.trainer import fit_batch
-from mlp_lm.config import CPU_RUNS
-
-CHILD = """
-import json
-from dataclasses import replace
-import jax
-from experiments.runner.trainer import train_cohort
 from experiments.runner.plan import Cohort
-from mlp_lm.config import RunConfig
-from mlp_lm.data.dataset import load_dataset
+from experiments.runner.trainer import fit_batch, train_cohort
 from experiments.store import Store
-from pathlib import Path
-import sys
+from mlp_lm.config import CPU_RUNS, RunConfig
+from mlp_lm.data.dataset import load_dataset
 
-base = RunConfig(hidden_size=24, embedding_dim=4, n_steps=300, n_evaluations=3)
-runs = tuple(replace(base, seed=s, learning_rate=0.05 * (s + 1)) for s in range(6))
-rows = train_cohort(Cohort(runs, 1.0, batch_size=8), load_dataset("ssa2018"), Store(Path(sys.argv[1])))
-print(json.dumps([len(jax.local_devices()), [row["history_dev_loss"] for row in rows]]))
+ROOT = Path(__file__).parents[1]
+
+BASE = RunConfig(hidden_size=24, embedding_dim=4, n_steps=300, n_evaluations=3)
+RUNS = tuple(replace(BASE, seed=seed, learning_rate=0.05 * (seed + 1)) for seed in range(6))
+ON_EIGHT = """
+import sys
+from pathlib import Path
+from tests.test_devices import print_losses
+
+print_losses(sys.argv[1], Path(sys.argv[2]))
 """
 
 
-def dev_losses(n_devices: int, folder) -> tuple[int, np.ndarray]:
-    environment = os.environ | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={n_devices}"}
-    command = [sys.executable, "-c", CHILD, str(folder)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
-    found, losses = json.loads(done.stdout)
-    return found, np.array(losses)
+def dev_losses(words: str, folder: Path) -> tuple[int, list[list[float]]]:
+    """How many devices this process has, and what its runs' dev losses were."""
+    rows = train_cohort(Cohort(RUNS, 1.0, batch_size=8), load_dataset(words), Store(folder))
+    return len(jax.local_devices()), [row["history_dev_loss"] for row in rows]
 
 
-def test_eight_devices_give_the_results_of_one(tmp_path):
-    n_one, one = dev_losses(1, tmp_path / "one")
-    n_eight, eight = dev_losses(8, tmp_path / "eight")
+def print_losses(words: str, folder: Path) -> None:
+    print(json.dumps(dev_losses(words, folder)))
+
+
+def test_eight_devices_give_the_results_of_one(few_dataset, tmp_path):
+    n_one, one = dev_losses(few_dataset.source, tmp_path / "one")
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    command = [sys.executable, "-c", ON_EIGHT, few_dataset.source, str(tmp_path / "eight")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd=ROOT)
+    n_eight, eight = json.loads(done.stdout)
     assert (n_one, n_eight) == (1, 8)
+    one = np.array(one)
     assert one.shape == (6, 4)
     # Equal to rounding: each device compiles a narrower program. 300 steps amplify it to about 1e-6.
     np.testing.assert_allclose(eight, one, rtol=1e-5)

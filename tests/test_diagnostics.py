@@ -149,7 +149,7 @@ def naive_error(params, contexts, targets):
 def test_activation_gradients(variant, few_data):
     state, *_ = trained(make_config(variant), few_data)
     contexts, targets = few_data.contexts[:50], few_data.targets[:50]
-    found = activation_gradients(state.params, contexts, targets)
+    found = jax.jit(activation_gradients)(state.params, contexts, targets)
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), state.params)
     last = naive_error(params, np.asarray(contexts), np.asarray(targets)) @ params.output.weight.T
     np.testing.assert_allclose(found[-1], last, rtol=1e-3, atol=1e-7)

@@ -11,7 +11,6 @@ from experiments.analysis.baselines import load_baselines
 from experiments.analysis.ensembles import FAMILIES, measure_ensembles
 from experiments.analysis.results import open_sweep
 from experiments.ensemble import main as ensemble
-from experiments.sweep import main as sweep
 from mlp_lm.config import Architecture
 from mlp_lm.data.dataset import Windows, load_dataset
 from mlp_lm.initializers import draw_params
@@ -20,6 +19,7 @@ from mlp_lm.mixtures import average, distinct_windows, mean_loss, mix, mixture_w
 from mlp_lm.model import forward
 from mlp_lm.ngram.baselines import count_model_name
 from mlp_lm.schemes import SCHEMES
+from tests import cli
 
 
 def random_probabilities(n: int, m: int = 200) -> list[np.ndarray]:
@@ -91,7 +91,7 @@ def test_distinct_windows_weighted_are_all_windows_of_each_part(data):
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("sweep")
     axes = ["--block-size", "3", "5", "--hidden-size", "12", "--init", "kaiming_tanh"]
-    assert sweep(["smoke", "--out", str(out), "--workers", "1", "--seeds", "2", *axes]) == 0
+    assert cli.sweep_here("smoke", "--out", str(out), "--seeds", "2", *axes).code == 0
     return out
 
 

@@ -14,7 +14,6 @@ import pytest
 from experiments.analysis.results import open_sweep
 from experiments.export import export_rows, export_tensorboard
 from experiments.export import main as export
-from experiments.sweep import main as sweep
 from mlp_lm.config import Architecture
 from mlp_lm.initializers import init_params
 from mlp_lm.model import Moments, Params, forward
@@ -80,11 +79,9 @@ def test_pytorch_computes_the_same_logits(architecture):
     np.testing.assert_allclose(theirs, ours, atol=1e-5)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("sweep")
-    assert sweep(["smoke", "--out", str(out), "--workers", "1", "--seeds", "1", "--batch-norm", "true"]) == 0
-    return out
+@pytest.fixture
+def folder(normed_folder) -> Path:
+    return normed_folder
 
 
 def test_a_trained_run_is_exported_whole(folder, tmp_path):

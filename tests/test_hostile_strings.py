@@ -19,7 +19,7 @@ from experiments.sweeps.catalog import SWEEPS
 from experiments.sweeps.request import Request, make_request, read_request
 from experiments.sweeps.text import code, inert, printable
 from mlp_lm.data.dataset import load_dataset
-from tests.cli import sweep
+from tests.cli import sweep, sweep_here
 from tests.synthetic import write_request
 
 HOSTILE = {
@@ -142,7 +142,7 @@ def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
     words = folder / "words.txt"
     words.write_text("\n".join(text for text in HOSTILE.values() if text.isprintable() and "." not in text) * 5)
-    said = sweep(
+    said = sweep_here(
         "smoke", "--data", str(words), "--out", str(folder / "out"), "--hidden-size", "4", "8", "--n-steps", "20"
     )
     assert said.code == 0, said.errors

@@ -39,7 +39,6 @@ from experiments.initialisation.width import coordinate_check, width_exponents
 from experiments.runner.rows import DIVERGED, DONE, SCHEMA
 from experiments.store import Store
 from experiments.store.atomic import replace_file
-from experiments.sweep import main as sweep
 from experiments.sweeps.catalog import SWEEPS
 from experiments.sweeps.request import FILE_NAME, Request, encode_request
 from mlp_lm.config import BUILT_IN, RunConfig
@@ -49,6 +48,7 @@ from mlp_lm.diagnostics import diagnose_runs
 from mlp_lm.history import DIAGNOSTICS
 from mlp_lm.ngram.baselines import Baseline, Baselines
 from mlp_lm.schemes import SCHEMES
+from tests.cli import sweep_here
 
 RESULTS = Path(__file__).parents[1] / "results"
 PUBLISHED, RATES, DEPTH = (RESULTS / name for name in ("initialisation", "initialisation-rates", "depth"))
@@ -349,8 +349,8 @@ def test_the_command_reads_sweeps_and_writes_into_its_own_folder(tmp_path, monke
 
 def test_the_command_goes_on_from_a_sweep(word_file, tmp_path, capsys):
     flags = ["--data", word_file, "--n-steps", "20", "--n-evaluations", "2", "--seeds", "2", "--hidden-size", "6"]
-    schemes = ["--init", "kaiming_tanh", "normal", "--workers", "1"]
-    assert sweep(["initialisation", *flags, *schemes, "--out", str(tmp_path / "mine")]) == 0
+    schemes = ["--init", "kaiming_tanh", "normal"]
+    assert sweep_here("initialisation", *flags, *schemes, "--out", str(tmp_path / "mine")).code == 0
     capsys.readouterr()
     assert main([str(tmp_path / "mine"), "--part", "sweeps"]) == 0
     assert "kaiming_tanh + batch norm" in capsys.readouterr().out

@@ -36,8 +36,8 @@ def model_and_batch(architecture, n=96):
 def test_loss_and_gradient_are_those_of_the_plain_softmax(architecture, precision, tolerance, rate):
     batch = model_and_batch(architecture)
     dropout = None if rate is None else Dropout(jax.random.key(7), jnp.float32(rate), jnp.float32(rate / 2))
-    loss, grads = minibatch_loss_and_grad(*batch, dropout)
-    wide_loss, wide_grads = blockwise_loss_and_grad(*batch, dropout, precision)
+    loss, grads = jax.jit(minibatch_loss_and_grad)(*batch, dropout)
+    wide_loss, wide_grads = jax.jit(blockwise_loss_and_grad, static_argnums=4)(*batch, dropout, precision)
     assert float(wide_loss) == pytest.approx(float(loss), rel=tolerance)
     for plain, wide in zip(jax.tree.leaves(grads), jax.tree.leaves(wide_grads), strict=True):
         scale = np.abs(np.asarray(plain)).max(initial=0)
@@ -49,7 +49,7 @@ def test_each_window_has_its_own_loss(architecture):
     params, contexts, targets = model_and_batch(architecture, n=300)  # More than a chunk.
     losses = each_loss(params, Windows(np.asarray(contexts), np.asarray(targets)))
     logits = forward(params, contexts).logits
-    expected = [cross_entropy(logits[i : i + 1], targets[i : i + 1]) for i in range(300)]
+    expected = jax.jit(jax.vmap(cross_entropy))(logits[:, None], targets[:, None])
     np.testing.assert_allclose(losses, expected, rtol=2e-5, atol=2e-6)
 
 

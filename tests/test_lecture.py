@@ -31,6 +31,7 @@ from experiments.lecture.published import (
 )
 from experiments.lecture.walk import SECTIONS, Walk
 from mlp_lm.data.dataset import load_dataset
+from tests.cli import trained_here
 from tests.conftest import SHARED, needs_lecture_list
 
 ROOT = Path(__file__).parents[1]
@@ -189,7 +190,8 @@ def own_walk(few_words, tmp_path_factory):
     folder = tmp_path_factory.mktemp("lecture")
     words = folder / "my_words.txt"
     words.write_text("\n".join(few_words))
-    said = lecture("--data", str(words), "--out", str(folder / "runs"), "--quick", "--workers", "1")
+    with trained_here():
+        said = lecture("--data", str(words), "--out", str(folder / "runs"), "--quick")
     assert said.code == 0, said.errors
     return words, folder / "runs", said.output
 

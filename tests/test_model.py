@@ -93,8 +93,8 @@ def test_an_independent_flax_model_agrees_on_loss_and_gradient(architecture):
             logits = model.apply(variables, contexts)
         return -jnp.take_along_axis(jax.nn.log_softmax(logits), targets[:, None], axis=1).mean()
 
-    ours = jax.value_and_grad(minibatch_loss)(params, contexts, targets)
-    theirs = jax.value_and_grad(linen_loss)(params)
+    ours = jax.jit(jax.value_and_grad(minibatch_loss))(params, contexts, targets)
+    theirs = jax.jit(jax.value_and_grad(linen_loss))(params)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6), ours, theirs)
 
 
@@ -104,6 +104,7 @@ def test_gradient_is_that_of_finite_differences(architecture):
         params = jax.tree.map(lambda leaf: leaf.astype(jnp.float64), params_of(architecture))
         contexts, targets = batch(architecture)
 
+        @jax.jit
         def loss(leaves):  # check_grads hands over NumPy arrays.
             return minibatch_loss(jax.tree.map(jnp.asarray, leaves), contexts, targets)
 

@@ -3,6 +3,7 @@ from it, and with features that change as they should.
 """
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -80,7 +81,8 @@ def test_each_matrix_has_the_papers_rate_and_all_decay_alike(parametrization, op
     def update(config):
         numbers = jax.tree.map(jnp.asarray, config.numbers())
         transform = make_optimizer(jnp.float32(0.1), numbers, config.program())
-        return parts(transform.update(gradients, transform.init(params), params)[0])
+        updates = jax.jit(lambda params: transform.update(gradients, transform.init(params), params)[0])
+        return parts(updates(params))
 
     plain = update(replace(config, parametrization="standard", base_width=200, weight_decay=0.0))
     weights = [0 if w.ndim == 1 else w for w in parts(params)]  # Biases do not decay.
@@ -116,9 +118,9 @@ def test_mup_is_the_model_with_logits_divided_by_the_width(few_dataset):
         logits = activations.hidden[-1] @ params.output.weight / M + params.output.bias[None, :]
         return cross_entropy(logits, targets)
 
-    momenta = jax.tree.map(jnp.zeros_like, params)
+    gradient, momenta = jax.jit(jax.grad(loss)), jax.tree.map(jnp.zeros_like, params)
     for windows in draw_minibatches(np.uint32(0), jnp.arange(10), config.batch_size, len(data.targets), False):
-        gradients = jax.grad(loss)(params, data.contexts[windows], data.targets[windows])
+        gradients = gradient(params, data.contexts[windows], data.targets[windows])
         momenta = jax.tree.map(lambda m, g: 0.9 * m + g, momenta, gradients)
         params = jax.tree.map(lambda p, r, m: p - 0.1 * r * m, params, rates, momenta)
     batch.advance(10)
@@ -158,10 +160,15 @@ def change(config, dataset):
     windows = dataset.windows("train", 3)
     contexts, targets = jnp.asarray(windows.contexts), jnp.asarray(windows.targets)
     params = jax.tree.map(jnp.asarray, initial_params(config, dataset))
-    numbers = jax.tree.map(jnp.asarray, config.numbers())
-    transform = make_optimizer(numbers.learning_rate, numbers, config.program())
+    return [float(size) for size in changes_by_a_step(params, config.numbers(), contexts, targets, config.program())]
+
+
+@partial(jax.jit, static_argnums=4)
+def changes_by_a_step(params, numbers, contexts, targets, program):
+    numbers = jax.tree.map(jnp.asarray, numbers)
+    transform = make_optimizer(numbers.learning_rate, numbers, program)
     _, gradients = minibatch_loss_and_grad(params, contexts, targets)
     updates, _ = transform.update(gradients, transform.init(params), params)
     before, after = forward(params, contexts), forward(optax.apply_updates(params, updates), contexts)
     pairs = (before.preactivations[-1], after.preactivations[-1]), (before.logits, after.logits)
-    return [float(jnp.sqrt(jnp.mean((b - a) ** 2))) for b, a in pairs]
+    return [jnp.sqrt(jnp.mean((b - a) ** 2)) for b, a in pairs]

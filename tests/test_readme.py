@@ -17,12 +17,10 @@ from PIL import Image
 from experiments.analysis.results import open_sweep
 from experiments.runner.protocol import Progress
 from experiments.runner.rows import SCHEMA
-from experiments.runner.trainer import train_cohort
 from experiments.store import Store
 from experiments.sweeps.grids import sweep_from_dict
-from mlp_lm.data.dataset import load_dataset
 from mlp_lm.ideas import load_ideas
-from tests.cli import sweep
+from tests.cli import sweep_here, train_here
 from tests.synthetic import STORE_COLUMNS, synthetic_row
 
 ROOT = Path(__file__).parents[1]
@@ -58,7 +56,7 @@ def test_the_ideas_file_is_swept_against_built_in_entries(tmp_path):
     choices = ["--init", "snug", "kaiming_tanh", "--activation", "log1p", "tanh"]
     short = ["--n-steps", "20", "--n-evaluations", "1", "--seeds", "1", "--hidden-size", "8"]
     out = str(tmp_path / "out")
-    said = sweep("single", "--ideas", str(file), *choices, *short, "--out", out)
+    said = sweep_here("single", "--ideas", str(file), *choices, *short, "--out", out)
     assert (said.code, said.errors) == (0, "")
     assert "4 of 4 runs done" in said.output and "log1p" in said.output
     ideas = load_ideas(file)
@@ -122,10 +120,10 @@ def smaller(words: list[str], small: list[str]) -> list[str]:
 
 def train_few_here(cohorts, job, slots, stopping):
     """An executor in this process: it trains where weights are read later, and elsewhere makes rows up."""
-    dataset, store = load_dataset(job.data), Store(job.root)
+    store = Store(job.root)
     for cohort in cohorts:
         if store.root.name in ("default", "bengio2003-small"):
-            yield Progress(cohort, rows=tuple(train_cohort(cohort, dataset, store)))
+            yield from train_here([cohort], job, slots)
         else:
             rows = [synthetic_row(run, 2.0 + run.seed / 100) for run in cohort.runs]
             kept = [{name: value for name, value in row.items() if name not in STORE_COLUMNS} for row in rows]

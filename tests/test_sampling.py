@@ -10,7 +10,6 @@ import pytest
 from experiments.analysis.results import open_sweep
 from experiments.analysis.trained_models import Samples, read_samples
 from experiments.sample import main as sample
-from experiments.sweep import main as sweep
 from mlp_lm.config import Architecture
 from mlp_lm.data.dataset import Dataset
 from mlp_lm.data.vocabulary import Vocabulary
@@ -101,11 +100,9 @@ def test_new_words_and_duplicates_are_counted():
     assert (samples.n_new, samples.n_duplicates) == (1, 2)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    out = tmp_path_factory.mktemp("sweep")
-    assert sweep(["smoke", "--out", str(out), "--workers", "1", "--seeds", "1", "--batch-norm", "true"]) == 0
-    return out
+@pytest.fixture
+def folder(normed_folder) -> Path:
+    return normed_folder
 
 
 def test_the_command_prints_words_of_the_best_run_and_how_many_are_new(folder, capsys):

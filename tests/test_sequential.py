@@ -183,7 +183,7 @@ def test_a_sweep_until_a_width(few_words, tmp_path):
     out = tmp_path / "out"
     dry = cli.sweep(*flags, "--out", str(out), "--dry-run")
     assert "6 runs, 6 to train" in dry.output and "looks at 3, 5 seeds" in dry.output
-    assert cli.sweep(*flags, "--out", str(out)).code == 0
+    assert cli.sweep_here(*flags, "--out", str(out)).code == 0
     results = open_sweep(out)
     table = list(seed_rows(results))
     assert len(table) == 2 and all(row["n_seeds"] in (3, 5) for row in table)

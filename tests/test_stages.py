@@ -89,7 +89,7 @@ def flags(few_words, tmp_path):
 
 
 def test_a_sweep_in_rounds(flags, tmp_path):
-    said = cli.sweep(*flags, "--seeds", "1", "--then", "3x")
+    said = cli.sweep_here(*flags, "--seeds", "1", "--then", "3x")
     assert said.code == 0, said.errors
     results = open_sweep(tmp_path / "out")
     assert [len(study.cells) for study in results.studies] == [3, 1]
@@ -103,7 +103,7 @@ def test_a_sweep_within_a_time_has_every_configuration_once_before_any_twice(fla
     assert "6 runs, 0 to train" in nothing.output  # Compiling alone is planned to take longer.
     said = cli.sweep(*flags, "--seeds", "2", "--time", "1h", "--dry-run")
     assert "6 runs, 3 to train" in said.output and "one seed of every configuration before the next" in said.output
-    assert cli.sweep(*flags, "--seeds", "2", "--time", "1h").code == 0
+    assert cli.sweep_here(*flags, "--seeds", "2", "--time", "1h").code == 0
     assert len(open_sweep(tmp_path / "out").rows) == 6
 
 

@@ -128,10 +128,10 @@ def test_the_winner_alone_is_tested_and_not_in_the_table_of_runs(finished):
 def test_again_trains_nothing_and_an_extended_axis_only_the_new_cells(finished, names):
     store, printed = finished
     before = {path: path.stat().st_mtime_ns for path in store.root.glob("shards/*")}
-    again = sweep(*TINY, "--data", str(names), "--out", str(store.root), "--test")
-    assert again == printed
+    again = cli.sweep(*TINY, "--data", str(names), "--out", str(store.root), "--test")
+    assert (again.code, again.output) == (0, printed)
     assert {path: path.stat().st_mtime_ns for path in store.root.glob("shards/*")} == before
-    sweep(*TINY[:3], "10", *TINY[3:], "--data", str(names), "--out", str(store.root))
+    assert cli.sweep_here(*TINY[:3], "10", *TINY[3:], "--data", str(names), "--out", str(store.root)).code == 0
     assert set(store.root.glob("shards/*")) > before.keys()
     assert sorted({row["hidden_size"] for row in rows_of(store).values()}) == [8, 10, 12]
     assert len(rows_of(store)) == 6
@@ -141,7 +141,7 @@ def test_a_run_alone_has_the_bits_of_the_same_run_in_a_sweep(finished, names, tm
     store, _ = finished
     alone = Store(tmp_path)
     arguments = [*TINY[:2], *TINY[3:-1], "1", "--data", str(names), "--out", str(tmp_path), "--learning-rate", "0.1"]
-    sweep(*arguments)
+    assert cli.sweep(*arguments).code == 0  # By a worker too: its programs are single-threaded.
     (row,) = rows_of(alone).values()
     same = rows_of(store)[row["run_id"]]
     for column in ("initial_loss", "train_loss", "dev_loss", "dev_unseen_loss", "history_minibatch_loss"):
@@ -158,11 +158,12 @@ def test_a_sweep_file_is_a_sweep(names, tmp_path):
         '[[study]]\nname = "rates"\nseeds = 3\nlearning_rate = [0.1, 0.3]\nn_steps = 50\n'
         '[[study]]\nname = "inits"\ninit = ["normal", "zeros"]\nn_steps = 50\n'
     )
-    assert "8 runs, 8 to train" in sweep("--config", str(file), "--dry-run", "--out", str(tmp_path / "out"))
+    said = cli.sweep("--config", str(file), "--dry-run", "--out", str(tmp_path / "out"))
+    assert "8 runs, 8 to train" in said.output
 
 
 def test_the_catalogue_holds_the_promised_default():
-    assert "default" in sweep("--list")
+    assert "default" in cli.sweep("--list").output
     studies = SWEEPS["default"].expand("")
     sizes = list(studies["size"].values())
     assert len(sizes) == 2 * 2 * 2 * 2 * 3
@@ -217,7 +218,7 @@ def test_three_files_are_the_three_parts(few_words, tmp_path):
         "--out",
         str(tmp_path / "out"),
     )
-    assert cli.sweep("smoke", "--data", *map(str, files), *flags).code == 0
+    assert cli.sweep_here("smoke", "--data", *map(str, files), *flags).code == 0
     results = open_sweep(tmp_path / "out")
     assert {part: tuple(words) for part, words in results.dataset.parts.items()} == parts
     assert len(results.rows) == 1

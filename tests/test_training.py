@@ -169,7 +169,8 @@ def test_a_random_order_holds_every_number_once(n):
 
 
 def test_orders_are_uniform():
-    orders = jax.vmap(lambda seed: permute(jax.random.key(seed), jnp.arange(4), 4))(jnp.arange(24_000))
+    order = jax.jit(jax.vmap(lambda seed: permute(jax.random.key(seed), jnp.arange(4), 4)))
+    orders = order(jnp.arange(24_000))
     _, counts = np.unique(np.asarray(orders), axis=0, return_counts=True)
     assert len(counts) == 24
     # 1,000 expected of each; with few bits the rounds mix little, so within 5 standard deviations and a tenth.
@@ -192,10 +193,11 @@ def test_an_sgd_run_is_the_textbook_loop(data):
     trained = take_run(advance_batch(states, numbers, data, 0, 30, 200, program).params, 0)
 
     params, velocity = take_run(states.params, 0), None
+    gradient = jax.jit(jax.grad(minibatch_loss))
     indices = draw_minibatches(np.uint32(0), jnp.arange(30), 32, len(data.targets))
     for step in range(30):
         rate = 0.1 * 0.5 * (1 + np.cos(np.pi * step / 200))
-        grads = jax.grad(minibatch_loss)(params, data.contexts[indices[step]], data.targets[indices[step]])
+        grads = gradient(params, data.contexts[indices[step]], data.targets[indices[step]])
         decayed = grads.replace(
             embedding=grads.embedding + 1e-3 * params.embedding,
             hidden=tuple(
@@ -233,10 +235,11 @@ def test_an_adam_run_is_the_textbook_loop(data, epsilon):
 
     params = take_run(states.params, 0)
     first, second = jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.zeros_like, params)
+    gradient = jax.jit(jax.grad(minibatch_loss))
     indices = draw_minibatches(np.uint32(0), jnp.arange(20), 32, len(data.targets))
     for step in range(20):
         rate = 0.1 * 0.5 * (1 + np.cos(np.pi * step / 100))
-        grads = jax.grad(minibatch_loss)(params, data.contexts[indices[step]], data.targets[indices[step]])
+        grads = gradient(params, data.contexts[indices[step]], data.targets[indices[step]])
         first = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, first, grads)
         second = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, second, grads)
 
@@ -290,7 +293,7 @@ def test_the_arranged_gradient_is_the_plain_one(batch_size, direct, activation, 
     params = draw_params(0, SCHEMES["fan_in"], replace(MODEL, direct=direct, activation=activation))
     params = jax.tree.map(jnp.asarray, params)
     batch = data.contexts[:batch_size], data.targets[:batch_size]
-    plain = minibatch_loss_and_grad(params, *batch)
+    plain = jax.jit(minibatch_loss_and_grad)(params, *batch)
     loss, grads = jax.jit(arranged_loss_and_grad)(arrange(params), *batch)
     scale = optax.tree.norm(plain[1])
     jax.tree.map(

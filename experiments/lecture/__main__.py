@@ -7,6 +7,7 @@ import time
 from experiments.cli.command import command, command_parser, folder_path, positive
 from experiments.cli.flags import add_data_flags, requested_source
 from experiments.cli.terminal import CommandLine, working
+from experiments.runner.compilation_cache import use_compilation_cache
 from experiments.runner.interrupt import Interruption
 from experiments.runner.run import RESULTS, RunOptions, run_sweep
 from experiments.store import Store
@@ -57,6 +58,7 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     from experiments.lecture.published import ANY
     from mlp_lm.settings import pinned_settings
 
+    use_compilation_cache()
     walk = Walk(names, open_sweep(folder))
     chapters = []
     print("what: printed | ours | agreement")

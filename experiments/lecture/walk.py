@@ -16,6 +16,7 @@ from jaxtyping import Int
 from experiments.analysis.results import SweepResults
 from experiments.lecture import sections
 from experiments.lecture.published import ANY, FIVE, LIST, Line, compare
+from experiments.runner.compilation_cache import use_compilation_cache
 from experiments.runner.run import RESULTS
 from experiments.sweep import run_sweep
 from experiments.sweeps.catalog import SWEEPS
@@ -181,6 +182,7 @@ def open_walk(data: str = MAKEMORE_DATA, out: str | Path | None = None, quick: b
     Raises:
         ValueError: the words cannot be had, or the folder holds other ones.
     """
+    use_compilation_cache()
     names = load_dataset(data)
     sweep = lecture_sweep(names, quick)
     out = out or default_folder(names, quick)
