@@ -186,11 +186,13 @@ def test_networks_of_words_are_averaged_and_mixed_by_the_command_for_names(study
 
 def test_slices_make_the_study(capsys, tmp_path):
     flags = ["--models", "MLP3", "MLP9", "--seeds", "1", "--epochs", "0.1", "--out", str(tmp_path / "out")]
-    assert main([*flags, "--shard", "1/2"]) == 0
+    with cli.trained_here():
+        assert main([*flags, "--shard", "1/2"]) == 0
     assert "1 run of this slice is done" in capsys.readouterr().out
     assert main([*flags, "--dry-run"]) == 0
     assert "2 runs, 1 to train" in capsys.readouterr().out
-    assert main(flags) == 0
+    with cli.trained_here():
+        assert main(flags) == 0
     assert {("modern", "MLP3"), ("modern", "MLP9")} <= lines(tmp_path / "out").keys()
 
 

@@ -1,7 +1,7 @@
 """Slices of one sweep in processes of their own, on one folder, and the run that puts them together."""
 
 from experiments.store import Store
-from tests.cli import assert_one_line, sweep
+from tests.cli import assert_one_line, sweep, sweep_here
 from tests.processes import PATIENCE_SECONDS, started
 from tests.test_reliability_training import contents
 
@@ -46,7 +46,7 @@ def test_more_slices_than_cohorts_leave_the_last_ones_idle(tmp_path):
 
 def test_a_checkpoint_of_another_cut_goes_once_its_runs_are_done(tmp_path):
     flags = ("smoke", "--hidden-size", "8", "--n-steps", "20", "--out", str(tmp_path))
-    assert sweep(*flags, "--seeds", "1").code == 0
+    assert sweep_here(*flags, "--seeds", "1").code == 0
     store = Store(tmp_path)
     (done,) = store.run_ids()
     store.save_checkpoint("0123abcd", {}, {"run_ids": [done, "f" * 16]})  # As a cut of more seeds would have left it.

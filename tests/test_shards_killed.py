@@ -21,7 +21,6 @@ from experiments.store.shards import Store
 from tests.test_shards import COHORT, OTHER, example_cohort, losses, write_example
 
 CALLS = ("write", "fsync", "replace", "unlink")
-TIMES = 5
 ONE_FILE = ["write", "fsync", "replace", "fsync"]  # the temporary, its content, the rename, the folder
 ROOT = Path(__file__).parent.parent
 
@@ -118,8 +117,8 @@ def kill_everywhere(base: Path, name: str) -> dict[str, object]:
     calls = calls_of(action, Store(base / "recorded"))
     codes = []
     for number, call in enumerate(calls):
-        for moment, repeat in itertools.product(moments_of(call), range(TIMES)):
-            folder = base / f"{number:02d}-{call}-{moment}-{repeat}"
+        for moment in moments_of(call):
+            folder = base / f"{number:02d}-{call}-{moment}"
             shutil.copytree(base / "prepared", folder)
             codes.append(kill_during(action, Store(folder), number, moment))
     return {"calls": calls, "codes": codes}
@@ -133,7 +132,7 @@ def killed(request, tmp_path_factory):
     report = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout)
     assert report["calls"] == ACTIONS[request.param][2]
     folders = sorted(path for path in base.iterdir() if path.name[0].isdigit())
-    assert len(folders) == TIMES * sum(len(moments_of(call)) for call in report["calls"])
+    assert len(folders) == sum(len(moments_of(call)) for call in report["calls"])
     assert report["codes"] == [-signal.SIGKILL] * len(folders)
     return request.param, base / "recorded", folders
 
