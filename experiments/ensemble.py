@@ -3,6 +3,7 @@
 import sys
 
 from experiments.analysis.ensembles import as_table, measure_ensembles, write_ensembles
+from experiments.analysis.looks import this_command
 from experiments.analysis.results import open_sweep
 from experiments.cli.command import command, command_parser
 from experiments.cli.terminal import print_table, stdout_console
@@ -10,16 +11,19 @@ from experiments.report.build import write_report
 from experiments.runner.compilation_cache import use_compilation_cache
 from experiments.runner.interrupt import Interruption
 from experiments.sweeps.text import printable
+from mlp_lm.ngram.baselines import TEXT_LENGTHS
 
 EPILOG = """examples:
   python -m experiments.ensemble results/local/grid --top 10
   python -m experiments.ensemble results/local/grid --context-length 3 4 5 6 7    with count models of all these
+  python -m experiments.ensemble results/local/grid --log-linear       with several count models, by powers
   python -m experiments.ensemble results/local/grid --test     also the test loss of the one chosen on dev
 
 Writes tables/ensembles.csv and tables/ensembles.md, and the report anew, which shows them."""
 
 MAX_TOP = 100  # All members' probabilities are held in memory.
 MAX_CONTEXT_LENGTH = 12
+LIST_ORDERS = (2, 3, 4, 6, 9)  # Of the count models that are mixed log-linearly: on names, more add nothing on dev.
 
 
 @command("ensemble")
@@ -31,20 +35,31 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     parser.add_argument("--top", type=int, default=5, metavar="INT", help="average the 2, 3, ... K best runs (5)")
     text = "tokens of context of the count models (of each family, the number that is best on dev)"
     parser.add_argument("--context-length", type=int, nargs="+", metavar="INT", help=text)
+    text = (
+        "also mix several orders of modified Kneser-Ney log-linearly, with weights by how often a context was seen: "
+        f"context lengths ({' '.join(map(str, LIST_ORDERS))}; of a running text {' '.join(map(str, TEXT_LENGTHS))}, "
+        "which takes minutes)"
+    )
+    parser.add_argument("--log-linear", type=int, nargs="*", metavar="INT", help=text)
     parser.add_argument("--test", action="store_true", help="also the test loss of what is best on dev")
     options = parser.parse_args(arguments)
     if not 1 <= options.top <= MAX_TOP:
         parser.error(f"--top must be between 1 and {MAX_TOP}, got {options.top}")
-    wrong = [k for k in options.context_length or () if not 1 <= k <= MAX_CONTEXT_LENGTH]
-    if wrong:
-        parser.error(f"--context-length must be between 1 and {MAX_CONTEXT_LENGTH}, got {wrong[0]}")
+    for flag, lengths in (("--context-length", options.context_length), ("--log-linear", options.log_linear)):
+        wrong = [k for k in lengths or () if not 1 <= k <= MAX_CONTEXT_LENGTH]
+        if wrong:
+            parser.error(f"{flag} must be between 1 and {MAX_CONTEXT_LENGTH}, got {wrong[0]}")
     results = open_sweep(options.folder)
     use_compilation_cache()
-    ensembles = measure_ensembles(results, options.top, options.context_length, options.test)
-    kept = write_ensembles(results.folder, ensembles)
+    log_linear = options.log_linear
+    if log_linear is not None:
+        log_linear = log_linear or (TEXT_LENGTHS if results.is_running_text else LIST_ORDERS)
+    test = this_command("experiments.ensemble", arguments) if options.test else None
+    ensembles = measure_ensembles(results, options.top, options.context_length, test, log_linear or ())
+    kept = write_ensembles(results, ensembles)
     path = write_report(results.folder)
     header, cells, notes = as_table(kept)
-    print_table(header[:4], [row[:4] for row in cells], n_names=2)
+    print_table(header[:5], [row[:5] for row in cells], n_names=3)
     for note in notes:
         stdout_console().print(f"\n{note}")
     print(f"\nReport: {printable(str(path))}")

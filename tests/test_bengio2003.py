@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
+from experiments.analysis.looks import read_looks
 from experiments.analysis.results import open_sweep
 from experiments.bengio2003.__main__ import main
 from experiments.bengio2003.models import MODELS, PAPER_RATE, RECIPES, TABLE, make_grid, model_of
@@ -37,7 +38,7 @@ BROWN_WINDOWS = 800_000
 def study(tmp_path_factory):
     """Two models by both recipes on the small text."""
     folder = tmp_path_factory.mktemp("bengio") / "out"
-    flags = ("--models", "MLP3", "MLP9", "--seeds", "2", "--recipe", "modern", "paper", "--epochs", "0.5")
+    flags = ("--models", "MLP3", "MLP9", "--seeds", "2", "--recipe", "modern", "paper", "--epochs", "0.5", "--test")
     output = io.StringIO()
     with cli.trained_here(), contextlib.redirect_stdout(output):
         assert main([*flags, "--out", str(folder)]) == 0
@@ -65,6 +66,25 @@ def test_every_model_stands_beside_the_paper_alone_and_mixed(study):
     assert float(found["", "uniform"]["test"]) == len(load_dataset("small").vocabulary)
     for name in ("report.html", "figures/map.png", "tables/summary.md", "tables/novelty.csv"):
         assert (folder / name).stat().st_size > 200
+
+
+def test_the_test_part_is_looked_at_on_request_and_once(study, capsys, tmp_path):
+    flags = ["--models", "MLP3", "--seeds", "1", "--epochs", "0.1", "--out", str(tmp_path / "out")]
+    assert main(flags) == 0
+    tested = {name for name, row in lines(tmp_path / "out").items() if row["test"]}
+    assert tested == {("", "uniform")} and read_looks(tmp_path / "out") == []
+    text = (tmp_path / "out" / "tables" / "summary.md").read_text("utf-8")
+    assert "was not looked at" in text and "Validation perplexity of MLP3" in text
+    assert main([*flags, "--test"]) == 0
+    assert main([*flags, "--test"]) == 0
+    assert main(flags) == 0
+    found = lines(tmp_path / "out")
+    (look,) = read_looks(tmp_path / "out")
+    assert look.losses == [pytest.approx(math.log(float(found["modern", "MLP3"]["test"])))]
+    assert look.command.endswith("--test") and look.data_hash == open_sweep(tmp_path / "out").request.data_hash
+    assert all(row["test"] for row in found.values())  # What was seen stays in view.
+    assert "look 1, MLP3" in (tmp_path / "out" / "tables" / "summary.md").read_text("utf-8")
+    assert len(read_looks(study[0])) == 1  # All models of one command.
 
 
 def test_the_table_is_that_of_the_stored_weights(study):

@@ -16,6 +16,7 @@ from experiments.analysis.comparisons import (
     compare,
     comparison_rows,
     holm,
+    over_words,
     p_of_difference,
     p_of_equivalence,
     reference_of,
@@ -102,3 +103,24 @@ def test_the_reference_is_the_default_configuration_where_it_ran():
 
 def test_single_seeds_are_not_compared():
     assert not list(comparison_rows([make_study("x", synthetic_rows({"gain": (1.0, 2.0)}, 1, lambda gain: gain))]))
+
+
+def test_an_interval_over_words_is_that_of_words_drawn_anew():
+    rng = np.random.default_rng(0)
+    lengths = rng.integers(2, 12, 300)
+    words = np.repeat(np.arange(300), lengths)
+    losses = rng.gamma(2, 1, len(words)) + rng.normal(0, 1, 300)[words]  # Tokens of a word are alike.
+    found = over_words(losses, words)
+    assert found.mean == pytest.approx(losses.mean())
+    sums = np.bincount(words, losses)
+    drawn = rng.integers(0, 300, (4000, 300))
+    means = sums[drawn].sum(axis=1) / lengths[drawn].sum(axis=1)
+    assert found.half == pytest.approx(1.96 * means.std(), rel=0.05)
+    alone = over_words(losses, np.arange(len(losses)))
+    assert alone.half < 0.8 * found.half  # As if tokens were independent.
+
+
+def test_a_constant_difference_has_no_width_over_words_and_one_word_has_no_interval():
+    words = np.repeat([0, 1, 2], [2, 3, 4])
+    assert over_words(np.full(9, 0.25), words).half == pytest.approx(0, abs=1e-12)
+    assert over_words(np.arange(9.0), np.zeros(9, int)).high == np.inf

@@ -1,6 +1,7 @@
 """Averages of models, and their mixture with a count model."""
 
 import csv
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -8,16 +9,34 @@ import numpy as np
 import pytest
 
 from experiments.analysis.baselines import load_baselines
-from experiments.analysis.ensembles import FAMILIES, measure_ensembles
+from experiments.analysis.ensembles import FAMILIES, log_linear_mixture, measure_ensembles
+from experiments.analysis.looks import read_looks
 from experiments.analysis.results import open_sweep
 from experiments.ensemble import main as ensemble
 from mlp_lm.config import Architecture
 from mlp_lm.data.dataset import Windows, load_dataset
 from mlp_lm.initializers import draw_params
 from mlp_lm.loss import cross_entropy
-from mlp_lm.mixtures import average, distinct_windows, mean_loss, mix, mixture_weight, target_probabilities
+from mlp_lm.mixtures import (
+    CHUNK,
+    Buckets,
+    LogLinear,
+    average,
+    cross_validate,
+    fit_weights,
+    log_average,
+    log_count_model,
+    log_linear_losses,
+    mean_loss,
+    mix,
+    mixture_weight,
+    stretches,
+    target_probabilities,
+    windows_of,
+)
 from mlp_lm.model import forward
-from mlp_lm.ngram.baselines import count_model_name
+from mlp_lm.ngram.baselines import count_model_name, fit_count_model
+from mlp_lm.ngram.counts import count_ngrams
 from mlp_lm.schemes import SCHEMES
 from tests import cli
 
@@ -72,19 +91,144 @@ def test_a_useless_count_model_gets_no_weight():
 
 
 @pytest.mark.parametrize("data", ["ssa2018", "small"])
-def test_distinct_windows_weighted_are_all_windows_of_each_part(data):
+def test_windows_of_parts_are_those_of_each_part_in_order(data):
     dataset = load_dataset(data)
-    windows, weights = distinct_windows(dataset, ("dev", "dev_unseen", "test"), 3)
-    pairs = np.column_stack([windows.contexts, windows.targets])
-    if not dataset.is_running_text:
-        assert len(np.unique(pairs, axis=0)) == len(pairs)
-    for part, expected in (("dev", dataset.windows("dev", 3)), ("test", dataset.windows("test", 3))):
-        every = np.column_stack([expected.contexts, expected.targets])
-        each, counts = np.unique(every, axis=0, return_counts=True)
-        mine, index = np.unique(pairs[weights[part] > 0], axis=0, return_inverse=True)
-        np.testing.assert_array_equal(mine, each)
-        np.testing.assert_array_equal(np.bincount(index, weights[part][weights[part] > 0]), counts)
-    assert weights["dev_unseen"].sum() == dataset.unseen("dev", 3).sum()
+    windows, weights = windows_of(dataset, ("dev", "dev_unseen", "test"), 3)
+    for part in ("dev", "test"):
+        expected, mine = dataset.windows(part, 3), weights[part] == 1
+        np.testing.assert_array_equal(windows.contexts[mine], expected.contexts)
+        np.testing.assert_array_equal(windows.targets[mine], expected.targets)
+    assert weights["dev"].sum() + weights["test"].sum() == len(windows)
+    np.testing.assert_array_equal(weights["dev_unseen"][weights["dev"] == 1], dataset.unseen("dev", 3))
+    assert not weights["dev_unseen"][weights["dev"] == 0].any()
+
+
+def random_stack(n: int = 60, vocab: int = 5, members: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Log-probabilities of some members, and targets that their first member draws."""
+    rng = np.random.default_rng(0)
+    stacked = np.log(rng.dirichlet(np.ones(vocab), (n, members)).swapaxes(1, 2))
+    targets = np.array([rng.choice(vocab, p=np.exp(row)) for row in stacked[:, :, 0]])
+    return stacked, targets
+
+
+def test_a_weight_of_one_alone_reproduces_the_member():
+    stacked, targets = random_stack()
+    for k in range(3):
+        weights = np.tile(np.eye(3)[k], (len(targets), 1))
+        expected = -stacked[np.arange(len(targets)), targets, k]
+        np.testing.assert_allclose(log_linear_losses(stacked, targets, weights), expected, atol=1e-12)
+
+
+def test_equal_members_whose_weights_add_up_to_one_are_the_member():
+    stacked, targets = random_stack(members=1)
+    twice, weights = np.repeat(stacked, 2, axis=2), np.tile([0.3, 0.7], (len(targets), 1))
+    expected = -stacked[np.arange(len(targets)), targets, 0]
+    np.testing.assert_allclose(log_linear_losses(twice, targets, weights), expected, atol=1e-12)
+
+
+def test_log_linear_losses_agree_with_products_of_powers():
+    stacked, targets = random_stack()
+    weights = np.random.default_rng(1).normal(size=(len(targets), 3))
+    for i, target in enumerate(targets):
+        powers = [np.prod([np.exp(stacked[i, v, k]) ** weights[i, k] for k in range(3)]) for v in range(5)]
+        (loss,) = log_linear_losses(stacked[i : i + 1], targets[i : i + 1], weights[i : i + 1])
+        assert loss == pytest.approx(-np.log(powers[target] / sum(powers)))
+
+
+@pytest.mark.parametrize("pull", [0.0, 10.0])
+def test_fitted_weights_are_better_than_any_near_them(pull):
+    stacked, targets = random_stack()
+    common = np.array([0.2, 0.3, 0.5])
+
+    def penalised(weights):
+        losses = log_linear_losses(stacked, targets, np.tile(weights, (len(targets), 1)))
+        return losses.sum() + pull / 2 * ((weights - common) ** 2).sum()
+
+    best = fit_weights(stacked, targets, common, pull)
+    nearby = np.random.default_rng(2).normal(0, 0.05, (200, 3)) + best
+    assert penalised(best) < min(map(penalised, nearby))
+    assert best[0] > best[1:].max()  # The targets are the first member's.
+
+
+def count_mixture(data: str, orders: tuple[int, ...]) -> tuple[LogLinear, Windows, np.ndarray]:
+    """Kneser-Ney models of several orders, dev, and its folds."""
+    dataset = load_dataset(data)
+    members = [log_count_model(fit_count_model(dataset, "modified Kneser-Ney", k)) for k in orders]
+    train, dev = (dataset.windows(part, max(orders)) for part in ("train", "dev"))
+    buckets = Buckets(count_ngrams(train.contexts, train.targets, max(orders), len(dataset.vocabulary)))
+    return LogLinear(members, buckets), dev, stretches(dataset, "dev")[1]
+
+
+def test_buckets_agree_with_counting_suffixes():
+    mixture, dev, _ = count_mixture("ssa2018", (2, 4))
+    train = load_dataset("ssa2018").windows("train", 4).contexts
+    buckets = mixture.buckets.of(dev.contexts)
+    for i in range(0, len(dev), 997):
+        for length in range(4, -1, -1):
+            occurs = (train[:, 4 - length :] == dev.contexts[i, 4 - length :]).all(axis=1).sum()
+            if occurs:
+                break
+        level = sum(occurs >= start for start in (4, 16, 64))
+        assert buckets[i] == 4 * length + level
+    assert mixture.buckets.name(4 * 3 + 1) == "3 tokens, seen 4 to 15 times"
+    assert mixture.buckets.name(4 * 1 + 3) == "1 token, seen 64 or more times"
+
+
+@pytest.mark.parametrize("data", ["ssa2018", "small"])
+def test_weights_are_never_fitted_to_the_fold_that_is_measured(data):
+    mixture, dev, folds = count_mixture(data, (1, 3))
+    assert set(folds) == {0, 1}
+    targets = dev.targets.copy()
+    targets[folds == 0] = np.random.default_rng(0).permutation(targets[folds == 0])
+    before, after = cross_validate(mixture, dev, folds), cross_validate(mixture, Windows(dev.contexts, targets), folds)
+    same = (folds == 0) & (targets == dev.targets)
+    np.testing.assert_array_equal(before[same], after[same])  # Fitted on fold 1 alone, which is as it was.
+    assert not np.allclose(before[folds == 1], after[folds == 1], rtol=0, atol=1e-6)  # Fitted on fold 0.
+
+
+def test_the_order_of_dev_words_changes_nothing():
+    dataset = load_dataset("ssa2018")
+    backwards = replace(dataset, parts={**dataset.parts, "dev": dataset.parts["dev"][::-1]})
+    mixture, dev, folds = count_mixture("ssa2018", (1, 3))
+    words, _ = stretches(dataset, "dev")
+    losses = np.bincount(words, cross_validate(mixture, dev, folds))
+    other_words, other_folds = stretches(backwards, "dev")
+    other = np.bincount(other_words, cross_validate(mixture, backwards.windows("dev", 3), other_folds))
+    np.testing.assert_allclose(other[::-1], losses, atol=1e-4)
+
+
+def test_words_that_are_spelled_alike_are_in_one_fold_and_no_word_is_cut():
+    dataset = load_dataset("ssa2018")
+    words, folds = stretches(dataset, "dev")
+    fold_of = {}
+    for word, fold in zip(words, folds, strict=True):
+        assert fold_of.setdefault(dataset.parts["dev"][word], fold) == fold
+    assert len(fold_of) < words[-1] + 1  # Some occur twice.
+    assert 0.45 < np.mean(folds) < 0.55
+
+
+def test_a_log_linear_mixture_of_many_orders_is_better_than_each():
+    mixture, dev, folds = count_mixture("ssa2018", (2, 3, 5))
+    alone = [-member(dev.contexts)[np.arange(len(dev)), dev.targets].mean() for member in mixture.members]
+    assert cross_validate(mixture, dev, folds).mean() < min(alone) - 0.01
+
+
+def test_weights_can_be_fitted_to_as_many_windows_as_memory_has_room_for(monkeypatch):
+    mixture, dev, _ = count_mixture("ssa2018", (1, 3))
+    every = mixture.losses(dev, mixture.fit(dev)).mean()
+    monkeypatch.setattr("mlp_lm.mixtures.FITTING_BYTES", 4 * 27 * 2 * 3_000)
+    some = mixture.losses(dev, mixture.fit(dev)).mean()
+    assert every < some < every + 0.02
+
+
+@pytest.mark.parametrize("n", [1, CHUNK, CHUNK + 1])
+def test_the_log_of_an_average_is_that_of_the_networks_probabilities(n):
+    architecture = Architecture(vocab_size=6, block_size=2, embedding_dim=3, hidden_size=7)
+    networks = [jax.tree.map(jnp.asarray, draw_params(i, SCHEMES["normal"], architecture)) for i in range(2)]
+    contexts = np.random.default_rng(0).integers(0, 6, (n, 4)).astype(np.int32)
+    each = [jax.nn.softmax(forward(params, jnp.asarray(contexts[:, 2:])).logits) for params in networks]
+    logs = log_average([(params, ()) for params in networks])(contexts)
+    np.testing.assert_allclose(np.exp(logs), (each[0] + each[1]) / 2, rtol=1e-4, atol=1e-7)
 
 
 @pytest.fixture(scope="module")
@@ -98,9 +242,9 @@ def folder(tmp_path_factory):
 def test_a_single_run_has_the_loss_of_its_row(folder):
     results = open_sweep(folder)
     best = results.best
-    one = next(e for e in measure_ensembles(results, 1, [2]) if e.runs == (best,) and e.family is None)
+    one = next(e for e in measure_ensembles(results, 1, [2]) if e.runs == (best,) and not e.mixing)
     assert one.dev_loss == pytest.approx(best["dev_loss"], abs=2e-5)
-    assert one.dev_unseen_loss == pytest.approx(best["dev_unseen_loss"], abs=2e-5)
+    assert one.unseen_loss == pytest.approx(best["dev_unseen_loss"], abs=2e-5)
 
 
 def test_an_average_of_runs_of_several_block_sizes_agrees_with_the_naive_loss(folder):
@@ -116,7 +260,7 @@ def test_an_average_of_runs_of_several_block_sizes_agrees_with_the_naive_loss(fo
         chosen = np.asarray(jax.nn.softmax(logits))[np.arange(len(windows)), windows.targets]
         probabilities.append(chosen.astype(np.float64))
     naive = -np.log(np.mean(probabilities, axis=0)).mean()
-    one = next(e for e in measure_ensembles(results, 4, [2]) if e.name == "4 best runs" and e.family is None)
+    one = next(e for e in measure_ensembles(results, 4, [2]) if e.name == "4 best runs" and not e.mixing)
     assert one.dev_loss == pytest.approx(naive, abs=1e-6)
 
 
@@ -124,31 +268,55 @@ def test_by_default_each_family_has_the_context_that_is_best_on_dev(folder):
     results = open_sweep(folder)
     rows = {(row.family, row.context_length): row.dev_loss for row in load_baselines(folder, results.request).rows}
     every = measure_ensembles(results, 1, [6, 3, 4, 5])
-    alone = {one.family: one.dev_loss for one in every if not one.runs}
+    alone = {one.counted: one.dev_loss for one in every if not one.runs}
     assert len(alone) == 8
     for (family, k), loss in rows.items():
         assert alone.get(count_model_name(family, k), loss) == pytest.approx(loss, abs=1e-9)
-    chosen = {one.family: one.dev_loss for one in measure_ensembles(results, 1) if not one.runs}
+    chosen = {one.counted: one.dev_loss for one in measure_ensembles(results, 1) if not one.runs}
     best = [min((loss, k, family) for (family, k), loss in rows.items() if family == name) for name in FAMILIES]
     assert chosen == pytest.approx({count_model_name(family, k): loss for loss, k, family in best})
 
 
 def test_the_command_writes_tables_and_tests_only_what_it_is_told_to(folder, capsys):
-    assert ensemble([str(folder), "--top", "2", "--context-length", "2"]) == 0
+    flags = [str(folder), "--top", "2", "--context-length", "2", "--log-linear", "1", "3"]
+    assert ensemble(flags) == 0
     assert "Test loss" not in capsys.readouterr().out
-    assert ensemble([str(folder), "--top", "2", "--context-length", "2", "--test"]) == 0
-    assert "Test loss of the first row" in capsys.readouterr().out
+    assert read_looks(folder) == []
+    assert ensemble([*flags, "--test"]) == 0
+    assert "look 1 at the test part" in " ".join(capsys.readouterr().out.split())
+    assert "look 1," in (folder / "report.html").read_text("utf-8")
     with (folder / "tables" / "ensembles.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     losses = [float(row["dev_loss"]) for row in rows]
     assert losses == sorted(losses)
     assert [bool(row["test_loss"]) for row in rows] == [True] + [False] * (len(rows) - 1)
-    # Any mixture is at least as good on dev as its network, because its weight may be zero.
+    assert {row["weights_chosen"] for row in rows if row["mixing"]} == {"in two folds of dev"}
+    # A weight may be zero, so a mixture is hardly worse on dev than its network, even where it was not fitted.
     by_parts = {(row["networks"], row["count_model"]): float(row["dev_loss"]) for row in rows}
-    assert all(loss <= by_parts[name, ""] + 1e-6 for (name, family), loss in by_parts.items() if name and family)
+    assert all(loss <= by_parts[name, ""] + 0.01 for (name, family), loss in by_parts.items() if name and family)
+    with (folder / "tables" / "log_linear_weights.csv").open(newline="") as file:
+        buckets = list(csv.DictReader(file))
+    n_tokens = len(open_sweep(folder).dataset.windows("dev", 3))
+    for pool in {row["networks"] for row in buckets}:
+        assert sum(int(row["dev_tokens"]) for row in buckets if row["networks"] == pool) == n_tokens
 
 
-@pytest.mark.parametrize(("arguments", "told"), [(["--top", "0"], "--top"), (["--context-length", "4", "99"], "99")])
+def test_the_test_loss_is_of_weights_that_were_fitted_to_dev_alone(folder):
+    results = open_sweep(folder)
+    best, *_ = measure_ensembles(results, 2, [2], "a command", (1, 3))
+    assert best.mixing == "log-linear"
+    mixture = log_linear_mixture(results, best.runs, (1, 3))
+    dev, test = (results.dataset.windows(part, 5) for part in ("dev", "test"))
+    assert best.test_loss == pytest.approx(mixture.losses(test, mixture.fit(dev)).mean(), abs=1e-9)
+    look = read_looks(folder)[-1]
+    assert (look.losses, look.command, look.together) == ([best.test_loss], "a command", True)
+    assert measure_ensembles(results, 2, [2], "another command", (1, 3))[0].test_look == look.look
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [(["--top", "0"], "--top"), (["--context-length", "4", "99"], "99"), (["--log-linear", "13"], "--log-linear")],
+)
 def test_a_mistake_is_one_line(folder, capsys, arguments, told):
     assert ensemble([str(folder), *arguments]) == 2
     error = capsys.readouterr().err

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 
 from experiments.analysis.ensembles import EnsembleRow
+from experiments.analysis.looks import HeldOut
 from experiments.analysis.studies import make_study
-from experiments.analysis.trained_models import HeldOut, Samples, write_samples
+from experiments.analysis.trained_models import Samples, write_samples
 from experiments.report.__main__ import main as report
 from experiments.report.build import embedded_json, page_data, read_report, render, write_report
 from experiments.report.page_data import BEST, CLOSE, MAX_CURVE_POINTS, OVER, UNDER, fit_of, plane_of, thinned

@@ -11,8 +11,8 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.analysis.looks import read_looks
 from experiments.analysis.results import open_sweep
-from experiments.analysis.trained_models import read_looks
 from experiments.runner.rows import config_of
 from experiments.store import Store
 from experiments.sweeps.catalog import SWEEPS

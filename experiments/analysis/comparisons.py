@@ -3,7 +3,8 @@
 Differences are paired by seed. Each has two questions. Is it other than zero (a two-sided t-test)? Is it smaller than a
 margin that was chosen beforehand (two one-sided t-tests, Schuirmann 1987)? A large p-value of the first does not answer
 the second. The p-values of each question are adjusted for the number of comparisons made (Holm 1979), so that the
-chance of even one false claim among them is at most 5 %. All this is about seeds: another list of names may differ.
+chance of even one false claim among them is at most 5 %. All this is about seeds: another list of names may differ,
+and how much is what `over_words` says.
 """
 
 import math
@@ -12,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.special import stdtr  # Student's t: scipy.stats takes a second to import.
+from jaxtyping import Float, Int
+from scipy.special import stdtr, stdtrit  # Student's t: scipy.stats takes a second to import.
 
 from experiments.analysis.studies import CONFIDENCE, Cell, Estimate, Study, estimate, paired_differences
 from mlp_lm.config import DEFAULTS
@@ -86,6 +88,23 @@ def comparison_rows(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
             if comparison.difference.n > 1:
                 settings = {axis: comparison.cell.settings[axis] for axis in study.axes}
                 yield {"study": study.name, **settings, "reference": study.label(reference), **comparison.columns()}
+
+
+def over_words(losses: Float[np.ndarray, " n"], words: Int[np.ndarray, " n"]) -> Estimate:
+    """The mean over tokens, and its 95 % interval over the choice of words; `words[i]` is the word of token i.
+
+    Words are drawn whole, with all their tokens, so the mean is a ratio of two sums (Cochran 1977, section 6.3): its
+    standard error is sqrt(W / (W - 1) sum_w (L_w - n_w mean)^2) / n, for W words with summed losses L_w and n_w tokens.
+    Of the differences of two models' losses the interval is paired. Seeds are held fixed.
+    """
+    _, index = np.unique(words, return_inverse=True)
+    sums, lengths = np.bincount(index, losses), np.bincount(index)
+    mean, n_words = float(losses.mean()), len(sums)
+    if n_words < 2:
+        return Estimate(mean, -math.inf, math.inf, n_words)
+    error = math.sqrt(n_words / (n_words - 1) * ((sums - lengths * mean) ** 2).sum()) / len(losses)
+    half = error * float(stdtrit(n_words - 1, (1 + CONFIDENCE) / 2))
+    return Estimate(mean, mean - half, mean + half, n_words)
 
 
 def p_of_difference(differences: Sequence[float]) -> float:

@@ -20,6 +20,7 @@ from experiments.analysis.effects import (
 )
 from experiments.analysis.figures import write_figures
 from experiments.analysis.kept import read_failures
+from experiments.analysis.looks import HeldOut, read_looks
 from experiments.analysis.response import marginal_rows, neighbour_rows, response_rows
 from experiments.analysis.results import SweepResults, ranked_table, select_results
 from experiments.analysis.sequential_figures import draw_seeds, seed_outcomes, seed_rows
@@ -27,7 +28,7 @@ from experiments.analysis.studies import Cell, Study, estimate
 from experiments.analysis.style import STYLE, file_stems, save_figure
 from experiments.analysis.tables import csv_text, markdown_table
 from experiments.analysis.tradeoffs import tradeoff_rows
-from experiments.analysis.trained_models import HeldOut, keep_samples, look_at_test, read_looks
+from experiments.analysis.trained_models import keep_samples, look_at_test
 from experiments.analysis.tuned import tuned_rows
 from experiments.runner.rows import DIVERGED
 from experiments.store import Store
@@ -110,7 +111,7 @@ def _write_design(results: SweepResults) -> None:
 
 def looks_of(results: SweepResults) -> dict[str, HeldOut]:
     """By study, the look at the test part that its best configuration has had, if any."""
-    looks = {tuple(look.run_ids): look for look in read_looks(results.folder)}
+    looks = {tuple(look.run_ids): look for look in read_looks(results.folder) if not look.together}
     winners = {study.name: tuple(row["run_id"] for row in study.best.finished) for study in results.studies}
     return {name: looks[run_ids] for name, run_ids in winners.items() if run_ids in looks}
 

@@ -5,13 +5,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from experiments.analysis.kept import read_kept, say
+from experiments.analysis.looks import HeldOut, add_look, read_looks
 from experiments.analysis.results import SweepResults
 from experiments.analysis.studies import Cell
 from experiments.runner.rows import Row
-from experiments.store.atomic import Damaged
-from experiments.store.small_files import as_type, read_small, write_small
+from experiments.store.small_files import write_small
 
-SAMPLES_FILE, TEST_FILE = "samples.json", "test.json"
+SAMPLES_FILE = "samples.json"
 
 
 @dataclass(frozen=True)
@@ -68,27 +68,13 @@ def read_samples(folder: Path) -> dict[str, Samples]:
     return {one.run_id: one for one in read_kept(list[Samples], folder, SAMPLES_FILE) or []}
 
 
-@dataclass(frozen=True)
-class HeldOut:
-    """One look at the test part: exact losses of a configuration's runs, in nats per token, or the loss of an ensemble.
-
-    `look` counts the looks in this folder from 1 on.
-    """
-
-    look: int
-    what: str
-    data_hash: str
-    run_ids: list[str]
-    losses: list[float]
-
-
 def look_at_test(results: SweepResults, cell: Cell, what: str) -> HeldOut | None:
     """A configuration's test losses; a second call for the same runs is no second look.
 
     None where a run's weights are not there.
     """
     run_ids = [row["run_id"] for row in cell.finished]
-    if known := next((one for one in read_looks(results.folder) if one.run_ids == run_ids), None):
+    if known := next((one for one in read_looks(results.folder) if one.run_ids == run_ids and not one.together), None):
         return known
     if not all(results.store.has_weights(row) for row in cell.finished):
         say(f"{results.folder} lacks weights of {what}: its test loss is left out")
@@ -98,27 +84,4 @@ def look_at_test(results: SweepResults, cell: Cell, what: str) -> HeldOut | None
     examples = part_examples(results.dataset, cell.settings["block_size"], "test")
     models = (results.load_model(row) for row in cell.finished)
     losses = [exact_part_loss(params, examples, moments) for params, moments in models]
-    return add_look(results, what, run_ids, losses)
-
-
-def add_look(results: SweepResults, what: str, run_ids: list[str], losses: list[float]) -> HeldOut:
-    """Add a look at the test part to the folder's list, from which none is ever removed."""
-    looks = read_looks(results.folder)
-    look = HeldOut(len(looks) + 1, what, results.request.data_hash, run_ids, losses)
-    write_small(results.folder, TEST_FILE, [asdict(one) for one in (*looks, look)])
-    return look
-
-
-def read_looks(folder: Path) -> list[HeldOut]:
-    """All looks at the test part in a folder.
-
-    Raises:
-        ValueError: the list is damaged.
-    """
-    try:
-        content = read_small(folder, TEST_FILE, unsealed=True) or []
-        if isinstance(content, dict):  # Of an older version, which kept one look.
-            content = [{"look": 1, "what": "the winner", "data_hash": "", **content}]
-        return as_type(list[HeldOut], content, str(folder / TEST_FILE))
-    except Damaged as error:
-        raise ValueError(f"{error}, or bring the old one back: looks at the test part are counted there") from None
+    return add_look(results, what, run_ids, losses, results.request.command)

@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterator, Mapping
 
 from experiments.analysis.kept import read_failures
+from experiments.analysis.looks import HeldOut
 from experiments.analysis.results import SweepResults
 from experiments.analysis.studies import Cell, Estimate, Study, estimate
-from experiments.analysis.trained_models import HeldOut
 from experiments.runner.rows import DIVERGED
 from experiments.runner.run import format_seconds
 from experiments.store.small_files import describe_failures

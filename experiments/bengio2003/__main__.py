@@ -2,9 +2,11 @@
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from experiments.analysis.looks import this_command
 from experiments.analysis.results import SweepResults, select_results
 from experiments.bengio2003.models import MODELS, MODERN, RECIPES, TABLE, make_grid
 from experiments.cli.command import Parser, command, command_parser, complain
@@ -30,6 +32,7 @@ EPILOG = """examples:
   python -m experiments.bengio2003                              a small text made here, in a minute
   python -m experiments.bengio2003 --data brown.zip             nltk's Brown corpus (or its folder), the modern recipe
   python -m experiments.bengio2003 --data brown                 the same, downloaded once
+  python -m experiments.bengio2003 --data brown --test          also test perplexities: a look that is counted
   python -m experiments.bengio2003 --data my.txt --models MLP9 --seeds 1
   python -m experiments.bengio2003 --data brown.zip --recipe paper --models MLP9 --seeds 1 --out results/local/as-then
   python -m experiments.bengio2003 --data brown.zip --models MLP9 --seeds 1 --out results/bengio2003     a published one
@@ -51,10 +54,11 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     if not how.dry_run and not how.shard:
         published = open_published(sweep, dataset, how.out or RESULTS / sweep.name)
         if published is not None:
-            print_published(published)
+            print_published(published, options.test)
             return 0
     program = f"experiments.{NAME}"
-    return run_sweep(sweep, dataset, how, CommandLine(NAME), interruption, analyse, program)
+    test = this_command(program, arguments) if options.test else None
+    return run_sweep(sweep, dataset, how, CommandLine(NAME), interruption, partial(analyse, test=test), program)
 
 
 def requested_sweep(options: argparse.Namespace, dataset: Dataset) -> SweepSpec:
@@ -69,12 +73,12 @@ def requested_sweep(options: argparse.Namespace, dataset: Dataset) -> SweepSpec:
     return SweepSpec(f"{NAME}{small}{closed}", TITLE, tuple(grids), dataset.source)
 
 
-def analyse(store: Store, dataset: Dataset) -> None:
+def analyse(store: Store, dataset: Dataset, test: str | None = None) -> None:
     """Write a folder's tables, map and report, and print the tables."""
     # JAX only where it is needed: a wrong command line is reported at once.
     from experiments.bengio2003.table import write_tables
 
-    summary = write_tables(select_results(store, read_request(store.root), set_aside=True))
+    summary = write_tables(select_results(store, read_request(store.root), set_aside=True), test)
     path = write_report(store.root)
     print_summary(summary)
     print(printable(f"Report: {path}"))
@@ -101,11 +105,11 @@ def open_published(sweep: SweepSpec, dataset: Dataset, folder: object) -> SweepR
     return results if is_done and not all(map(store.has_weights, results.rows)) else None
 
 
-def print_published(results: SweepResults) -> None:
+def print_published(results: SweepResults, test: bool) -> None:
     """The tables of a folder without weights, which stays as it is: what it keeps cannot be made anew."""
     from experiments.bengio2003.table import summarise
 
-    print_summary(summarise(results))
+    print_summary(summarise(results, test))
     complain(NAME, f"{results.folder} has no weights of some runs: it is read, and left as it is")
 
 
@@ -121,6 +125,7 @@ def make_parser() -> Parser:
     parser.add_argument("--seeds", type=int, default=3, metavar="INT", help="how many seeds for every model (3)")
     add_choice(parser, "--recipe", RECIPES, f"how to train ({MODERN})", nargs="+", default=[MODERN])
     parser.add_argument("--epochs", type=float, metavar="FLOAT", help="passes over the text (the recipe's own number)")
+    parser.add_argument("--test", action="store_true", help="also the test perplexities, as the paper's table has them")
     add_vocabulary_flag(parser, TRAINING_VOCABULARY)
     folder = f"{NAME}, with -small and -closed after it where they apply"
     add_output_flags(parser, folder)

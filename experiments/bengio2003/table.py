@@ -6,7 +6,7 @@ shards, and what was seen in the best one in `sections.json` and `samples.json`:
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from experiments.analysis.effects import best_run
 from experiments.analysis.ensembles import Predictions
 from experiments.analysis.kept import read_kept
+from experiments.analysis.looks import add_look, describe_looks, read_looks
 from experiments.analysis.results import SweepResults
 from experiments.analysis.studies import Cell, Estimate, estimate
 from experiments.analysis.style import COLOURS, STYLE, label_points, save_figure
@@ -65,15 +66,18 @@ NOT_PUBLISHED: Published = (None, None, None)
 
 @dataclass(frozen=True)
 class Measured:
-    """Perplexities of a network, or of several whose probabilities are averaged: alone, and mixed with the trigram."""
+    """Perplexities of a network, or of several whose probabilities are averaged: alone, and mixed with the trigram.
+
+    Those on the test part are None unless they were asked for.
+    """
 
     valid: float
-    test: float
+    test: float | None
     mixed_valid: float
-    mixed_test: float
+    mixed_test: float | None
     best_weight: float  # Of the trigram, chosen on the validation part.
     best_valid: float
-    best_test: float
+    best_test: float | None
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ class Line:
     n_params: int | None
     train: float | None
     valid: Estimate
-    test: Estimate
+    test: Estimate  # Of no value where the test part was not looked at.
     published: Published
 
     def as_texts(self) -> list[str]:
@@ -98,7 +102,7 @@ class Line:
             str(self.seeds or "-"),
             "-" if self.n_params is None else f"{self.n_params:,}",
             "-" if self.train is None else f"{self.train:.1f}",
-            *(f"{x.mean:.1f}" if x.n == 1 else f"{x.mean:.1f} ± {x.half:.1f}" for x in (self.valid, self.test)),
+            *map(_perplexity_words, (self.valid, self.test)),
             published if any(self.published) else "-",
         ]
 
@@ -112,15 +116,17 @@ class Line:
         """The columns of `table1.csv`."""
         published = dict(zip(("paper_train", "paper_valid", "paper_test"), self.published, strict=True))
         sizes = {"recipe": self.recipe, "model": self.name, "seeds": self.seeds, "n_params": self.n_params}
-        return sizes | {"train": self.train, **self.valid.columns("valid"), **self.test.columns("test")} | published
+        test = dict.fromkeys(self.test.columns("test")) if self.test.n == 0 else self.test.columns("test")
+        return sizes | {"train": self.train, **self.valid.columns("valid"), **test} | published
 
 
 @dataclass(frozen=True)
 class Summary:
     """All that is said of a folder.
 
-    `novelty` and `embedding` are of the best run, and None where its weights are not there; `left_out` says in one line
-    what is missing for that reason, and is empty where nothing is.
+    `looked_at` are the runs whose test perplexities were measured now. `novelty` and `embedding` are of the best run,
+    and None where its weights are not there; `left_out` says in one line what is missing for that reason, and is empty
+    where nothing is.
     """
 
     title: str
@@ -129,17 +135,27 @@ class Summary:
     sections: list[Section]
     sentences: list[str]
     measured: dict[str, Measured]
+    looked_at: list[Row]
     novelty: list[dict[str, Any]] | None
     embedding: Float[np.ndarray, "vocab embed"] | None
     left_out: str
 
 
-def write_tables(results: SweepResults) -> Summary:
-    """Write the tables, the map and the sections of the report; what cannot be made anew stays as it is."""
+def write_tables(results: SweepResults, test: str | None = None) -> Summary:
+    """Write the tables, the map and the sections of the report; what cannot be made anew stays as it is.
+
+    `test` is the command that asks for test perplexities: one look at the test part, if any were not measured yet.
+    """
     folder, dataset = results.folder, results.dataset
     chosen = [best_run(study.best) for study in results.studies]
     keep_samples(results, [row for row in (*chosen, _best(results)) if row is not None])
-    summary = summarise(results)
+    summary = summarise(results, test is not None)
+    if test is not None and summary.looked_at:
+        run_ids = [row["run_id"] for row in summary.looked_at]
+        losses = [math.log(summary.measured[run_id].test or math.nan) for run_id in run_ids]
+        models = dict.fromkeys(_model_name(row) for row in summary.looked_at)
+        add_look(results, f"{', '.join(models)}, alone and mixed, and count models", run_ids, losses, test)
+    summary = replace(summary, head=[*summary.head, describe_looks(read_looks(folder))])
     for name in ("tables", "figures"):
         make_folder(folder / name)
     measured = {names: asdict(one) for names, one in summary.measured.items()}
@@ -154,8 +170,11 @@ def write_tables(results: SweepResults) -> Summary:
     return summary
 
 
-def summarise(results: SweepResults) -> Summary:
+def summarise(results: SweepResults, test: bool = False) -> Summary:
     """Measure what is not measured yet, and put it beside the paper's numbers. Nothing is written.
+
+    The test part is looked at with `test`. Without it, test perplexities that a folder keeps are shown, with those of
+    count models, and no others.
 
     Raises:
         ValueError: every run diverged.
@@ -165,16 +184,26 @@ def summarise(results: SweepResults) -> Summary:
     if best is None:
         raise ValueError("every run diverged: there is nothing to compare; give another text, or more --epochs")
     count_models = {_name(*which): fit_count_model(dataset, which[0], which[1] - 1) for which in COUNT_MODELS}
-    predictions = Predictions(results, count_models, ("dev", "test"), LONGEST)
     measured = _read_measured(results.folder)
+    shown = test or any(one.test is not None for one in measured.values())
+    predictions = Predictions(results, count_models, ("dev", "test") if shown else ("dev",), LONGEST)
     lines = [*_count_lines(predictions), _uniform_line(dataset)]
+    looked_at: list[Row] = []
     missing: list[str] = []
     for study in sorted(results.studies, key=lambda study: study.name):
         for cell in sorted((cell for cell in study.cells if cell.finished), key=_place):
-            known = _measure_cell(cell.finished, predictions, measured)
+            before = {run_id for run_id, one in measured.items() if one.test is not None}
+            known = _measure_cell(cell.finished, predictions, measured, test)
+            new = known.keys() - before
+            looked_at += [
+                row for row in cell.finished if row["run_id"] in new and known[row["run_id"]].test is not None
+            ]
             missing += [row["run_id"] for row in cell.finished if row["run_id"] not in known]
             lines += _network_lines(study.name, cell, known)
     left_out = []
+    untested = [row["run_id"] for row in results.rows if (one := measured.get(row["run_id"])) and one.test is None]
+    if test and untested:
+        left_out.append(f"the test perplexities of {count(len(untested), 'run')} ({_shortened(untested)})")
     if missing:
         left_out.append(f"the perplexities of {count(len(missing), 'run')} ({_shortened(missing)})")
 
@@ -182,7 +211,7 @@ def summarise(results: SweepResults) -> Summary:
     if results.store.has_weights(best):
         novelty = compare_by_novelty(dataset, predictions, best)
         embedding = np.asarray(results.params(best["run_id"]).embedding)
-        seen = _seen_in_best(best, novelty, embedding, dataset.vocabulary)
+        seen = _seen_in_best(best, novelty, _part(predictions), embedding, dataset.vocabulary)
     else:
         kept = [section for section in read_sections(results.folder) if section.title != TABLE_TITLE]
         seen = [section for section in kept if list(section.run_ids) == [best["run_id"]]]
@@ -200,6 +229,7 @@ def summarise(results: SweepResults) -> Summary:
         [table, *seen],
         samples.words if samples else [],
         measured,
+        looked_at,
         novelty,
         embedding,
         f"weights are not in {results.folder}, so left out: {'; '.join(left_out)}" if left_out else "",
@@ -228,11 +258,15 @@ def answer(lines: Sequence[Line]) -> str:
         return ""
     best, rival = (min(group, key=lambda line: line.valid.mean) for group in (networks, counted))
     single = min((line for line in networks if line.train), key=lambda line: line.valid.mean)
-    test = {line.name: line.as_texts()[HEADER.index("test")] for line in (single, rival, best)}
+    part = "test" if best.test.n and rival.test.n and single.test.n else "validation"
+    reached = {line.name: line.as_texts()[HEADER.index(part)] for line in (single, rival, best)}
+    chosen = (
+        "each is chosen on the validation part" if part == "test" else "each is the lowest of many, and so flattered"
+    )
     return (
-        f"One network alone reaches a test perplexity of {test[single.name]} ({single.name}, {single.recipe} "
-        f"training), the best count model {test[rival.name]} ({rival.name}), and the best of all {test[best.name]} "
-        f"({best.name}, {best.recipe} training); each is chosen on the validation part."
+        f"One network alone reaches a {part} perplexity of {reached[single.name]} ({single.name}, {single.recipe} "
+        f"training), the best count model {reached[rival.name]} ({rival.name}), and the best of all "
+        f"{reached[best.name]} ({best.name}, {best.recipe} training); {chosen}."
     )
 
 
@@ -242,22 +276,18 @@ def perplexity(probabilities: Probabilities, weights: Probabilities) -> float:
 
 
 def measure(neural: Probabilities, trigram: Probabilities, weights: dict[str, Probabilities]) -> Measured:
-    """A network alone, mixed half and half with the trigram, and at the weight that is best on the validation part."""
+    """A network alone, mixed half and half with the trigram, and at the weight that is best on the validation part.
+
+    On the parts that `weights` has: `dev`, and `test` where it is looked at.
+    """
     best = mixture_weight(neural, trigram, weights["dev"])
-    mixed = {
-        (share, part): perplexity(mix(neural, trigram, share), weights[part])
-        for share in (0.0, MIXED_WEIGHT, best)
-        for part in ("dev", "test")
-    }
-    return Measured(
-        valid=mixed[0.0, "dev"],
-        test=mixed[0.0, "test"],
-        mixed_valid=mixed[MIXED_WEIGHT, "dev"],
-        mixed_test=mixed[MIXED_WEIGHT, "test"],
-        best_weight=best,
-        best_valid=mixed[best, "dev"],
-        best_test=mixed[best, "test"],
-    )
+
+    def each(part: str) -> list[Any]:
+        shares = (0.0, MIXED_WEIGHT, best)
+        return [perplexity(mix(neural, trigram, share), weights[part]) if part in weights else None for share in shares]
+
+    (valid, mixed_valid, best_valid), (test, mixed_test, best_test) = each("dev"), each("test")
+    return Measured(valid, test, mixed_valid, mixed_test, best, best_valid, best_test)
 
 
 def longest_seen(dataset: Dataset, windows: Windows) -> Int[np.ndarray, " n"]:
@@ -272,20 +302,24 @@ def longest_seen(dataset: Dataset, windows: Windows) -> Int[np.ndarray, " n"]:
 
 
 def compare_by_novelty(dataset: Dataset, predictions: Predictions, row: Row) -> list[dict[str, Any]]:
-    """Test perplexity of a network and of the strongest count model, by the longest n-gram seen in training."""
-    longest, test = longest_seen(dataset, predictions.windows), predictions.weights["test"]
+    """Perplexity of a network and of the strongest count model, by the longest n-gram seen in training.
+
+    On the test part where it is looked at, else on the validation part.
+    """
+    part = _part(predictions)
+    longest, held_out = longest_seen(dataset, predictions.windows), predictions.weights[part]
     groups = [(f"{order}-gram seen" if order else "word never seen", longest == order) for order in range(LONGEST + 2)]
     groups.append(("its bigram never seen", longest <= 1))
     network, counted = predictions.of_run(row), predictions.of_count_model(_name(*STRONGEST))
     return [
         {
             "targets": name,
-            "share": float(weights.sum() / test.sum()),
+            "share": float(weights.sum() / held_out.sum()),
             "network": perplexity(network, weights),
             "count_model": perplexity(counted, weights),
         }
         for name, group in groups
-        if (weights := test * group).any()
+        if (weights := held_out * group).any()
     ]
 
 
@@ -331,6 +365,23 @@ def _best(results: SweepResults) -> Row | None:
     return min(finished, key=lambda row: row["dev_loss"], default=None)
 
 
+def _part(predictions: Predictions) -> str:
+    """The part that is shown: `test` where it is looked at, else `dev`."""
+    return "test" if "test" in predictions.weights else "dev"
+
+
+def _model_name(row: Row) -> str:
+    model = model_of(row)
+    return model.name if model else "the best network"
+
+
+def _perplexity_words(perplexities: Estimate) -> str:
+    if perplexities.n == 0:
+        return "-"
+    interval = "" if perplexities.n == 1 else f" ± {perplexities.half:.1f}"
+    return f"{perplexities.mean:.1f}{interval}"
+
+
 def _place(cell: Cell) -> int:
     return next(place for place, model in enumerate(MODELS.values()) if model is model_of(cell.settings))
 
@@ -348,12 +399,19 @@ def _read_measured(folder: Path) -> dict[str, Measured]:
     return read_kept(dict[str, Measured], folder, MEASURED_FILE) or {}
 
 
-def _measure_cell(rows: Sequence[Row], predictions: Predictions, measured: dict[str, Measured]) -> dict[str, Measured]:
-    """What is known of each of a cell's runs and of their average: kept in `measured`, or measured and added to it."""
-    trigram, weights = predictions.of_count_model(_name(*TRIGRAM)), predictions.weights
+def _measure_cell(
+    rows: Sequence[Row], predictions: Predictions, measured: dict[str, Measured], test: bool
+) -> dict[str, Measured]:
+    """What is known of each of a cell's runs and of their average: kept in `measured`, or measured and added to it.
+
+    With `test`, what is kept without test perplexities is measured again.
+    """
+    trigram = predictions.of_count_model(_name(*TRIGRAM))
+    weights = {part: one for part, one in predictions.weights.items() if part == "dev" or test}
     pools = {row["run_id"]: [row] for row in rows} | {" ".join(row["run_id"] for row in rows): list(rows)}
     for names, pool in pools.items():
-        if names not in measured and all(map(predictions.results.store.has_weights, pool)):
+        is_missing = names not in measured or (test and measured[names].test is None)
+        if is_missing and all(map(predictions.results.store.has_weights, pool)):
             measured[names] = measure(average([predictions.of_run(row) for row in pool]), trigram, weights)
     return {names: measured[names] for names in pools if names in measured}
 
@@ -366,7 +424,9 @@ def _network_lines(recipe: str, cell: Cell, known: dict[str, Measured]) -> Itera
     each = [known[run_id] for run_id in run_ids if run_id in known]
 
     def line(name: str, what: str, group: Sequence[Measured], published: Published, **sizes: Any) -> Line:
-        valid, test = (estimate(getattr(one, f"{what}{part}") for one in group) for part in ("valid", "test"))
+        valid = estimate(getattr(one, f"{what}valid") for one in group)
+        tested = [getattr(one, f"{what}test") for one in group]
+        test = estimate(tested if None not in tested else [])
         return Line(
             recipe, name, valid=valid, test=test, published=published, **{"n_params": None, "train": None} | sizes
         )
@@ -388,7 +448,10 @@ def _count_lines(predictions: Predictions) -> Iterator[Line]:
     for family, order in COUNT_MODELS:
         name = _name(family, order)
         held_out = predictions.of_count_model(name)
-        valid, test = (estimate([perplexity(held_out, predictions.weights[part])]) for part in ("dev", "test"))
+        valid, test = (
+            estimate([perplexity(held_out, predictions.weights[part])] if part in predictions.weights else [])
+            for part in ("dev", "test")
+        )
         train = None
         if (family, order) == TRIGRAM:  # Of which the paper has it.
             windows = predictions.results.dataset.windows("train", order - 1)
@@ -403,11 +466,15 @@ def _uniform_line(dataset: Dataset) -> Line:
 
 
 def _seen_in_best(
-    best: Row, novelty: list[dict[str, Any]], embedding: Float[np.ndarray, "vocab embed"], vocabulary: Vocabulary
+    best: Row,
+    novelty: list[dict[str, Any]],
+    part: str,
+    embedding: Float[np.ndarray, "vocab embed"],
+    vocabulary: Vocabulary,
 ) -> list[Section]:
     """The sections that are of the best run alone."""
-    model, run_ids = model_of(best), [best["run_id"]]
-    compared = f"{model.name if model else 'the best network'} (seed {best['seed']}) and {_name(*STRONGEST)}"
+    run_ids = [best["run_id"]]
+    compared = f"{_model_name(best)} (seed {best['seed']}) and {_name(*STRONGEST)}"
     grouped = [
         [one["targets"], f"{one['share']:.1%}", f"{one['network']:.1f}", f"{one['count_model']:.1f}"] for one in novelty
     ]
@@ -416,7 +483,8 @@ def _seen_in_best(
         Section(
             "Words after contexts that training never saw",
             run_ids,
-            f"Test perplexity of {compared}, by the longest n-gram ending in the word that occurs in training.",
+            f"{'Test' if part == 'test' else 'Validation'} perplexity of {compared}, by the longest n-gram ending in "
+            "the word that occurs in training.",
             ["longest n-gram seen", "share", "network", "count model"],
             grouped,
         ),

@@ -18,12 +18,13 @@ from experiments.analysis.baselines import load_baselines
 from experiments.analysis.diagnostics import EXPLANATION as EXPLANATION_OF_DIAGNOSTICS
 from experiments.analysis.diagnostics import diagnostic_table, has_diagnostics
 from experiments.analysis.effects import FEWEST_SEEDS, Importance, best_run, importance
-from experiments.analysis.ensembles import EnsembleRow, read_ensembles
+from experiments.analysis.ensembles import EnsembleRow, chosen_words, ensembles_note, mixing_words, read_ensembles
+from experiments.analysis.looks import HeldOut, describe_looks, read_looks
 from experiments.analysis.results import SweepResults, open_sweep
 from experiments.analysis.studies import Estimate, Study, best_study, estimate
 from experiments.analysis.style import file_stems, scheme_colour
 from experiments.analysis.summary import describe_losses, looks_of
-from experiments.analysis.trained_models import HeldOut, Samples, read_samples
+from experiments.analysis.trained_models import Samples, read_samples
 from experiments.analysis.words import answers, facts, wording
 from experiments.report.computed_sections import computed_sections
 from experiments.report.page_data import (
@@ -54,6 +55,7 @@ class Report:
     baselines: Baselines
     samples: dict[str, Samples]
     looks: dict[str, HeldOut]
+    all_looks: list[HeldOut]
     ensembles: list[EnsembleRow]
     sections: list[Section]
 
@@ -107,6 +109,7 @@ def read_report(folder: Path, everything: bool = False) -> Report:
         load_baselines(folder, results.request),
         read_samples(folder),
         looks_of(results),
+        read_looks(folder),
         read_ensembles(results),
         _read_sections(results),
     )
@@ -119,6 +122,7 @@ def render(report: Report, refresh: int = 0) -> str:
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters |= {"loss": loss, "interval": interval, "percent": percent, "words": axis_words}
+    environment.filters |= {"mixing": mixing_words, "chosen": chosen_words}
     return environment.from_string(asset("report.html")).render(
         refresh=refresh,
         request=report.results.request,
@@ -127,11 +131,12 @@ def render(report: Report, refresh: int = 0) -> str:
         studies=[_study_view(study) for study in report.results.studies],
         counts=report.baselines,
         ensembles=report.ensembles,
+        ensembles_note=ensembles_note(report.ensembles),
         sections=[
             (one, picture_uri(report.results.folder, one.picture))
             for one in (*diagnostic_sections(report.results), *report.sections)
         ],
-        looks_in_sections=bool(report.sections),
+        all_looks=describe_looks(report.all_looks),
         wording=wording(report.results),
         losses=describe_losses(report.results),
         samples=_sample_view(report),

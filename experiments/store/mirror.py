@@ -5,11 +5,11 @@ import re
 from experiments.store.atomic import Damaged
 from experiments.store.folder import Folder
 from experiments.store.shards import Store
-from experiments.store.small_files import SMALL_FILES, unseal
+from experiments.store.small_files import LOOKS_FILE, SMALL_FILES, unseal
 
 # By folder, what an analysis writes, by names that fit any file system. Whatever else lies there stays there.
 ANALYSIS = {
-    "": re.compile("|".join(map(re.escape, ("report.html", *SMALL_FILES)))),
+    "": re.compile("|".join(map(re.escape, ("report.html", LOOKS_FILE, *SMALL_FILES)))),
     "tables": re.compile(r"\w[\w.-]{0,150}\.(csv|md)", re.ASCII),
     "figures": re.compile(r"\w[\w.-]{0,150}\.png", re.ASCII),
 }

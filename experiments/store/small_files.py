@@ -20,6 +20,7 @@ Content = dict[str, Any] | list[Any]
 T = TypeVar("T")
 
 FAILURES = "failures.json"
+LOOKS_FILE = "test_looks.jsonl"  # Each line has a seal of its own (experiments.analysis.looks).
 SMALL_FILES = (  # All that a sweep keeps beside its shards, and so all that is copied with it.
     "baselines.json", "ensembles.json", FAILURES, "measured.json", "request.json", "samples.json", "sections.json",
     "test.json",
