@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import os
 from pathlib import Path
 
 import jax
@@ -146,3 +147,18 @@ def test_a_mistake_is_one_line(folder, tmp_path, monkeypatch, capsys, arguments,
     assert export([*arguments, "--dir", str(folder)]) == 2
     error = capsys.readouterr().err
     assert told in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [os.mkfifo, lambda path: path.symlink_to("nowhere"), lambda path: path.symlink_to("/dev/null"), os.mkdir],
+    ids=["FIFO", "link", "link to a device", "folder"],
+)
+def test_what_is_no_plain_file_is_left_as_it_is(folder, tmp_path, capsys, make):
+    path = tmp_path / "runs.csv"
+    make(path)
+    before = path.lstat()
+    assert export(["--dir", str(folder), "--rows", str(path)]) == 2
+    assert capsys.readouterr().err == f"export: {path} is not a regular file; give another --out\n"
+    assert (path.lstat().st_mode, path.lstat().st_ino) == (before.st_mode, before.st_ino)
+    assert [one.name for one in tmp_path.iterdir()] == ["runs.csv"]

@@ -133,6 +133,20 @@ def test_a_signal_is_not_lost_where_python_ignores_exceptions(capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_a_signal_that_is_raised_again_is_only_noted_where_it_is_deferred(monkeypatch):
+    def collected(phase: str, info: dict) -> None:
+        gc.callbacks.remove(collected)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("experiments.runner.interrupt.AGAIN_SECONDS", 0.5)
+    gc.callbacks.append(collected)
+    with Interruption() as interruption:
+        gc.collect()
+        with interruption.deferred():
+            time.sleep(0.7)
+            assert interruption
+
+
 def test_an_import_is_finished_before_a_signal_ends_it(tmp_path, monkeypatch):
     (tmp_path / "interrupted_module.py").write_text(
         "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(0.1)\nFINISHED = True\n"

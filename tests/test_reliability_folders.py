@@ -113,6 +113,16 @@ def test_what_is_damaged_while_a_sweep_trains_is_told_and_trained_again(tmp_path
     assert said.errors.count("\n") == 1 and ".parquet" in said.errors and "1 of 1 run done" in said.output
 
 
+def test_deleted_weights_keep_no_extended_sweep_from_its_tables(tmp_path):
+    assert sweep(*FAST, "--out", str(tmp_path)).code == 0
+    shutil.rmtree(tmp_path / "weights")
+    said = sweep(*FAST[:-1], "2", "--out", str(tmp_path))
+    assert said.code == 0, said.errors
+    assert len(Store(tmp_path).run_ids()) == 2
+    assert "2 of 2 runs done" in (tmp_path / "tables" / "summary.md").read_text()
+    assert (tmp_path / "report.html").exists()
+
+
 class Full(io.RawIOBase):
     """Output of which nothing can be kept."""
 

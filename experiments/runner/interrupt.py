@@ -61,13 +61,15 @@ class Interruption:
         if self.signal:
             os._exit(128 + number)  # Workers watch their parent and end with it.
         self.signal = number
-        if not self._deferred:
-            self._raise(number, frame)
+        self._raise(number, frame)
 
     def _raise(self, number: int, frame: FrameType | None) -> None:
+        if self._deferred:
+            return
         while frame is not None and frame is not self._entered:
             if frame.f_code.co_filename == IMPORTING:
-                return self._again()
+                self._again()
+                return
             frame = frame.f_back
         raise Interrupted
 
