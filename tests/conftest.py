@@ -31,13 +31,6 @@ def pytest_xdist_make_scheduler(config, log):
     return WorkStealingScheduling(config, log)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def programs_of_one_module():
-    """Compiled programs pile up to gigabytes: each module begins without those of others, or reads them again."""
-    yield
-    jax.clear_caches()
-
-
 SHARED = os.environ.get("MLP_LM_SHARED_DATA")
 needs_lecture_list = pytest.mark.skipif(
     not SHARED, reason="the lecture's list is not ours: set MLP_LM_SHARED_DATA to a folder that holds names.txt"

@@ -75,7 +75,7 @@ def test_pytorch_computes_the_same_logits(architecture):
     params = init_params(jax.random.key(3), SCHEMES["kaiming_tanh"], architecture)
     moments = random_moments(params)
     contexts = np.random.default_rng(1).integers(0, 27, (64, architecture.block_size)).astype(np.int32)
-    ours = np.asarray(forward(params, jnp.asarray(contexts), moments).logits)
+    ours = np.asarray(jax.jit(lambda *arguments: forward(*arguments).logits)(params, jnp.asarray(contexts), moments))
     theirs = torch_logits(architecture, state_dict(params, moments), contexts)
     np.testing.assert_allclose(theirs, ours, atol=1e-5)
 
