@@ -19,6 +19,8 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 def pytest_configure(config):
     """Keep compiled programs in `.pytest_cache`, for all processes of the tests and for the next time."""
     os.environ["XDG_CACHE_HOME"] = str(config.cache.mkdir("mlp-lm"))  # Of commands that tests start, too.
+    import matplotlib.font_manager  # noqa: F401  (makes its list of fonts there now, which a command would mention)
+
     use_compilation_cache()
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
@@ -28,7 +30,7 @@ def pytest_xdist_make_scheduler(config, log):
     """Halves of the suite in order, so that few modules set up their fixtures twice; who is done first takes over."""
     from xdist.scheduler import WorkStealingScheduling
 
-    return WorkStealingScheduling(config, log)
+    return WorkStealingScheduling(config, log) if config.getoption("dist") == "load" else None  # `load` is the default.
 
 
 SHARED = os.environ.get("MLP_LM_SHARED_DATA")
