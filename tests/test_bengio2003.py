@@ -39,9 +39,10 @@ def study(tmp_path_factory):
     """Two models by both recipes on the small text."""
     folder = tmp_path_factory.mktemp("bengio") / "out"
     flags = ("--models", "MLP3", "MLP9", "--seeds", "2", "--recipe", "modern", "paper", "--epochs", "0.5", "--test")
-    output = io.StringIO()
-    with cli.trained_here(), contextlib.redirect_stdout(output):
-        assert main([*flags, "--out", str(folder)]) == 0
+    output, arguments = io.StringIO(), [*flags, "--out", str(folder)]
+    with cli.trained_here(), contextlib.redirect_stdout(output), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["bengio2003", *arguments])  # Which the request quotes.
+        assert main(arguments) == 0
     return folder, output.getvalue(), flags
 
 
