@@ -174,6 +174,9 @@ def test_gains_a_doubling_and_shares_without_the_lower_half_are_told():
     rows = synthetic_rows({"hidden_size": (50, 100, 200), "block_size": (3, 8)}, 2, lambda **kw: 3 / kw["hidden_size"])
     shares = [row for row in importance_rows([make_study("grid", rows)]) if row["axes"] == "hidden_size"]
     assert [row["without"] for row in shares] == ["", "hidden_size 50"]
+    rows = synthetic_rows({"hidden_size": (1, 2, 4), "block_size": (3, 5, 8)}, 2, lambda **kw: 3 / kw["hidden_size"])
+    parts = dict.fromkeys(row["without"] for row in importance_rows([make_study("grid", rows)]))
+    assert list(parts) == ["", "hidden_size 1", "block_size 3", "hidden_size 1; block_size 3"]
 
 
 def test_neighbours_in_one_axis_of_an_unbalanced_study_are_compared():

@@ -248,7 +248,7 @@ def importance_rows(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
     """One row a share of the variance of dev loss; none of studies that are not balanced.
 
     Shares depend on the values that the axes have. Rows that name values as `without` are of the study without them:
-    the lower half of an axis of three or more numbers, and then of all such axes at once.
+    the lower half of an axis of three or more numbers, and then of every combination of such axes.
     """
     for study in _balanced(studies):
         for without, part in {"": study, **_upper_halves(study)}.items():
@@ -267,16 +267,15 @@ def importance_rows(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
 
 
 def _upper_halves(study: Study) -> dict[str, Study]:
-    """By what is left out: a study without the lower half of an axis's numbers, for each axis and for all at once."""
+    """By what is left out: a study without the lower half of some axes' numbers, for every combination of axes."""
     dropped = {}
     for axis in study.axes:
         values = axis_values(study, axis)
         if len(values) > 2 and is_ordered(values):
             dropped[axis] = values[: len(values) // 2]
     names = {axis: f"{axis} {', '.join(map(value_name, values))}" for axis, values in dropped.items()}
-    parts = {names[axis]: {axis: values} for axis, values in dropped.items()}
-    if len(dropped) > 1:
-        parts["; ".join(names.values())] = dropped
+    combinations = [axes for n in range(1, len(dropped) + 1) for axes in itertools.combinations(dropped, n)]
+    parts = {"; ".join(names[axis] for axis in axes): {axis: dropped[axis] for axis in axes} for axes in combinations}
     return {
         name: replace(
             study,

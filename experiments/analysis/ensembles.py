@@ -337,8 +337,8 @@ def as_table(rows: Sequence[EnsembleRow]) -> tuple[list[str], list[list[str]], l
     ]
     first = rows[0]
     look = f" (look {first.test_look} at the test part in this folder)" if first.test_look else ""
-    tested = [f"Test loss of the first row, chosen on dev: {first.test_loss:.4f}{look}."]
-    return header, cells, [ensembles_note(rows), *tested * (first.test_loss is not None)]
+    test = f"Test loss of the first row, chosen on dev: {first.test_loss:.4f}{look}." if first.test_loss else ""
+    return header, cells, [ensembles_note(rows), *filter(None, [test])]
 
 
 def mixing_words(row: EnsembleRow) -> str:
