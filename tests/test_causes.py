@@ -59,7 +59,7 @@ def test_the_minimum_of_each_length_is_found_between_the_gains():
     assert (first["steps"], second["steps"]) == (100, 1000)
     assert first["preactivation_std"] == pytest.approx(0.808, rel=1e-3)  # The mean seed's is 1 % higher.
     assert second["preactivation_std"] == pytest.approx(1.313, rel=1e-3)
-    assert first["preactivation_std_low"] < 0.8 < 0.808 < first["preactivation_std_high"]
+    assert first["preactivation_std_from"] < 0.8 < 0.808 < first["preactivation_std_to"]
     assert (third["n_seeds"], third["seeds_at_an_end"]) == (0, 3)  # Best beyond the largest gain.
 
 
