@@ -279,11 +279,9 @@ def ensemble_rows(results: SweepResults, ensembles: Sequence[Ensemble]) -> list[
                 [row["run_id"] for row in one.runs],
                 one.mixing,
                 CROSS_VALIDATED if one.mixing else "",
-                dev.low,
-                dev.high,
+                *_finite(dev.low, dev.high),
                 to_first.mean,
-                to_first.low,
-                to_first.high,
+                *_finite(to_first.low, to_first.high),
                 one.test_look,
             )
         )
@@ -374,6 +372,11 @@ def as_markdown(rows: Sequence[EnsembleRow]) -> str:
     """The table in words and Markdown."""
     header, cells, (words, *tested) = as_table(rows)
     return "\n\n".join(["# Ensembles and mixtures", words, markdown_table(header, cells), *tested]) + "\n"
+
+
+def _finite(low: float, high: float) -> tuple[float | None, float | None]:
+    """The ends of an interval; None where there is none, as of a single stretch of text."""
+    return (low, high) if math.isfinite(high) else (None, None)
 
 
 def _with_half(value: float, high: float | None, sign: str) -> str:
