@@ -127,6 +127,21 @@ def test_a_curve_beyond_the_range_is_named_in_words_and_not_in_the_legend():
     assert names == ["50", "100", "200"] and "above this range: hidden_size 300 (9.50)" in title
 
 
+@pytest.mark.parametrize("kind", ["differences", "curves"])
+def test_long_labels_leave_the_axes_their_width(kind):
+    axes = {
+        "hidden_size": (600, 1000),
+        "optimizer": ("adam", "sgd"),
+        "weight_decay": (1e-4, 0.05),
+        "dropout": (0.0, 0.1),
+    }
+    study = make_study("best", synthetic_rows(axes | {"embedding_dim": (10, 24)}, 3, lambda **_: 2.0, 0.1))
+    figure = drawn(study)[kind]
+    figure.canvas.draw()
+    assert any("\n" in text.get_text() for text in texts(figure))
+    assert figure.axes[0].get_position().width > 0.5
+
+
 def test_two_seeds_have_no_interval_among_curves():
     rows = synthetic_rows({"hidden_size": (50, 100)}, 2, lambda **_: 2.0, 0.1)
     assert "mean of 2 seeds, too few for an interval" in curve_names(make_study("size", rows))[1]

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -50,6 +51,8 @@ from mlp_lm.schemes import SCHEMES
 
 MAX_LINES = 7  # Of a panel.
 MAX_FOREST = 40
+LABEL_WIDTH = 44  # Letters in a line of a label: longer ones would leave little of the width to the axes.
+NO_BREAK = "\u00a0"  # A space that textwrap leaves alone.
 MAX_TOKENS = 100  # More letters than that cover one another.
 VOWELS = frozenset("aeiou")
 PANELS_A_ROW = 4
@@ -97,7 +100,10 @@ def draw_study(study: Study) -> Iterator[tuple[str, Figure]]:
 def draw_differences(study: Study) -> Figure:
     """Each cell's dev loss minus the best cell's, paired by seed: a forest plot, best on top."""
     cells = [cell for cell in study.cells if cell.finished][:MAX_FOREST]
-    figure, ax = plt.subplots(figsize=(7.5, 1.4 + 0.24 * len(cells)))
+    labels = label_cells(cells, study.axes)
+    texts = [wrapped(text) for text in labels.texts]
+    row_height = 0.1 + 0.14 * max((text.count("\n") + 1 for text in texts), default=1)
+    figure, ax = plt.subplots(figsize=(7.5, 1.4 + row_height * len(cells)))
     differences = [study.to_best(cell) for cell in cells]
     beyond = far_off([difference.mean for difference in differences])
     for place, (cell, difference) in enumerate(zip(cells, differences, strict=True)):
@@ -110,8 +116,7 @@ def draw_differences(study: Study) -> Figure:
             markerfacecolor=style["markerfacecolor"], capsize=3, markersize=5, linewidth=1,
         )  # fmt: skip
     ax.axvline(0, color="black", linewidth=0.8)
-    labels = label_cells(cells, study.axes)
-    ax.set_yticks(range(len(cells)), [printable(text) for text in labels.texts], fontsize=8)
+    ax.set_yticks(range(len(cells)), texts, fontsize=8)
     ax.text(-0.01, 1, labels.heading, transform=ax.transAxes, ha="right", va="bottom", fontsize=8)
     ax.set_ylim(len(cells) - 0.4, -0.6)
     ax.set_xlabel("dev loss minus the best configuration's (nats per token)", loc="right")  # Beside long names.
@@ -121,6 +126,12 @@ def draw_differences(study: Study) -> Figure:
         "; ".join(filter(None, ["paired by seed, mean and 95 % interval", labels.shared])),
     )
     return figure
+
+
+def wrapped(label: str) -> str:
+    """A label in lines that leave most of the figure's width to the axes; a name and its value stay together."""
+    together = ", ".join(part.replace(" ", NO_BREAK) for part in printable(label).split(", "))
+    return textwrap.fill(together, LABEL_WIDTH).replace(NO_BREAK, " ")
 
 
 def draw_curves(study: Study) -> Figure:
@@ -144,7 +155,7 @@ def draw_curves(study: Study) -> Figure:
             points, steps = curve(cell, "history_dev_loss"), cell.finished[0]["history_step"]
             style = _curve_style(study, cell, i)
             means = [point.mean for point in points]
-            ax.plot(steps[: len(points)], means, label=printable(text), linewidth=1.3, markersize=4, **style)
+            ax.plot(steps[: len(points)], means, label=wrapped(text), linewidth=1.3, markersize=4, **style)
             if n_seeds >= FEWEST_FOR_INTERVAL:
                 aside = last * (1.02 + 0.015 * i)
                 ax.errorbar(aside, means[-1], yerr=points[-1].half, fmt="none", color=style["color"], capsize=2)
