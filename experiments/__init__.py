@@ -18,6 +18,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from experiments.analysis.ensembles import read_ensembles
     from experiments.analysis.results import SweepResults, open_sweep
     from experiments.analysis.studies import estimate
     from experiments.sweep import run_sweep
@@ -30,10 +31,11 @@ _ROOMS = {
     "SweepResults": "analysis.results",
     "estimate": "analysis.studies",
     "open_sweep": "analysis.results",
+    "read_ensembles": "analysis.ensembles",
     "run_sweep": "sweep",
 }
 
-__all__ = ["Grid", "Range", "SweepResults", "estimate", "open_sweep", "run_sweep"]
+__all__ = ["Grid", "Range", "SweepResults", "estimate", "open_sweep", "read_ensembles", "run_sweep"]
 
 
 def __getattr__(name: str) -> Any:

@@ -17,8 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from experiments import SweepResults, estimate, open_sweep
-from experiments.analysis.ensembles import read_ensembles
+from experiments import SweepResults, estimate, open_sweep, read_ensembles
 from mlp_lm import (
     SCHEMES,
     Dataset,
