@@ -31,12 +31,11 @@ def start(*arguments: str, **options) -> subprocess.Popen:
 @contextlib.contextmanager
 def started(*arguments: str, **options) -> Iterator[subprocess.Popen]:
     """`start`, with nothing left of its group afterwards."""
-    process = start(*arguments, **options)
-    try:
-        with process:
+    with start(*arguments, **options) as process:  # Whose end waits for the process.
+        try:
             yield process
-    finally:
-        kill_group(process)
+        finally:
+            kill_group(process)
 
 
 def kill_group(process: subprocess.Popen) -> None:
