@@ -1,6 +1,7 @@
 """Averages of models, and their mixture with a count model."""
 
 import csv
+import shutil
 from dataclasses import replace
 
 import jax
@@ -277,7 +278,8 @@ def test_by_default_each_family_has_the_context_that_is_best_on_dev(folder):
     assert chosen == pytest.approx({count_model_name(family, k): loss for loss, k, family in best})
 
 
-def test_the_command_writes_tables_and_tests_only_what_it_is_told_to(folder, capsys):
+def test_the_command_writes_tables_and_tests_only_what_it_is_told_to(folder, tmp_path, capsys):
+    folder = shutil.copytree(folder, tmp_path / "sweep")  # In which nobody has looked at the test part.
     flags = [str(folder), "--top", "2", "--context-length", "2", "--log-linear", "1", "3"]
     assert ensemble(flags) == 0
     assert "Test loss" not in capsys.readouterr().out
@@ -299,16 +301,18 @@ def test_the_command_writes_tables_and_tests_only_what_it_is_told_to(folder, cap
     n_tokens = len(open_sweep(folder).dataset.windows("dev", 3))
     for pool in {row["networks"] for row in buckets}:
         assert sum(int(row["dev_tokens"]) for row in buckets if row["networks"] == pool) == n_tokens
+    assert {row["networks"] for row in buckets} == {row["networks"] for row in rows if row["mixing"] == "log-linear"}
+    assert all(bool(row["weight of the networks"]) == bool(row["networks"]) for row in buckets)
 
 
-def test_the_test_loss_is_of_weights_that_were_fitted_to_dev_alone(folder):
-    results = open_sweep(folder)
+def test_the_test_loss_is_of_weights_that_were_fitted_to_dev_alone(folder, tmp_path):
+    results = open_sweep(shutil.copytree(folder, tmp_path / "sweep"))
     best, *_ = measure_ensembles(results, 2, [2], "a command", (1, 3))
     assert best.mixing == "log-linear"
     mixture = log_linear_mixture(results, best.runs, (1, 3))
     dev, test = (results.dataset.windows(part, 5) for part in ("dev", "test"))
     assert best.test_loss == pytest.approx(mixture.losses(test, mixture.fit(dev)).mean(), abs=1e-9)
-    look = read_looks(folder)[-1]
+    look = read_looks(results.folder)[-1]
     assert (look.losses, look.command, look.together) == ([best.test_loss], "a command", True)
     assert measure_ensembles(results, 2, [2], "another command", (1, 3))[0].test_look == look.look
 

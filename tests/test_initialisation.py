@@ -56,7 +56,7 @@ BASELINES = Baselines("0" * 64, (".", "a"), (Baseline(3, "modified Kneser-Ney", 
 ANALYSES = shutil.ignore_patterns("tables", "figures", "*.md", "*.html")
 
 
-TRAINED = ("first_", "deep_", "width_1")
+TRAINED = ("first_", "deep_", "width_1", "width_parametrizations")
 
 
 @pytest.fixture(scope="module")

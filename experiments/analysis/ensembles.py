@@ -181,11 +181,11 @@ def _mixed_log_linearly(pool: Ensemble, orders: tuple[int, ...], results: SweepR
 
     mixture = log_linear_mixture(results, pool.runs, orders)
     losses, weights = cross_validate(mixture, dev, stretches(results.dataset, "dev")[1]), mixture.fit(dev)
-    members = [count_model_name(LOG_LINEAR_FAMILY, k) for k in orders] + ["networks"] * bool(pool.runs)
+    members = [count_model_name(LOG_LINEAR_FAMILY, k) for k in orders] + ["the networks"] * bool(pool.runs)
     tokens = np.bincount(mixture.buckets.of(dev.contexts), minlength=mixture.buckets.number)
     buckets = tuple(
         {"networks": pool.name, "context": mixture.buckets.name(bucket), "dev_tokens": int(tokens[bucket])}
-        | dict(zip(members, weights[bucket].tolist(), strict=True))
+        | {f"weight of {name}": weight for name, weight in zip(members, weights[bucket].tolist(), strict=True)}
         for bucket in np.flatnonzero(tokens).tolist()
     )
     name = f"{LOG_LINEAR_FAMILY}, {', '.join(map(str, orders))} context tokens"
