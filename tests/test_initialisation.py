@@ -294,7 +294,7 @@ def _as_number(text):
 
 def test_tables_of_the_published_sweeps_have_the_published_numbers(published):
     tables = {table.name: read_csv(csv_text(table.rows)) for table in study_tables(published)}
-    names = {"schemes", "comparisons", "definitions", "places", "batch_norm", "published", "rates", "depth"}
+    names = {"schemes", "scheme_comparisons", "definitions", "places", "batch_norm", "published", "rates", "depth"}
     assert tables.keys() == names
     del tables["definitions"]  # Words, which are worded better since.
     for name, rows in tables.items():
@@ -341,7 +341,7 @@ def test_the_command_reads_sweeps_and_writes_into_its_own_folder(tmp_path, monke
     assert main(["--part", "sweeps"]) == 0
     folder = tmp_path / "results" / "local" / "initialisation"
     written = {path.stem for path in (folder / "tables").iterdir()}
-    assert written == {"schemes", "comparisons", "definitions", "places", "batch_norm", "published"}
+    assert written == {"schemes", "scheme_comparisons", "definitions", "places", "batch_norm", "published"}
     assert f"Written to {folder.relative_to(tmp_path)}/tables" in capsys.readouterr().out
     for other in ("initialisation-rates", "depth"):
         assert not (folder.parent / other / "tables").exists()

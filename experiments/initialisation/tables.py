@@ -160,7 +160,7 @@ def study_tables(studies: Studies) -> Iterator[TitledTable]:
         },
     )
     yield TitledTable(
-        "comparisons",
+        "scheme_comparisons",
         f"Each scheme minus {scheme_label(*REFERENCE)}, p-values adjusted for all of these comparisons (Holm)",
         comparison_table(studies.schemes),
         {
