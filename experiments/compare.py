@@ -3,13 +3,13 @@
 import shlex
 import sys
 
-from rich.console import Console
 from rich.table import Table
 
 from experiments.analysis.folder_comparison import Comparison, compare, merge
 from experiments.analysis.results import open_sweep
 from experiments.analysis.tables import csv_text
 from experiments.cli.command import command, command_parser, folder_path
+from experiments.cli.terminal import stdout_console
 from experiments.runner.interrupt import Interruption
 from experiments.store.atomic import make_folder, replace_file
 from experiments.sweep import write_analysis
@@ -51,9 +51,7 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
 
 def print_comparison(comparison: Comparison) -> None:
     """Print the common configurations, and in two sentences what they say."""
-    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
-    if not console.is_terminal:
-        console.width = 80
+    console = stdout_console()
     for letter, folder in zip(_letters(comparison), comparison.folders, strict=True):
         console.print(f"{letter}: {printable(str(folder))}", soft_wrap=True)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")

@@ -132,7 +132,7 @@ def _write(path: Path, data: bytes) -> None:
         ValueError: it is another kind of file.
     """
     if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise ValueError(f"{path} is not a regular file; give another --out")
+        raise ValueError(f"{path} is not a regular file; give another one")
     replace_file(path, data)
 
 

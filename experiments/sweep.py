@@ -24,13 +24,13 @@ from experiments.cli.flags import (
 from experiments.cli.terminal import CommandLine, Quiet, working
 from experiments.runner import run as runner
 from experiments.runner.compilation_cache import use_compilation_cache
-from experiments.runner.halving import MOST_STEPS, LongerStages
+from experiments.runner.halving import LongerStages
 from experiments.runner.interrupt import Interruption
 from experiments.runner.stages import Stages, Studies
 from experiments.store import Store
 from experiments.sweeps.catalog import SWEEPS
 from experiments.sweeps.grids import Grid, SweepSpec
-from mlp_lm.config import DEFAULTS
+from mlp_lm.config import DEFAULTS, LARGEST_INT
 from mlp_lm.data.dataset import Dataset, load_dataset
 from mlp_lm.ideas import load_ideas
 from mlp_lm.settings import pinned_settings
@@ -69,12 +69,12 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     sweep = requested_sweep(options)
     choose: Callable[[Studies], Stages] | None = None
     if options.then is not None:
-        choose = partial(LongerStages, factor=options.then, most_steps=options.then_steps or MOST_STEPS)
+        choose = partial(LongerStages, factor=options.then, most_steps=options.then_steps or LARGEST_INT)
     if options.until is not None:
         from experiments.analysis.sequential import SeedStages  # SciPy is slow to import.
 
-        sweep = sweep.override({}, options.max_seeds)
-        first = options.first_seed or 0
+        first = sweep.grids[0].first_seed
+        sweep = sweep.override({}, options.max_seeds, first)
         choose = partial(SeedStages, width=options.until, max_seeds=options.max_seeds, first_seed=first)
     dataset, terminal = load_dataset(sweep.data), CommandLine("sweep")
     analyse = partial(print_analysis, test=options.test)
@@ -86,7 +86,7 @@ def run_sweep(
     seeds: int | None = None,
     out: str | Path | None = None,
     *,
-    data: str | Dataset = "ssa2018",
+    data: str | Path | Dataset = "ssa2018",
     ideas: str | Path | None = None,
     name: str = "python",
     title: str = "A sweep from Python",
@@ -126,7 +126,7 @@ def run_sweep(
     terminal = Quiet(name)
     with Interruption() as interruption:
         exit_code = runner.run_sweep(
-            sweep, dataset, options, terminal, interruption, write_analysis, code=f"run_sweep({_as_code(sweep.grids)})"
+            sweep, dataset, options, terminal, interruption, write_analysis, code=_as_code(sweep, ideas)
         )
     if interruption:
         raise KeyboardInterrupt
@@ -137,17 +137,21 @@ def run_sweep(
     return open_sweep(options.out or runner.RESULTS / name)
 
 
-def _as_code(grids: Sequence[Grid]) -> str:
-    """Grids as one might write them."""
-    each = []
-    for grid in grids:
-        settings = {k: v for k, v in asdict(grid.base).items() if v != DEFAULTS[k]} | grid.axes | grid.ranges
-        if grid.ranges:
-            settings["n_points"] = grid.n_points
-        if grid.zipped:
-            settings["zipped"] = grid.zipped
-        each.append(f"Grid({', '.join(f'{name}={value!r}' for name, value in settings.items())})")
-    return f"{each[0] if len(each) == 1 else '[' + ', '.join(each) + ']'}, seeds={grids[0].n_seeds}"
+def _as_code(sweep: SweepSpec, ideas: str | Path | None) -> str:
+    """The call as one might write it."""
+
+    def call(name: str, *values: str, **named: object) -> str:
+        return f"{name}({', '.join([*values, *(f'{key}={value!r}' for key, value in named.items())])})"
+
+    grids = []
+    for grid in sweep.grids:
+        own = {"study": "grid", "n_seeds": 1, "first_seed": 0, "zipped": ()} | ({"n_points": 0} if grid.ranges else {})
+        given = {key: getattr(grid, key) for key, default in own.items() if getattr(grid, key) != default}
+        changed = {key: value for key, value in asdict(grid.base).items() if value != DEFAULTS[key]}
+        grids.append(call("Grid", **given, **changed, **grid.axes, **grid.ranges))
+    more = {} if sweep.data == SweepSpec.data else {"data": sweep.data}
+    more |= {} if ideas is None else {"ideas": str(ideas)}
+    return call("run_sweep", grids[0] if len(grids) == 1 else f"[{', '.join(grids)}]", **more)
 
 
 def write_analysis(store: Store, dataset: Dataset, test: bool = False) -> "tuple[Summary, Path]":

@@ -49,7 +49,7 @@ def diagnose(
     n_steps: Int[Array, ""] | int,
     program: RunConfig,
 ) -> tuple[LayerStatistics, MatrixStatistics]:
-    """A run's statistics before the update of `step` (after the last one: before that one's like)."""
+    """A run's statistics before the update of `step`; after the last one, at that one's learning rate."""
     moments = population_moments(state.params, data.examples)
     gradients = probe_gradients(state.params, numbers, data, program)
     last = jnp.minimum(step, n_steps - 1)[None]

@@ -5,8 +5,8 @@
     import jax
     from mlp_lm import ACTIVATIONS, SCHEMES
 
-    SCHEMES["snug"] = replace(SCHEMES["fan_in"], summary="fan_in, a smaller output", source="mine", output=lambda i, o:
-    0.01) ACTIVATIONS["cube"] = lambda z: z**3
+    SCHEMES["snug"] = replace(SCHEMES["fan_in"], summary="a smaller output", source="mine", output=lambda i, o: 0.01)
+    ACTIVATIONS["cube"] = lambda z: z**3
 
 A run that uses an entry of such a file has the file's sha256 in its configuration, so that an edited file makes other
 runs.

@@ -76,8 +76,9 @@ def blockwise_cross_entropy(
 ) -> Float[Array, ""]:
     """Mean cross-entropy in nats of the logits `features @ weight + bias`, which never exist all at once.
 
-    Logits must stay below 88, where exp overflows in float32: those of a language model do. `precision` is that of
-    the factors of the products.
+    Logits must stay below 88, where exp overflows in float32 and the loss is infinite: those of a trained language
+    model do, but a scheme with large output weights, such as `normal` with 500 hidden units, begins above it, and its
+    runs count as diverged. `precision` is that of the factors of the products.
     """
     return _loss_and_grad(features, weight, bias, targets, precision)[0]
 

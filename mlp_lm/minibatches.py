@@ -63,13 +63,13 @@ def permute(key: Key[Array, ""], places: Int[Array, " k"], n: int | Int[Array, "
 
 
 @partial(jax.jit, static_argnames=("batch_size", "shuffle"))
-def draw_block(
+def draw_batch(
     seeds: UInt32[Array, " run"],
     start: Int[Array, ""] | int,
     batch_size: int,
     n_windows: Int[Array, ""] | int,
     shuffle: bool = False,
 ) -> Int[Array, "run steps batch"]:
-    """The minibatches of a block's next DRAWN_STEPS steps."""
+    """The minibatches of a run batch's next DRAWN_STEPS steps."""
     steps = start + jnp.arange(DRAWN_STEPS)
     return jax.vmap(lambda seed: draw_minibatches(seed, steps, batch_size, n_windows, shuffle))(seeds)

@@ -73,7 +73,9 @@ def mix(neural: Probabilities, counted: Probabilities, weight: float | Probabili
 
 
 def mixture_weight(neural: Probabilities, counted: Probabilities, weights: Probabilities) -> float:
-    """The count model's weight in the mixture of the lowest loss; the loss is convex in it."""
+    """The count model's weight in the mixture of the lowest loss, which is convex in it; a half without any window."""
+    if not weights.any():
+        return 0.5
     best = minimize_scalar(
         lambda weight: mean_loss(mix(neural, counted, weight), weights), bounds=(0, 1), method="bounded"
     )
@@ -91,10 +93,12 @@ def stretches(dataset: Dataset, part: str) -> tuple[Int[np.ndarray, " n"], Int[n
     """Of each window of a part, the word or the stretch of text that it belongs to, and the fold of that.
 
     Windows of a word are never in two folds, nor are two words that are spelled alike: the fold is a hash of the
-    spelling, and does not depend on the order of the words. Stretches of a running text are in the folds by turns.
+    spelling, and does not depend on the order of the words. Stretches of a running text, of STRETCH tokens or, of a
+    short text, less, are in the folds by turns.
     """
     if dataset.is_running_text:
-        stretch = np.arange(len(dataset.ids[part])) // STRETCH
+        n = len(dataset.ids[part])
+        stretch = np.arange(n) // max(1, min(STRETCH, -(-n // FOLDS)))
         return stretch, stretch % FOLDS
     words = dataset.parts[part]
     folds = [zlib.crc32("".join(word).encode()) % FOLDS for word in words]

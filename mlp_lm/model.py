@@ -9,10 +9,10 @@ from jaxtyping import Array, Float, Int, Key
 
 from mlp_lm.activations import activation_named
 from mlp_lm.config import Architecture
+from mlp_lm.data_scaling import NORM_EPSILON
 
 __all__ = ["Activations", "Architecture", "Dense", "Dropout", "Moments", "Norm", "Params", "forward"]
 
-NORM_EPSILON = 1e-5  # torch.nn.BatchNorm1d's.
 
 if TYPE_CHECKING:
     Leaf = Array

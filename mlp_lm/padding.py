@@ -72,9 +72,12 @@ def take_run(stacked: Tree, index: int) -> Tree:
 
 
 def share_out(tree: Tree) -> Tree:
-    """Cut the leading run axis of every array evenly over the local devices; on one device, as it is."""
+    """Cut the leading run axis of every array evenly over the local devices.
+
+    As it is on one device, and where the runs cannot be shared out evenly.
+    """
     devices: Any = jax.local_devices()
-    if len(devices) == 1:
+    if len(jax.tree.leaves(tree)[0]) % len(devices) or len(devices) == 1:
         return tree
     mesh = jax.make_mesh((len(devices),), ("run",), (AxisType.Auto,), devices=devices)
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec("run")))

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from mlp_lm.config import Numbers, RunConfig
 from mlp_lm.data.dataset import Dataset
-from mlp_lm.minibatches import DRAWN_STEPS, draw_block
+from mlp_lm.minibatches import DRAWN_STEPS, draw_batch
 from mlp_lm.settings import pinned_settings
 from mlp_lm.training import RunBatch, TrainingData, TrainState, next_stretch, step_loss, train_step
 
@@ -39,7 +39,7 @@ def rate_finder_losses(
         states, losses = batch.states, jnp.zeros((len(batch.configs), len(rates)))
         step, stretch = 0, FIRST_STRETCH
         for first in range(0, len(rates), DRAWN_STEPS):
-            windows = draw_block(numbers.seed, first, program.batch_size, len(data.targets), program.shuffle)
+            windows = draw_batch(numbers.seed, first, program.batch_size, len(data.targets), program.shuffle)
             last = min(first + DRAWN_STEPS, len(rates))
             while step < last:  # In stretches, because a compiled call cannot be interrupted.
                 began, stop = time.monotonic(), min(step + stretch, last)

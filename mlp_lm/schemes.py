@@ -202,11 +202,6 @@ SCHEMES: dict[str, Scheme] = {
 }
 
 
-def with_gain(scheme: Scheme, gain: float) -> Scheme:
-    """The scheme with a factor on its hidden weights."""
-    return with_factors(scheme, hidden=gain)
-
-
 def with_factors(
     scheme: Scheme, embedding: float = 1.0, hidden: float = 1.0, bias: float = 1.0, output: float = 1.0
 ) -> Scheme:

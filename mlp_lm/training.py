@@ -36,7 +36,7 @@ from mlp_lm.history import History, SplitLosses
 from mlp_lm.initializers import draw_params
 from mlp_lm.large_vocabulary import blockwise_loss_and_grad
 from mlp_lm.loss import minibatch_loss_and_grad
-from mlp_lm.minibatches import DRAWN_STEPS, draw_block
+from mlp_lm.minibatches import DRAWN_STEPS, draw_batch
 from mlp_lm.model import Dropout, Leaf, Params
 from mlp_lm.optimizers import ELEMENTWISE, OPTIMIZERS
 from mlp_lm.padding import share_out, stack_runs, take_run, unpad_params
@@ -259,7 +259,7 @@ def advance_batch(
     """`advance` of several runs; cutting it into several calls changes nothing."""
     for first in range(start, stop, DRAWN_STEPS):
         # Drawn by a program of its own, which serves every architecture: the generator is slow to compile.
-        windows = draw_block(numbers.seed, first, program.batch_size, len(data.targets), program.shuffle)
+        windows = draw_batch(numbers.seed, first, program.batch_size, len(data.targets), program.shuffle)
         last = min(first + DRAWN_STEPS, stop)
         states = _advance_drawn(states, numbers, data, windows, first, last, n_steps, program)
     return states
@@ -421,7 +421,13 @@ class Trained:
         return jitted_moments(self[i], training_data(self.dataset, self.config.block_size).examples)
 
     def sample(self, n: int = 20, seed: int = 0, temperature: float = 1.0) -> list[str]:
-        """Words (of a running text, sentences) drawn from the model of the lowest dev loss."""
+        """Words (of a running text, sentences) drawn from the model of the lowest dev loss.
+
+        Raises:
+            ValueError: every run diverged.
+        """
+        if np.isnan(self.dev_loss).all():
+            raise ValueError("every run diverged: there is no model to sample from; give a lower learning_rate")
         i = int(np.nanargmin(self.dev_loss))
         with pinned_settings():
             return sample_from(self[i], self.moments(i), self.dataset, n, seed, temperature)

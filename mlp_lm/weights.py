@@ -46,30 +46,26 @@ def state_dict(params: Params, moments: Sequence[Moments]) -> dict[str, np.ndarr
 
     Weights are `[fan_out, fan_in]`. Batch norm's running statistics are the exact moments of the whole training split.
     """
-    tensors = {"embedding.weight": _array(params.embedding)} | _linear("output", params.output)
+    tensors = {"embedding.weight": np.asarray(params.embedding)} | _linear("output", params.output)
     for i, layer in enumerate(params.hidden):
         tensors |= _linear(f"hidden.{i}", layer)
     for i, (norm, moment) in enumerate(zip(params.norms, moments, strict=True)):
         tensors |= _batch_norm(f"norms.{i}", norm, moment)
     if params.direct is not None:
-        tensors["direct.weight"] = _array(params.direct).T
+        tensors["direct.weight"] = np.asarray(params.direct).T
     return {name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}
 
 
 def _linear(name: str, layer: Dense) -> dict[str, np.ndarray]:
-    weight = {f"{name}.weight": _array(layer.weight).T}
-    return weight if layer.bias is None else weight | {f"{name}.bias": _array(layer.bias)}
+    weight = {f"{name}.weight": np.asarray(layer.weight).T}
+    return weight if layer.bias is None else weight | {f"{name}.bias": np.asarray(layer.bias)}
 
 
 def _batch_norm(name: str, norm: Norm, moments: Moments) -> dict[str, np.ndarray]:
     return {
-        f"{name}.weight": _array(norm.gain),
-        f"{name}.bias": _array(norm.shift),
-        f"{name}.running_mean": _array(moments.mean),
-        f"{name}.running_var": _array(moments.variance),
+        f"{name}.weight": np.asarray(norm.gain),
+        f"{name}.bias": np.asarray(norm.shift),
+        f"{name}.running_mean": np.asarray(moments.mean),
+        f"{name}.running_var": np.asarray(moments.variance),
         f"{name}.num_batches_tracked": np.array(1, np.int64),
     }
-
-
-def _array(leaf) -> np.ndarray:
-    return np.asarray(leaf)

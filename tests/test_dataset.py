@@ -149,6 +149,13 @@ def test_a_source_makes_the_same_dataset_again_in_any_folder(folder, monkeypatch
     assert content(load_dataset(absolute)) == content(dataset)
 
 
+def test_a_file_that_was_edited_is_read_anew(folder):
+    before = load_dataset("names.txt")
+    assert load_dataset(folder / "names.txt").sha256 == before.sha256
+    (folder / "names.txt").write_text((folder / "names.txt").read_text() + "\nzoe")
+    assert load_dataset("names.txt").sha256 != before.sha256
+
+
 def test_a_file_may_be_named_as_a_source_begins(folder):
     assert content(load_dataset("text")) == content(load_dataset("names.txt"))
     for before in ("", "split=7:", "text:closed:"):
@@ -210,6 +217,11 @@ REFUSED = [
     ({"data": "small", "split_seed": 7}, "split_seed is of lists that are shuffled; leave it out"),
     ({"data": THREE_LISTS, "split_seed": 7}, "split_seed is of lists that are shuffled; leave it out"),
     ({"data": "story", "tokens": "words", "vocabulary": "open"}, "unknown vocabulary 'open'; known: training, closed"),
+    ({"data": "names.txt", "vocabulary": "closed"}, "vocabulary closed is of running text, and names.txt is a list"),
+    ({"data": "text:training:story", "vocabulary": "closed"}, "text:training:story says how it is read"),
+    ({"data": "split=7:names.txt", "split_seed": 8}, "split=7:names.txt says how it is read"),
+    ({"data": "text:story"}, "data text:story has another form than text:VOCABULARY:PATH"),
+    ({"data": "split=x:names.txt"}, "data split=x:names.txt has another form than split=SEED:PATH"),
     ({"data": "nowhere.txt"}, "nowhere.txt: no such file"),
     ({"data": "nowhere", "tokens": "words"}, "nowhere: no such file"),
     ({"data": ["a.txt", "b.txt", "nowhere.txt"]}, "nowhere.txt: no such file"),

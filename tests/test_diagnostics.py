@@ -23,7 +23,7 @@ from mlp_lm.initializers import draw_params
 from mlp_lm.minibatches import draw_minibatches
 from mlp_lm.model import NORM_EPSILON, Dense, Params
 from mlp_lm.padding import stack_runs, take_run
-from mlp_lm.schemes import SCHEMES, with_gain
+from mlp_lm.schemes import SCHEMES, with_factors
 from mlp_lm.training import advance_batch, init_batch, training_data
 from tests.conftest import needs_lecture_list
 
@@ -251,7 +251,7 @@ def test_the_lecture_deep_network(lecture_dataset):
     # 47,024 in the lecture, whose output is normed as well: 2 * 27 for its gain and shift, less the bias it cancels.
     assert architecture.n_params == 46_997 == 47_024 - 27
     assert replace(architecture, batch_norm=False).n_params == 46_497
-    scheme = with_gain(SCHEMES["fan_in"], 5 / 3)
+    scheme = with_factors(SCHEMES["fan_in"], hidden=5 / 3)
     stds, shares = [], []
     for seed in range(4):
         run = replace(config, seed=seed)

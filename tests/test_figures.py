@@ -198,3 +198,5 @@ def test_settings_of_every_kind_have_words():
     assert describe(settings, AXES).startswith("kaiming_tanh, hidden_size 200")
     some = ("optimizer", "batch_norm", "learning_rate", "direct")
     assert describe(settings, some) == "adam, batch_norm, learning_rate 0.001"
+    assert describe(settings | {"batch_norm": False}, ("batch_norm",)) == "no batch_norm"
+    assert describe(settings, ("n_steps",)) == "n_steps 200,000"

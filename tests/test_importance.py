@@ -194,6 +194,10 @@ def test_neighbours_in_one_axis_of_an_unbalanced_study_are_compared():
     told = {(row["axis"], row["value"], row["minus_value"]): row for row in difference_rows([unbalanced])}
     assert told.keys() == {("hidden_size", 100, 50), ("block_size", 8, 3)}
     assert told["hidden_size", 100, 50]["dev_loss_difference"] == pytest.approx(((2.3 - 2.4) + (2.2 - 2.5)) / 2)
+    for cell in unbalanced.cells:
+        for row in cell.rows:
+            row["dev_unseen_loss"] = None  # Every dev word is one of training's.
+    assert all(math.isnan(row["dev_unseen_loss_difference"]) for row in difference_rows([unbalanced]))
 
 
 def test_a_step_is_told_for_each_value_of_every_other_axis():

@@ -26,7 +26,7 @@ from mlp_lm.schemes import (
     standard_uniform,
     truncated_normal,
     with_draws,
-    with_gain,
+    with_factors,
 )
 from mlp_lm.training import advance_batch, init_batch, initial_params, training_data
 
@@ -136,7 +136,7 @@ def test_zeros_never_break_symmetry(batch_norm, few_data):
 
 
 def test_gain_is_a_factor_on_the_hidden_weights_alone():
-    plain, tripled = (draw_params(1, s, DEEP) for s in (SCHEMES["fan_in"], with_gain(SCHEMES["fan_in"], 3.0)))
+    plain, tripled = (draw_params(1, s, DEEP) for s in (SCHEMES["fan_in"], with_factors(SCHEMES["fan_in"], hidden=3.0)))
     for i, (before, after) in enumerate(zip(parts(plain), parts(tripled), strict=True)):
         np.testing.assert_allclose(after, before * (3.0 if i in (1, 2) else 1.0), rtol=1e-6)
 
@@ -211,7 +211,9 @@ def test_draws_of_several_distributions_are_of_their_shape():
     assert largest("uniform") == pytest.approx(math.sqrt(3), rel=1e-3)
     assert largest("truncated_normal") == pytest.approx(2 / TRUNCATED_STD, rel=1e-2)
     # Columns and rows of a square matrix have the length of the scheme's gain, exactly.
-    weight = draw_params(0, with_gain(with_draws(SCHEMES["fan_in"], "orthogonal"), 1.5), DEEP).hidden[1].weight
+    weight = (
+        draw_params(0, with_factors(with_draws(SCHEMES["fan_in"], "orthogonal"), hidden=1.5), DEEP).hidden[1].weight
+    )
     np.testing.assert_allclose(weight.T @ weight, 1.5**2 * np.eye(200), atol=1e-4)
 
 

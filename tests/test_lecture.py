@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from nbclient import NotebookClient
 
+from experiments.analysis.studies import predict_one_more
 from experiments.lecture import __main__ as command
 from experiments.lecture import sections
 from experiments.lecture.notebook import FILE, make_notebook
@@ -27,7 +28,6 @@ from experiments.lecture.published import (
     Fact,
     compare,
     judge,
-    prediction_interval,
 )
 from experiments.lecture.walk import SECTIONS, Walk
 from mlp_lm.data.dataset import load_dataset
@@ -112,15 +112,17 @@ def test_facts_are_of_sections_that_exist_and_stand_in_their_order():
 
 @pytest.mark.parametrize("values", [[2.0, 2.1, 2.3], [5.0, 5.1]])
 def test_a_prediction_interval_is_wider_than_the_sample_and_holds_its_mean(values):
-    low, high = prediction_interval(values)
+    interval = predict_one_more(values, 0.0)
+    low, high = interval.low, interval.high
     assert low < min(values) and max(values) < high
     assert (low + high) / 2 == pytest.approx(np.mean(values))
 
 
 def test_a_prediction_interval_of_four_seeds_holds_the_next_one_with_95_percent():
     draws = np.random.default_rng(0).standard_normal((4000, 5))
-    intervals = np.array([prediction_interval(row[:4]) for row in draws])
-    share = ((intervals[:, 0] <= draws[:, 4]) & (draws[:, 4] <= intervals[:, 1])).mean()
+    intervals = [predict_one_more(row[:4], row[4]) for row in draws]
+    share = np.mean([one.low <= row[4] <= one.high for one, row in zip(intervals, draws, strict=True)])
+    assert share == np.mean([one.holds for one in intervals])
     assert share == pytest.approx(0.95, abs=4 * np.sqrt(0.95 * 0.05 / 4000))
 
 
@@ -144,7 +146,8 @@ def test_where_a_source_is_wrong_ours_is_held_against_the_true_value():
 
 def test_a_single_run_agrees_if_it_lies_where_one_more_of_ours_would():
     seeds = [2.10, 2.12, 2.11, 2.13]
-    low, high = prediction_interval(seeds)
+    interval = predict_one_more(seeds, 0.0)
+    low, high = interval.low, interval.high
     assert judge(fact(f"{(low + high) / 2:.4f}", SEEDS), seeds).agrees
     outside = judge(fact(f"{high + 0.01:.4f}", SEEDS), seeds)
     assert outside.agrees is False and "outside" in outside.verdict

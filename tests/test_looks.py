@@ -86,3 +86,9 @@ def test_looks_are_copied_with_a_sweep(results, tmp_path_factory):
     assert read_looks(target.root) == read_looks(results.folder)
     (line,) = (target.root / LOOKS_FILE).read_text("ascii").splitlines()
     assert json.loads(line)["look"] == 1
+    look(results, 2.1, what="a second one")  # Which the copy does not know.
+    assert copy_analysis(target.folder, results.store.folder) == ()
+    assert len(read_looks(results.folder)) == 2
+    look(open_sweep(target.root), 2.2, what="another second one")
+    (message,) = copy_analysis(target.folder, results.store.folder)
+    assert "other looks at the test part" in message and len(read_looks(results.folder)) == 2

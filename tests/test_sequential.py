@@ -196,6 +196,13 @@ def test_a_sweep_until_a_width(few_words, tmp_path):
     assert math.isclose(results.request.design["until"], 1.0)
 
 
+def test_looks_begin_at_the_first_seed_of_a_sweep_file(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text("[[study]]\nfirst_seed = 10\nhidden_size = [4, 8]\nn_steps = 30\n")
+    dry = cli.sweep("--config", str(file), "--until", "1.0", "--max-seeds", "5", "--dry-run")
+    assert dry.code == 0 and "6 runs, 6 to train" in dry.output
+
+
 @pytest.mark.parametrize(
     ("flags", "part"),
     [

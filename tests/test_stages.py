@@ -1,5 +1,7 @@
 """Runs chosen in rounds, and what fits a limit of time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -7,12 +9,13 @@ from hypothesis import strategies as st
 
 from experiments.analysis.results import open_sweep
 from experiments.report.build import read_report, render
+from experiments.report.computed_sections import round_rows
 from experiments.runner.halving import LongerStages, round_name
 from experiments.runner.stages import breadth_first, what_fits
 from experiments.sweeps.grids import Grid, SweepSpec
 from mlp_lm.config import RunConfig
 from tests import cli
-from tests.synthetic import synthetic_row
+from tests.synthetic import synthetic_folder, synthetic_row
 
 RATES = [0.1 * (i + 1) for i in range(9)]
 
@@ -37,6 +40,18 @@ def test_the_best_third_goes_on_until_one_is_left():
     assert list(studies) == ["rates", "rates, 3x steps", "rates, 9x steps"]
     assert {run.n_steps for run in studies["rates, 9x steps"].values()} == {900}
     assert len(rows) == 2 * (9 + 3 + 1)  # Every round with all seeds.
+
+
+def test_rounds_of_several_lengths_keep_a_row_each(tmp_path):
+    grid = Grid("lengths", RunConfig(), 1, n_steps=(100, 300), learning_rate=RATES[:3])
+    stages = LongerStages(SweepSpec("s", "s", (grid,)).expand(""), 3)
+    rows, studies = finish(stages, lambda config: 2 + abs(config.learning_rate - 0.2) - config.n_steps / 1e6)
+    asked = {name: [rows[run_id] for run_id in runs] for name, runs in studies.items()}
+    results = open_sweep(synthetic_folder(tmp_path, asked))
+    results = replace(results, request=replace(results.request, design=stages.design))
+    ((name, first, lines),) = round_rows(results)
+    assert (name, len(first.cells)) == ("lengths", 6)
+    assert len({line[0] for line in lines}) == 6 and sum(bool(line[2]) for line in lines) == 2
 
 
 def test_the_steps_given_are_not_exceeded():
@@ -89,8 +104,12 @@ def flags(few_words, tmp_path):
 
 
 def test_a_sweep_in_rounds(flags, tmp_path):
+    old = tmp_path / "out" / "tables" / "differences.csv"  # Of a sweep that was not balanced.
+    old.parent.mkdir(parents=True)
+    old.write_text("study\n")
     said = cli.sweep_here(*flags, "--seeds", "1", "--then", "3x")
     assert said.code == 0, said.errors
+    assert not old.exists() and (old.parent / "effects.csv").exists()
     results = open_sweep(tmp_path / "out")
     assert [len(study.cells) for study in results.studies] == [3, 1]
     assert results.studies[1].best.settings["n_steps"] == 60

@@ -17,7 +17,7 @@ from mlp_lm.data.vocabulary import Vocabulary
 from mlp_lm.data.word_lists import split_words
 from mlp_lm.initializers import draw_params
 from mlp_lm.loss import minibatch_loss, minibatch_loss_and_grad
-from mlp_lm.minibatches import draw_block, draw_minibatches, permute
+from mlp_lm.minibatches import draw_batch, draw_minibatches, permute
 from mlp_lm.model import Dropout, drop, forward
 from mlp_lm.optimizers import decays
 from mlp_lm.padding import pad_params, stack_runs, take_run, unpad_params
@@ -363,7 +363,7 @@ def test_a_program_is_compiled_once(data):
     advance = jax.jit(chex.assert_max_traces(_advance_drawn.__wrapped__, n=1), static_argnames="program")
     for step in range(3):
         states, _ = evaluate_batch(states, data, program)
-        windows = draw_block(numbers.seed, step, program.batch_size, len(data.targets))
+        windows = draw_batch(numbers.seed, step, program.batch_size, len(data.targets))
         states = advance(states, numbers, data, windows, step, step + 1, 3, program=program)
 
 

@@ -55,6 +55,12 @@ def test_every_configuration_gets_its_own_best_value():
     assert both.to_best(both.cells[1]).mean == pytest.approx(0.02)  # It would be 0.12 at one rate for both.
 
 
+def test_one_seed_is_judged_by_its_own_choice():
+    best = tune(study_of([[2.5], [2.1], [2.3]]).cells)
+    assert best.settings["learning_rate"] == best.rows[0]["learning_rate"] == 0.2
+    assert best.estimate("dev_loss").mean == 2.1
+
+
 def test_the_table_has_each_axis_alone_and_all_together():
     rows = list(tuned_rows([make_study("x", synthetic_rows(AXES, 3, loss, noise=0.001))]))
     assert {row["tuned"] for row in rows} == {"learning_rate", "gain", "learning_rate x gain"}

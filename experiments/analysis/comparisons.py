@@ -76,8 +76,12 @@ def compare(cells: Iterable[Cell], reference: Cell, margin: float = MARGIN) -> l
 
 def reference_of(study: Study) -> Cell:
     """The configuration to compare the others of a study with: the default one where it ran, else the best one."""
-    defaults = (c for c in study.cells if c.finished and all(c.settings[a] == DEFAULTS[a] for a in study.axes))
-    return next(defaults, study.best)
+    return next((cell for cell in study.cells if cell.finished and is_default(cell, study)), study.best)
+
+
+def is_default(cell: Cell, study: Study) -> bool:
+    """Whether a configuration has the default value on every axis of its study."""
+    return all(cell.settings[axis] == DEFAULTS[axis] for axis in study.axes)
 
 
 def comparison_rows(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:

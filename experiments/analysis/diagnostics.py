@@ -54,7 +54,7 @@ def places(cell: Cell, name: str) -> list[str]:
     n = len(histories[0][START]) if histories else 0
     if name in LayerStatistics._fields:
         return [f"layer {i + 1}" for i in range(n)]
-    n_hidden = cell.settings["n_layers"] if cell.settings["hidden_size"] else 0
+    n_hidden = cell.settings["n_layers"]
     hidden = ["hidden"] if n_hidden == 1 else [f"hidden {i + 1}" for i in range(n_hidden)]
     return ["embedding", *hidden, "output", "direct"][:n]
 

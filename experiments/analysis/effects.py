@@ -238,7 +238,7 @@ def importance(study: Study) -> Importance | str:
     weights = np.random.default_rng(0).multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), N_RESAMPLES) / n_seeds
     exact = decompose(grid, study.axes, np.full((1, n_seeds), 1 / n_seeds))
     resampled = decompose(grid, study.axes, weights)
-    every_share = [_share(key, exact[key], resampled[key]) for key in exact]
+    every_share = [_share(key, exact[key], resampled[key], n_seeds) for key in exact]
     *shares, higher, seeds = every_share
     shares.sort(key=lambda share: -share.value)
     return Importance(tuple(shares), higher, seeds, float(grid.std()), n_seeds)
@@ -326,7 +326,10 @@ def _variance_of_means(
     return means.var(axis=1)
 
 
-def _share(key: tuple[str, ...], exact: Float[np.ndarray, " one"], resampled: Float[np.ndarray, " resample"]) -> Share:
+def _share(
+    key: tuple[str, ...], exact: Float[np.ndarray, " one"], resampled: Float[np.ndarray, " resample"], n_seeds: int
+) -> Share:
+    """A share with its interval, which one seed alone does not have."""
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(resampled, (tail, 1 - tail)) if np.ptp(resampled) > 0 else (exact[0], exact[0])
+    low, high = np.quantile(resampled, (tail, 1 - tail)) if n_seeds > 1 else (math.nan, math.nan)
     return Share(key, float(exact[0]), float(low), float(high))

@@ -127,11 +127,10 @@ def measure_ensembles(
         ValueError: no run has its weights.
     """
     ranked = results.ranked()
-    seeds = list(make_study("all", ranked).best.finished)
+    seeds = _seeds_of_best(results, ranked)
     pools = [Ensemble("best run", tuple(ranked[:1]))]
     pools += [Ensemble(f"{k} best runs", tuple(ranked[:k])) for k in range(2, min(top, len(ranked)) + 1)]
-    if len(seeds) > 1:
-        pools.append(Ensemble(f"all {len(seeds)} seeds of the best configuration", tuple(seeds)))
+    pools += [seeds] if len(seeds.runs) > 1 else []
     if context_lengths:
         wanted = [(family, k) for family in FAMILIES for k in sorted(set(context_lengths))]
     else:
@@ -148,7 +147,7 @@ def measure_ensembles(
     ensembles += [_mixed(pool, name, dev) for pool in pools for name in count_models]
     if log_linear:
         orders = tuple(sorted(set(log_linear)))
-        chosen = (Ensemble("", ()), pools[0], pools[-1], averages[0])
+        chosen = (Ensemble("", ()), pools[0], seeds, averages[0])
         distinct = {frozenset(row["run_id"] for row in pool.runs): pool for pool in chosen}
         ensembles += [_mixed_log_linearly(pool, orders, results, dev.windows) for pool in distinct.values()]
     new = dev.weights["dev_unseen"] > 0
@@ -159,6 +158,17 @@ def measure_ensembles(
     if test is not None:
         ensembles[0] = _look_at_test(ensembles[0], results, count_models, log_linear, longest, test)
     return ensembles
+
+
+def _seeds_of_best(results: SweepResults, usable: Sequence[Row]) -> Ensemble:
+    """All usable runs of the best configuration that has any."""
+    run_ids = {row["run_id"] for row in usable}
+    for cell in make_study("all", results.rows).cells:
+        runs = tuple(row for row in cell.rows if row["run_id"] in run_ids)
+        if runs:
+            which = "all" if len(runs) == len(cell.rows) else f"{len(runs)} of"
+            return Ensemble(f"{which} {len(cell.rows)} seeds of the best configuration", runs)
+    raise AssertionError("usable runs are of some configuration")
 
 
 def _mixed(pool: Ensemble, name: str, dev: Predictions) -> Ensemble:
@@ -235,8 +245,9 @@ class EnsembleRow:
     """An ensemble in the folder's table; losses are in nats per token.
 
     `count_weight` is None of what is no linear mixture. `dev_loss_low` and `_high` are the 95 % interval of the dev
-    loss over the choice of dev words, and `to_first` the difference to the first row, paired by word, with the interval
-    of that. Older tables have none of these, nor how weights were chosen: on all of dev.
+    loss over the choice of dev words (of stretches of a running text), and `to_first` the difference to the first row,
+    paired by them, with the interval of that. Older tables have none of these, nor how weights were chosen: on all of
+    dev.
     """
 
     networks: str
@@ -327,7 +338,7 @@ def as_table(rows: Sequence[EnsembleRow]) -> tuple[list[str], list[list[str]], l
             mixing_words(row),
             _with_half(row.dev_loss, row.dev_loss_high, ""),
             "-" if row is rows[0] or row.to_first is None else _with_half(row.to_first, row.to_first_high, "+"),
-            f"{row.dev_unseen_loss:.4f}",
+            "-" if math.isnan(row.dev_unseen_loss) else f"{row.dev_unseen_loss:.4f}",
             chosen_words(row) or "-",
             f"{row.n_params:,}",
         ]
@@ -362,8 +373,8 @@ def ensembles_note(rows: Sequence[EnsembleRow]) -> str:
         sentences.append(
             f"A mixture's dev loss is that of weights chosen {CROSS_VALIDATED}, each token's without its own fold; "
             "the weight shown, and the test loss, are of weights chosen on all of dev. Which runs are averaged is "
-            "chosen on dev, too, and not cross-validated. Intervals are 95 % over the choice of dev words, and "
-            "differences are paired by word; neither covers the seeds of the networks."
+            "chosen on dev, too, and not cross-validated. Intervals are 95 % over the choice of dev words (of "
+            "stretches of a running text), and differences are paired by them; neither covers the networks' seeds."
         )
     return " ".join(sentences)
 

@@ -4,6 +4,7 @@ import itertools
 import math
 import textwrap
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -62,6 +63,8 @@ FEWEST_FOR_INTERVAL = 3  # Seeds: the interval of two is twelve standard errors 
 ASIDE = 0.07  # How far points of neighbouring lines stand apart, so that intervals do not hide one another.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
+FIGURES = ("differences", "axes", "pairs", "tradeoffs", "marginals", "contour", "curves", "diagnostics")  # Of a study.
+
 Line = dict[Any, Estimate]
 
 
@@ -71,8 +74,12 @@ def write_figures(store: Store, studies: Sequence[Study], vocabulary: Vocabulary
     make_folder(folder)
     with plt.rc_context(STYLE):
         for study, stem in zip(studies, file_stems([study.name for study in studies]), strict=True):
+            undrawn = set(FIGURES)
             for name, figure in draw_study(study):
                 save_figure(figure, folder / f"{stem}_{name}.png")
+                undrawn.discard(name)
+            for name in undrawn:  # Of other rows, when there were fewer of them.
+                (folder / f"{stem}_{name}.png").unlink(missing_ok=True)
         row = _best_plane_run(studies)
         if row is not None and len(vocabulary) <= MAX_TOKENS and store.has_weights(row):  # Else an older figure stays.
             save_figure(draw_embedding(store.weights(row)["embedding"], row, vocabulary), folder / "embedding.png")
@@ -123,7 +130,7 @@ def draw_differences(study: Study) -> Figure:
     set_title(
         figure,
         f"{study.name}: difference to the best{_out_of(len(cells), study)}",
-        "; ".join(filter(None, ["paired by seed, mean and 95 % interval", labels.shared])),
+        "; ".join(filter(None, [f"paired by seed, {study.shown_as}", labels.shared])),
     )
     return figure
 
@@ -244,7 +251,7 @@ def draw_axes(study: Study) -> Figure:
         ax.set_visible(False)
     for ax in axes[:, 0]:
         ax.set_ylabel("dev loss minus that of the best\nvalue of the axis (nats per token)")
-    subtitle = "mean over all other axes, differences paired by seed with 95 % intervals"
+    subtitle = f"mean over all other axes; differences paired by seed, {study.shown_as}"
     set_title(figure, f"{study.name}: effects of single axes on the dev loss", subtitle)
     return figure
 
@@ -261,9 +268,7 @@ def draw_pairs(study: Study) -> Figure:
         _draw_pair(ax, title, lines, beyond)
         _name_places(ax, along, next(iter(lines.values())))
     axes[0, 0].set_ylabel("dev loss minus that of the panel's\nbest pair of values (nats per token)")
-    subtitle = (
-        "mean over all other axes, differences paired by seed with 95 % intervals; lines that are not parallel interact"
-    )
+    subtitle = f"mean over all other axes; paired by seed, {study.shown_as}; lines that are not parallel interact"
     n_pairs = math.comb(len(study.axes), 2)
     which = f", the {len(shares)} of {n_pairs} pairs that interact most" if len(shares) < n_pairs else ""
     set_title(figure, f"{study.name}: effects of two axes at a time{which}", subtitle)
@@ -272,7 +277,7 @@ def draw_pairs(study: Study) -> Figure:
 
 def strongest_pairs(study: Study) -> list[Share]:
     """The pairs of axes that explain most of the variance beyond what each explains alone; some pair in any case."""
-    decomposition = importance(study)
+    decomposition = importance(replace(study, ranges={}))  # A balanced study has a table of them in any case.
     if isinstance(decomposition, Importance):
         return [share for share in decomposition.shares if len(share.axes) == 2][:MAX_PAIRS]
     return [Share(study.axes[:2], 0.0, 0.0, 0.0)]  # All runs have one loss.

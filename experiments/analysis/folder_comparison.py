@@ -7,10 +7,9 @@ from typing import Any
 
 from experiments.analysis.results import SweepResults
 from experiments.analysis.studies import Cell, Estimate, Study, make_study, paired_difference
-from experiments.runner.rows import Row, settings_of
+from experiments.runner.rows import Row
 from experiments.store import Store
 from experiments.sweeps.request import FILE_NAME, Design, Request, encode_request
-from mlp_lm.config import AXES
 
 VERIFIED = ("dev_loss", "train_loss", "dev_unseen_loss", "status")
 
@@ -22,7 +21,7 @@ class Side:
     Attributes:
         dev: its dev loss there.
         difference: minus that of the first folder, over the seeds that both have.
-        n_equal: how many of those runs are the same run with the same losses.
+        n_equal: how many of those runs are the same run with the same dev loss.
     """
 
     dev: Estimate
@@ -32,7 +31,8 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What several folders have in common: the study of all their runs, and a line a common configuration."""
+    """What several folders have in common: the study of the first folder's runs of common
+    configurations, and a line for each of these."""
 
     folders: tuple[Path, ...]
     study: Study
@@ -66,7 +66,8 @@ def compare(several: Sequence[SweepResults]) -> Comparison:
     Raises:
         ValueError: no folder shares a configuration with the first one.
     """
-    by_folder = [_cells(results.rows) for results in several]
+    studies = (make_study("", results.rows) for results in several)
+    by_folder = [{tuple(cell.settings.values()): cell for cell in study.cells} for study in studies]
     common = [key for key in by_folder[0] if any(key in cells for cells in by_folder[1:])]
     if not common:
         names = " and ".join(str(results.folder) for results in several)
@@ -80,18 +81,11 @@ def compare(several: Sequence[SweepResults]) -> Comparison:
     return Comparison(tuple(results.folder for results in several), study, tuple(lines))
 
 
-def _cells(rows: Sequence[Row]) -> dict[tuple, Cell]:
-    groups: dict[tuple, list[Row]] = {}
-    for row in rows:
-        groups.setdefault(tuple(settings_of(row).values()), []).append(row)
-    return {key: Cell(dict(zip(AXES, key, strict=True)), tuple(members)) for key, members in groups.items()}
-
-
 def _side(cell: Cell | None, reference: Cell) -> Side | None:
     if cell is None:
         return None
-    losses = {row["run_id"]: row["dev_loss"] for row in reference.rows}
-    n_equal = sum(losses.get(row["run_id"], object()) == row["dev_loss"] for row in cell.rows)
+    losses = {row["run_id"]: row["dev_loss"] for row in reference.finished}
+    n_equal = sum(losses.get(row["run_id"]) == row["dev_loss"] for row in cell.finished)
     return Side(cell.estimate("dev_loss"), paired_difference(cell, reference), n_equal)
 
 
@@ -102,14 +96,14 @@ def merge(several: Sequence[SweepResults], out: Path, command: str) -> Store:
         ValueError: other data, other ideas, or a run with two results.
     """
     first = several[0]
+    with_ideas = next((results for results in several if results.request.ideas_hash), first)
     known: dict[str, tuple[Row, Path]] = {}
     for results in several:
-        for name in ("data_hash", "ideas_hash"):
-            mine, theirs = getattr(first.request, name), getattr(results.request, name)
-            if mine != theirs and (name == "data_hash" or (mine and theirs)):
-                what = "data" if name == "data_hash" else "an ideas file"
+        for what, name, holder in (("data", "data_hash", first), ("an ideas file", "ideas_hash", with_ideas)):
+            mine, theirs = getattr(holder.request, name), getattr(results.request, name)
+            if mine != theirs and (name == "data_hash" or theirs):
                 raise ValueError(
-                    f"{first.folder} and {results.folder} are on different {what} (sha256 {mine[:12]} and "
+                    f"{holder.folder} and {results.folder} are on different {what} (sha256 {mine[:12]} and "
                     f"{theirs[:12]}): merge folders of one"
                 )
         for row in results.rows:

@@ -223,7 +223,7 @@ def fit_response(study: Study) -> Response | str:
     """The surface of a study that has ranges, or in words why there is none."""
     axes, cells = study.axes, study.cells
     needed = FEWEST_POINTS * len(axes)
-    if len(cells) < needed or not study.best.finished:
+    if len(cells) < needed:
         return f"No curves: {len(cells)} configurations are too few for {len(axes)} axes; at least {needed} are needed."
     in_order = sorted(range(len(cells)), key=lambda i: cells[i].rows[0]["run_id"])[:MOST_POINTS]
     if 0 not in in_order:
@@ -231,7 +231,9 @@ def fit_response(study: Study) -> Response | str:
     cells = tuple(cells[i] for i in sorted(in_order))
     means = [cell.estimate("dev_loss").mean if not cell.n_diverged else math.inf for cell in cells]
     finite = [mean for mean in means if math.isfinite(mean)]
-    limit = min(far_off(finite), max(finite)) if finite else math.inf
+    if len(finite) < needed:
+        return f"No curves: {len(finite)} of {len(cells)} configurations have no diverged run, and {needed} are needed."
+    limit = min(far_off(finite), max(finite))
     places = {axis: {value: i for i, value in enumerate(axis_values(study, axis))} for axis in axes}
     points = tuple(
         tuple(

@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy import special, stats
 
 from experiments.analysis.studies import CONFIDENCE, Estimate, Study
@@ -98,7 +98,7 @@ def decide(losses: Sequence[Mapping[int, float | None]], width: float, max_seeds
         apart = step_down(differences, errors, freedom, level, n_open)
         n_open -= int(apart.sum()) // 2
         best = int(table.mean(axis=1).argmin())
-        found = {
+        to_best = {
             place: Estimate(d, d - half, d + half, n_seeds)
             for place, d, half in zip(left, differences[:, best].tolist(), halves[:, best].tolist(), strict=True)
         }
@@ -107,7 +107,7 @@ def decide(losses: Sequence[Mapping[int, float | None]], width: float, max_seeds
         last = n_seeds == looks[-1]
         reason = BEST if len(stay) == 1 else KNOWN if is_known else OUT_OF_SEEDS if last else OPEN
         for i, place in enumerate(left):
-            outcome.verdicts[place] = Verdict(reason if i in stay else BEHIND, n_seeds, found[place], left[best])
+            outcome.verdicts[place] = Verdict(reason if i in stay else BEHIND, n_seeds, to_best[place], left[best])
         left = [left[i] for i in stay]
         if reason != OPEN:
             break
@@ -163,7 +163,7 @@ def step_down(
     freedom: float,
     level: float,
     n_open: int,
-) -> Float[np.ndarray, "cell cell"] | np.ndarray:
+) -> Bool[np.ndarray, "cell cell"]:
     """Which pairs are told apart by Holm's procedure, as a symmetric table of truth values.
 
     `n_open` is the number of pairs of the study not told apart so far, those of dropped configurations among them.

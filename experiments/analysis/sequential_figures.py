@@ -18,7 +18,11 @@ MAX_BARS = 40
 
 def seed_outcomes(results: SweepResults) -> Iterator[tuple[Study, Outcome]]:
     """The studies of a sweep whose seeds were chosen in looks, and what was decided."""
+    have = {row["run_id"] for row in results.rows}
     for study in results.studies:
+        wanted = results.request.studies.get(study.name)
+        if wanted is None or not have.issuperset(wanted):
+            continue  # Of earlier requests, or still training: nothing was decided.
         if outcome := outcome_of(study, results.request.design):
             yield study, outcome
 
@@ -46,7 +50,7 @@ def conclusion(study: Study, outcome: Outcome, place: int, width: float) -> str:
     return {
         BEHIND: f"worse than {best}",
         FAILED: "a run diverged; nothing is said of the others",
-        BEST: "better than every other that did not diverge",
+        BEST: "the only one left",
         KNOWN: f"one of {n_left} whose differences are all known within ±{width:g}",
         OUT_OF_SEEDS: f"one of {n_left} that these seeds do not tell apart",
         OPEN: "still open: the same command goes on",

@@ -87,7 +87,7 @@ class Study:
 
     @property
     def best(self) -> Cell:
-        """The cell of the lowest mean dev loss."""
+        """The cell of the lowest mean dev loss among those without a diverged run, if there are any."""
         return self.cells[0]
 
     @property
@@ -99,9 +99,20 @@ class Study:
         """A cell's dev loss minus that of the best one, paired by seed."""
         return paired_difference(cell, self.best)
 
+    def is_close(self, cell: Cell) -> bool:
+        """Whether a cell cannot be distinguished from the best one: the interval of their difference holds 0."""
+        difference = self.to_best(cell)
+        return difference.low <= 0 <= difference.high
+
     def to_best_words(self, cell: Cell) -> str:
         """The difference to the best cell for a table; nothing is best where every run diverged."""
         return "best" if cell is self.best and cell.finished else self.to_best(cell).signed()
+
+    @property
+    def shown_as(self) -> str:
+        """What a figure shows of each cell, for its subtitle."""
+        several = any(len(cell.finished) > 1 for cell in self.cells)
+        return "mean and 95 % interval over seeds" if several else "one seed each, so no intervals"
 
     @property
     def fixed(self) -> str:
@@ -156,8 +167,8 @@ class Prediction:
 
     @property
     def holds(self) -> bool:
-        """Whether the observed value lies inside."""
-        return self.p_value >= 1 - CONFIDENCE
+        """Whether the observed value lies inside; an interval without bounds holds every value."""
+        return not self.p_value < 1 - CONFIDENCE
 
     def columns(self, name: str) -> dict[str, float]:
         """A table's columns: the mean under this name, the interval as `name_low` and `name_high`."""
@@ -191,10 +202,10 @@ def paired_difference(cell: Cell, reference: Cell, column: str = "dev_loss") -> 
 
 
 def paired_differences(cell: Cell, reference: Cell, column: str = "dev_loss") -> list[float]:
-    """`cell` minus `reference`, seed by seed, where both finished."""
-    losses = {row["seed"]: row[column] for row in cell.finished}
-    others = {row["seed"]: row[column] for row in reference.finished}
-    return [losses[seed] - others[seed] for seed in sorted(losses.keys() & others.keys())]
+    """`cell` minus `reference`, seed by seed, where both finished and have the column: a split may be empty."""
+    losses, others = ({row["seed"]: row[column] for row in each.finished} for each in (cell, reference))
+    common = sorted(losses.keys() & others.keys())
+    return [losses[seed] - others[seed] for seed in common if None not in (losses[seed], others[seed])]
 
 
 def make_study(name: str, rows: Sequence[Row], ranges: Mapping[str, Range] | None = None) -> Study:
@@ -232,8 +243,13 @@ def describe(settings: dict[str, Any], axes: Sequence[str]) -> str:
         elif isinstance(value, str):
             words.append(f"{axis} {value}" if axis in AMBIGUOUS else value)
         elif value is not False:
-            words.append(f"{axis} {value:,}" if isinstance(value, int) else f"{axis} {value:.4g}")
-    return ", ".join(words) or "the one configuration"
+            words.append(f"{axis} {number(value)}")
+    return ", ".join(words) or ", ".join(f"no {axis}" for axis in axes) or "the one configuration"
+
+
+def number(value: float) -> str:
+    """A setting: whole numbers with all their digits, others with four."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"
 
 
 class Labels(NamedTuple):
@@ -253,9 +269,8 @@ def label_cells(cells: Sequence[Cell], axes: Sequence[str]) -> Labels:
     if any(isinstance(cell.settings[axis], str | bool) for cell in cells for axis in named):
         return Labels("", [describe(cell.settings, named) for cell in cells], shared)
     heading = ", ".join(axis.replace("_", " ") for axis in named)
-    return Labels(
-        heading, [", ".join(f"{cell.settings[axis]:.4g}" for axis in named) or "the one" for cell in cells], shared
-    )
+    texts = [", ".join(number(cell.settings[axis]) for axis in named) or "the one" for cell in cells]
+    return Labels(heading, texts, shared)
 
 
 def _rank(cell: Cell) -> tuple:

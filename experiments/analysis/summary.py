@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -88,9 +89,7 @@ def write_summary(store: Store, dataset: Dataset, test: bool = False) -> Summary
     replace_file(tables / "summary.csv", csv_text(list(_csv_rows(summary))).encode())
     replace_file(tables / "summary.md", text.encode())
     for name, make_rows in TABLES.items():
-        rows = list(make_rows(results.studies))
-        if rows or name in ALWAYS:
-            replace_file(tables / f"{name}.csv", csv_text(rows).encode())
+        _write_table(tables / f"{name}.csv", list(make_rows(results.studies)), always=name in ALWAYS)
     write_figures(store, results.studies, dataset.vocabulary)
     _write_design(results)
     best = [best_run(study.best) for study in results.studies]
@@ -98,15 +97,25 @@ def write_summary(store: Store, dataset: Dataset, test: bool = False) -> Summary
     return summary
 
 
+def _write_table(path: Path, rows: list[dict[str, Any]], always: bool = False) -> None:
+    """Write a table; one that has no rows any more goes, unless it is always there."""
+    if rows or always:
+        replace_file(path, csv_text(rows).encode())
+    else:
+        path.unlink(missing_ok=True)
+
+
 def _write_design(results: SweepResults) -> None:
     """The tables and figures of how runs were chosen, where they were not all at once."""
-    rows = list(seed_rows(results))
-    if rows:
-        replace_file(results.folder / "tables" / "seeds.csv", csv_text(rows).encode())
-    stems = dict(zip((s.name for s in results.studies), file_stems([s.name for s in results.studies]), strict=True))
+    _write_table(results.folder / "tables" / "seeds.csv", list(seed_rows(results)))
+    outcomes = {study.name: outcome for study, outcome in seed_outcomes(results)}
     with plt.rc_context(STYLE):
-        for study, outcome in seed_outcomes(results):
-            save_figure(draw_seeds(study, outcome), results.folder / "figures" / f"{stems[study.name]}_seeds.png")
+        for study, stem in zip(results.studies, file_stems([study.name for study in results.studies]), strict=True):
+            path = results.folder / "figures" / f"{stem}_seeds.png"
+            if study.name in outcomes:
+                save_figure(draw_seeds(study, outcomes[study.name]), path)
+            else:
+                path.unlink(missing_ok=True)
 
 
 def looks_of(results: SweepResults) -> dict[str, HeldOut]:

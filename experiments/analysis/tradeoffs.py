@@ -35,12 +35,12 @@ def fronts(study: Study) -> dict[str, list[Cell]]:
     cells = [cell for cell in study.cells if cell.finished]
     if len(cells) < FEWEST:
         return {}
-    found = {}
+    by_cost = {}
     for cost in COSTS:
         points = [(cost_of(cell, cost), cell.estimate("dev_loss").mean) for cell in cells]
         if len({point[0] for point in points}) > 1:
-            found[cost] = [cells[place] for place in pareto_front(points)]
-    return found
+            by_cost[cost] = [cells[place] for place in pareto_front(points)]
+    return by_cost
 
 
 def tradeoff_rows(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
@@ -54,21 +54,21 @@ def tradeoff_rows(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
                     "cost": cost_of(cell, cost),
                     **cell.estimate("dev_loss").columns("dev_loss"),
                 }
-                columns |= cell.estimate("dev_loss").columns("dev_loss")
                 yield {"study": study.name, **columns, **settings}
 
 
 def draw_tradeoffs(study: Study) -> Figure | None:
     """Dev loss against each cost, with the front as a line; None where no cost differs."""
-    found = fronts(study)
-    if not found:
+    by_cost = fronts(study)
+    if not by_cost:
         return None
     cells = [cell for cell in study.cells if cell.finished]
     losses = [cell.estimate("dev_loss") for cell in cells]
     beyond = far_off([loss.mean for loss in losses])
     near = [i for i, loss in enumerate(losses) if loss.mean <= beyond]
-    figure, axes = plt.subplots(1, len(found), figsize=(max(6.0, 4.6 * len(found)), 4.2), sharey=True, squeeze=False)
-    for ax, (cost, front) in zip(axes.flat, found.items(), strict=True):
+    size = (max(6.0, 4.6 * len(by_cost)), 4.2)
+    figure, axes = plt.subplots(1, len(by_cost), figsize=size, sharey=True, squeeze=False)
+    for ax, (cost, front) in zip(axes.flat, by_cost.items(), strict=True):
         costs = [cost_of(cells[i], cost) for i in near]
         means, halves = [losses[i].mean for i in near], [losses[i].half for i in near]
         ax.errorbar(costs, means, yerr=halves, fmt="o", color=COLOURS[5], markersize=4, linewidth=0.8, label="others")
@@ -89,5 +89,5 @@ def draw_tradeoffs(study: Study) -> Figure | None:
     axes[0, -1].legend(loc="upper right", fontsize=8)
     n_far = len(cells) - len(near)
     beside = f"; {n_far} with a loss above {beyond:.2f} left out" if n_far else ""
-    set_title(figure, f"{study.name}: dev loss against its cost", f"mean and 95 % interval over seeds{beside}")
+    set_title(figure, f"{study.name}: dev loss against its cost", f"{study.shown_as}{beside}")
     return figure

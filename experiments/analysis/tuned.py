@@ -21,7 +21,8 @@ def tune(cells: Sequence[Cell]) -> Cell:
     """The best of some configurations, judged without its own choice.
 
     Its settings are those of the lowest mean dev loss, and the row of a seed is that of the configuration with the
-    lowest mean over the other seeds. Configurations in which a seed diverged are no candidates, unless all are.
+    lowest mean over the other seeds; where there is one seed alone, it is judged by its own choice. Configurations in
+    which a seed diverged are no candidates, unless all are.
     """
     seeds = sorted({row["seed"] for cell in cells for row in cell.finished})
     candidates = [cell for cell in cells if len(cell.finished) == len(seeds)] or list(cells)
@@ -34,8 +35,10 @@ def tune(cells: Sequence[Cell]) -> Cell:
 
         return min(candidates, key=mean)
 
-    chosen = (row for seed in seeds for row in best_without(seed).finished if row["seed"] == seed)
     best = best_without(None)
+    if len(seeds) < 2:
+        return best
+    chosen = (row for seed in seeds for row in best_without(seed).finished if row["seed"] == seed)
     return Cell(best.settings, tuple(chosen) or best.rows)
 
 

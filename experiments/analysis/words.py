@@ -57,6 +57,8 @@ def answers(results: SweepResults, baselines: Baselines, looks: Mapping[str, Hel
 def _best(study: Study, perplexity: bool) -> str:
     cells = sum(bool(cell.finished) for cell in study.cells)
     which = f"Of {cells} configurations in “{study.name}”, {study.label(study.best)} has the lowest dev loss"
+    if any(cell.n_diverged for cell in study.cells) and not study.best.n_diverged:
+        which += " of those without a diverged run"
     lowest = which if cells > 1 else f"In “{study.name}”, {study.label(study.best)} has this dev loss"
     reached = study.best.estimate("dev_loss")
     sure = "one seed, so no interval" if reached.n == 1 else f"95 % interval {span(reached)}, {reached.n} seeds"
@@ -68,7 +70,7 @@ def _lead(study: Study) -> Iterator[str]:
     others = [cell for cell in study.cells[1:] if cell.finished]
     if not others:
         return
-    close = [cell for cell in others if not study.to_best(cell).low > 0]
+    close = [cell for cell in others if study.is_close(cell)]
     lead = study.to_best(others[0])
     if close and lead.n > 1:
         yield f"{count(len(close), 'other')} cannot be distinguished from it (intervals of paired differences hold 0)"
@@ -91,7 +93,7 @@ def span(value: Estimate) -> str:
 
 
 def facts(results: SweepResults) -> list[tuple[str, str]]:
-    """What was run, on what, when it can be had again."""
+    """What was run, on what data, and by which code and machine."""
     rows, request = results.rows, results.request
     n_diverged = sum(row["status"] == DIVERGED for row in rows)
     model_steps = sum(row["n_steps"] for row in rows)

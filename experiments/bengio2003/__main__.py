@@ -54,7 +54,7 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     if not how.dry_run and not how.shard:
         published = open_published(sweep, dataset, how.out or RESULTS / sweep.name)
         if published is not None:
-            print_published(published, options.test)
+            print_published(published)
             return 0
     program = f"experiments.{NAME}"
     test = this_command(program, arguments) if options.test else None
@@ -105,11 +105,14 @@ def open_published(sweep: SweepSpec, dataset: Dataset, folder: object) -> SweepR
     return results if is_done and not all(map(store.has_weights, results.rows)) else None
 
 
-def print_published(results: SweepResults, test: bool) -> None:
-    """The tables of a folder without weights, which stays as it is: what it keeps cannot be made anew."""
+def print_published(results: SweepResults) -> None:
+    """The tables of a folder without weights, which stays as it is: what it keeps cannot be made anew.
+
+    Test perplexities are shown where it keeps some; a look at the test part that is not written down is none.
+    """
     from experiments.bengio2003.table import summarise
 
-    print_summary(summarise(results, test))
+    print_summary(summarise(results))
     complain(NAME, f"{results.folder} has no weights of some runs: it is read, and left as it is")
 
 

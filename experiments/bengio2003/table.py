@@ -265,8 +265,8 @@ def answer(lines: Sequence[Line]) -> str:
     )
     return (
         f"One network alone reaches a {part} perplexity of {reached[single.name]} ({single.name}, {single.recipe} "
-        f"training), the best count model {reached[rival.name]} ({rival.name}), and the best of all "
-        f"{reached[best.name]} ({best.name}, {best.recipe} training); {chosen}."
+        f"training), the best count model {reached[rival.name]} ({rival.name}), and the best network, "
+        f"average or mixture {reached[best.name]} ({best.name}, {best.recipe} training); {chosen}."
     )
 
 
@@ -514,7 +514,6 @@ def _head(results: SweepResults) -> list[str]:
         f"{dataset.name}: {sizes[0]} training, {sizes[1]} validation and {sizes[2]} test tokens in running order; a "
         f"vocabulary of {len(dataset.vocabulary):,}. Words that occur at most {RARE} times, and words outside the "
         f"vocabulary, are one token, {RARE_TOKEN}: {rare} of the three parts.",
-        f"Command: {results.request.command}. Made on: {'; '.join(made)}; {minutes:.1f} minutes of training on one "
-        "core.",
+        f"Command: {results.request.command}. Made on: {'; '.join(made)}; {minutes:.1f} minutes of training.",
         NOTE,
     ]

@@ -60,8 +60,9 @@ class Output:
             act(*arguments)
         except OSError as error:
             self.error = self.error or error
-            with contextlib.suppress(OSError):  # What is left in the buffer goes there.
-                os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            # What is left in the buffer goes there.
+            with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:
+                os.dup2(nowhere.fileno(), self._stream.fileno())
 
 
 def command(name: str, saves: bool = False) -> Callable[[Callable[..., int]], Callable[..., int]]:

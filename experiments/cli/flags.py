@@ -183,8 +183,6 @@ def runner_options(parser: Parser, options: argparse.Namespace) -> RunOptions:
     Raises:
         ValueError: flags that contradict each other.
     """
-    if options.workers is not None and options.workers < 1:
-        parser.error(f"--workers must be at least 1, got {options.workers}")
     if options.fetch_to and not isinstance(options.out, str):
         parser.error("--fetch-to is for --out s3://..., gs://... or az://...; give both or neither")
     if options.device == "tpu" and options.executor == "ray":

@@ -137,14 +137,13 @@ class Display(AbstractContextManager["Display"]):
         self.n_steps += event.model_steps
         self.n_resumed += event.model_steps if event.resumed else 0  # Which tell nothing of the pace.
         self.cost_done += event.model_steps * event.cohort.seconds / sum(run.n_steps for run in runs)
-        losses = [row["dev_loss"] for row in event.rows]
-        self.n_done += len(losses)
-        self.best = min([self.best, *(loss for loss in losses if loss is not None)])
+        finished = [row for row in event.rows if row.get("status") != DIVERGED and row["dev_loss"] is not None]
+        self.n_done += len(event.rows)
+        self.best = min([self.best, *(row["dev_loss"] for row in finished)])
         self.now = self._describe(vars(runs[0]))
-        for row in event.rows:
-            if row.get("status") != DIVERGED and row["dev_loss"] is not None and self.axes:
-                settings = {axis: settings_of(row)[axis] for axis in self.axes}
-                self.cells.setdefault(tuple(settings.values()), (settings, []))[1].append(row["dev_loss"])
+        for row in finished if self.axes else ():
+            settings = {axis: settings_of(row)[axis] for axis in self.axes}
+            self.cells.setdefault(tuple(settings.values()), (settings, []))[1].append(row["dev_loss"])
         if event.failure:
             text = f"gave up {count(len(runs), 'run')}: {printable(event.failure)}"
             self.console.print(text, markup=False, highlight=False, soft_wrap=True)

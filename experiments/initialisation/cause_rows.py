@@ -69,6 +69,8 @@ def curve_table(study: Study, schemes: Study, vocab_size: int) -> Table:
         output_gain = place_on_axes(init, architecture)["output_gain"] / own
         nearest = min(curves, key=lambda gain: abs(math.log(gain / output_gain)) if output_gain else math.inf)
         scales, losses, _ = places(curves[nearest])
+        if not scales:
+            continue
         on_curve = np.interp(math.log(start.mean), np.log(scales), losses, left=math.nan, right=math.nan)
         loss = cell.estimate("dev_loss")
         table.append(
@@ -110,7 +112,8 @@ def minimum_table(study: Study) -> Table:
         by_seed: dict[int, list[tuple[float, float]]] = defaultdict(list)
         for cell in cells:
             for row in cell.finished:
-                if history := row.get("history_preactivation_std"):
+                history = row.get("history_preactivation_std")
+                if history and history[0][0]:
                     by_seed[row["seed"]].append((math.log(history[0][0]), row["dev_loss"]))
         vertices = [vertex(points) for points in by_seed.values()]
         inside = [point for point in vertices if point is not None]

@@ -162,7 +162,8 @@ def draw_updates(study: Study) -> Figure:
         for i, ax in enumerate(row):
 
             def ratios(row: Row, matrix: int = i) -> list[float | None]:
-                return [values[matrix] for values in row["history_log10_update_to_weight"]]
+                place = row["n_layers"] + 1 if matrices[matrix] == "output weights" else matrix
+                return [values[place] for values in row["history_log10_update_to_weight"]]
 
             for cell in study.cells:
                 if cell.settings["batch_norm"] == batch_norm and cell.settings["init"] in inits:

@@ -311,7 +311,7 @@ def place_on_axes(name: str, architecture: Architecture) -> dict[str, Any]:
     a, scheme = architecture, SCHEMES[name]
     hidden, output = (a.n_features, a.hidden_size), (a.hidden_size, a.vocab_size)
     std = SAMPLE_STDS.get(scheme.sample, 1.0)
-    draw = next(name for name, sample in SAMPLES.items() if sample is scheme.sample)
+    draw = next((name for name, sample in SAMPLES.items() if sample is scheme.sample), "its own")
     return {
         "init": "normal",
         "draw": ORTHOGONAL if scheme.orthogonal else draw,

@@ -45,8 +45,8 @@ LABELS = {  # Of the figure's rows, by statistic; the CSV has more.
 ALIKE = ("uniform", "scaled_hidden", "kaiming_relu", "zeros", "lsuv", "unit_variance")
 
 
-def write_width(folder: Path, dataset: Dataset, n_seeds: int) -> str:
-    """Tables and figures of the coordinate check; returns the exponents of the width as Markdown."""
+def write_width(folder: Path, dataset: Dataset, n_seeds: int) -> None:
+    """Write the tables and figures of the coordinate check."""
     sections, exponents = [], []
     for n_layers, widths in WIDTHS.items():
         rows = coordinate_check(dataset, n_seeds, n_layers, widths, tuple(SCHEMES))
@@ -74,7 +74,6 @@ def write_width(folder: Path, dataset: Dataset, n_seeds: int) -> str:
     sections.append(f"## {title}\n\n{exponents_as_markdown(exponent_rows(rows))}\n")
     replace_file(folder / "tables" / "width.csv", csv_text(exponents).encode())
     replace_file(folder / "tables" / "width.md", "\n".join(sections).encode())
-    return "\n".join(sections)
 
 
 def coordinate_check(

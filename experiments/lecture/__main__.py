@@ -55,7 +55,6 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
         return exit_code
     from experiments.analysis.results import open_sweep
     from experiments.lecture.page import make_chapter, write_page
-    from experiments.lecture.published import ANY
     from mlp_lm.settings import pinned_settings
 
     use_compilation_cache()
@@ -66,7 +65,7 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
         for name, (title, _) in SECTIONS.items():
             chapters.append(make_chapter(walk, name, page))
             print(f"\n{title}")
-            for what, printed, ours, verdict in chapters[-1].rows(walk.known == (ANY,)):
+            for what, printed, ours, verdict in chapters[-1].rows(walk.is_own):
                 print(printable(f"  {what}: {' | '.join(filter(None, (printed, ours, verdict)))}"), flush=True)
     path = write_page(page, walk, chapters)
     print(f"\n{printable(str(path))} has all of it, with figures and code ({time.monotonic() - started:.0f} s)")

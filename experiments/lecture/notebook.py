@@ -11,7 +11,7 @@ from typing import Any
 
 from experiments.analysis.tables import html_table
 from experiments.lecture.page import chapter_of, shared_code, source_of
-from experiments.lecture.published import ANY, HEADER
+from experiments.lecture.published import HEADER
 from experiments.lecture.walk import SECTIONS, Walk
 
 FILE = Path(__file__).with_name("lecture.ipynb")
@@ -46,7 +46,7 @@ class Show:
         with tempfile.TemporaryDirectory() as folder:
             chapter = chapter_of(self.walk, section, measured, Path(folder))
             picture = (Path(folder) / chapter.figure).read_bytes() if chapter.figure else b""
-        rows = chapter.rows(self.walk.known == (ANY,))
+        rows = chapter.rows(self.walk.is_own)
         return Shown(html_table(HEADER, rows) if rows else "", picture)
 
 

@@ -77,7 +77,7 @@ def shared_code() -> str:
 def write_page(folder: Path, walk: Walk, chapters: Sequence[Chapter]) -> Path:
     """Write `README.md`, `report.html` and `numbers.csv`; the figures are there already. Returns the HTML file."""
     make_folder(folder)
-    own = walk.known == (ANY,)
+    own = walk.is_own
     lines = [(chapter, row) for chapter in chapters for row in chapter.rows(own)]
     table = [{"section": chapter.title} | dict(zip(HEADER, row, strict=True)) for chapter, row in lines]
     replace_file(folder / "numbers.csv", csv_text(table).encode())
@@ -118,7 +118,7 @@ def marks(chapter: Chapter, own: bool) -> list[str]:
 
 def as_markdown(walk: Walk, chapters: Sequence[Chapter]) -> str:
     """The page as Markdown."""
-    own = walk.known == (ANY,)
+    own = walk.is_own
     parts = [f"# {inert(title_of(walk))}", *map(inert, introduction(walk, chapters))]
     for chapter in chapters:
         parts += [f"## {chapter.title}", chapter.text]
@@ -155,7 +155,7 @@ def introduction(walk: Walk, chapters: Sequence[Chapter]) -> list[str]:
         f"Of {len(lines)} lines, {n[True]} agree or are shown, among them {wrong} in which a source is wrong; "
         f"{n[False]} do not, and say why where it is known; {n[None]} have no counterpart.",
     ]
-    if walk.known == (ANY,):
+    if walk.is_own:
         about = ["The walk of the makemore lectures on words of your own. Losses are in nats per character."]
     return [
         *about,

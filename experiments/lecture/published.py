@@ -4,17 +4,16 @@ This table is the only place where a published number stands. A line of it is a 
 printed, the true value where the source is wrong, and what an agreement is.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+
+from experiments.analysis.studies import predict_one_more
 
 EQUAL, SEEDS, SHOWN = "equal", "seeds", "shown"  # Beside them, a tolerance.
 PARITY = 1e-4  # Where PyTorch's own weights are given.
-CONFIDENCE = 0.95
 
 # What a fact is about: any words, five names and PyTorch's weights for the letters a to z, or the lecture's list.
 ANY, FIVE, LIST = "any words", "the lecture's five names", "the lecture's list"
@@ -214,24 +213,16 @@ def judge(fact: Fact, ours: Any, comparable: bool = True) -> Line:
     return Line(fact, text, _with_note(verdict, fact), agrees)
 
 
-def prediction_interval(values: Sequence[float] | np.ndarray) -> tuple[float, float]:
-    """Where one more run lies with 95 % confidence: mean ± t * s * sqrt(1 + 1/n) over n seeds, at least two."""
-    sample = np.asarray(values, float)
-    n = len(sample)
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * sample.std(ddof=1) * math.sqrt(1 + 1 / n)
-    return float(sample.mean() - half), float(sample.mean() + half)
-
-
 def _judge_seeds(fact: Fact, by_seed: np.ndarray) -> Line:
-    intervals = [prediction_interval(values) for values in by_seed]
+    intervals = [predict_one_more(values, value) for values, value in zip(by_seed, fact.values, strict=True)]
     rounding = [0.5 * 10 ** -len(text.removesuffix(" %").partition(".")[2]) for text in fact.printed.split(" / ")]
     inside = [
-        low - half <= value <= high + half  # The printed number is rounded.
-        for value, half, (low, high) in zip(fact.values, rounding, intervals, strict=True)
+        interval.low - half <= value <= interval.high + half  # The printed number is rounded.
+        for value, half, interval in zip(fact.values, rounding, intervals, strict=True)
     ]
     digits = 2 if max(fact.values) > 10 or fact.printed.endswith("%") else 4
     text = " / ".join(f"{values.mean():.{digits}f}" for values in by_seed)
-    where = " / ".join(f"[{low:.{digits}f}, {high:.{digits}f}]" for low, high in intervals)
+    where = " / ".join(f"[{one.low:.{digits}f}, {one.high:.{digits}f}]" for one in intervals)
     verdict = (
         f"{'inside' if all(inside) else 'outside'} {where}, where one more run of ours lies, {by_seed.shape[1]} seeds"
     )

@@ -25,7 +25,6 @@ from mlp_lm import SCHEMES, Dataset, Dense, Params, RunConfig, init_params, load
 from mlp_lm.data.word_lists import DEFAULT_DATA, MAKEMORE_DATA, MAKEMORE_SHA256
 
 FIVE_NAMES = ("emma", "olivia", "ava", "isabella", "sophia")
-LETTERS = ".abcdefghijklmnopqrstuvwxyz"
 SHORTER = 100  # By so much the trainings of a quick walk are cut: to see that everything works.
 
 SECTIONS: dict[str, tuple[str, Callable[..., dict[str, Any]]]] = {
@@ -65,6 +64,11 @@ class Walk:
     def known(self) -> tuple[str, ...]:
         """The kinds of facts that hold for these words."""
         return known_facts(self.names)
+
+    @property
+    def is_own(self) -> bool:
+        """Whether no published number holds for these words."""
+        return self.known == (ANY,)
 
     @property
     def has_letters(self) -> bool:

@@ -15,13 +15,13 @@ import jinja2
 from markupsafe import Markup
 
 from experiments.analysis.baselines import load_baselines
+from experiments.analysis.diagnostics import END, START, diagnostic, diagnostic_table, has_diagnostics
 from experiments.analysis.diagnostics import EXPLANATION as EXPLANATION_OF_DIAGNOSTICS
-from experiments.analysis.diagnostics import diagnostic_table, has_diagnostics
 from experiments.analysis.effects import FEWEST_SEEDS, Importance, best_run, importance
 from experiments.analysis.ensembles import EnsembleRow, chosen_words, ensembles_note, mixing_words, read_ensembles
 from experiments.analysis.looks import HeldOut, describe_looks, read_looks
 from experiments.analysis.results import SweepResults, open_sweep
-from experiments.analysis.studies import Estimate, Study, best_study, estimate
+from experiments.analysis.studies import Cell, Estimate, Study, best_study, estimate
 from experiments.analysis.style import file_stems, scheme_colour
 from experiments.analysis.summary import describe_losses, looks_of
 from experiments.analysis.trained_models import Samples, read_samples
@@ -41,6 +41,7 @@ from experiments.report.page_data import (
 )
 from experiments.report.sections import Section, picture_uri, read_sections
 from experiments.store.atomic import replace_file
+from experiments.sweeps.text import percent
 from mlp_lm.ngram.baselines import Baselines
 
 FILE_NAME = "report.html"
@@ -167,7 +168,6 @@ def page_data(report: Report) -> dict[str, Any]:
         "studies": [study_data(study, places) for study in report.results.studies],
         "baselines": _ranked_baselines(report),
         "best": places[row["run_id"]] if row else 0,
-        "n_runs": len(report.results.rows),
     }
 
 
@@ -221,46 +221,39 @@ def _scheme_view(study: Study) -> list[dict[str, Any]]:
             "initial": cell.estimate("initial_loss"),
             "early": estimate(row["history_dev_loss"][1] for row in cell.finished if row["history_dev_loss"][1]),
             "final": cell.estimate("dev_loss"),
-            "to_best": None if cell is study.best else study.to_best(cell),
-            "saturated": _saturated(cell.finished),
+            "to_best": study.to_best_words(cell),
+            "saturated": _saturated(cell),
             "n_diverged": cell.n_diverged,
         }
         for cell in study.cells[:60]
     ]
 
 
-def _saturated(rows) -> tuple[float, float] | None:
+def _saturated(cell: Cell) -> tuple[float, float] | None:
     """Share of saturated units of the first layer at step 0 and at the end, where diagnostics were recorded."""
-    histories = [row["history_saturated_share"] for row in rows if row.get("history_saturated_share")]
-    if not histories:
-        return None
-    first, last = ([history[i][0] or 0.0 for history in histories] for i in (0, -1))
-    return sum(first) / len(first), sum(last) / len(last)
+    first, last = (diagnostic(cell, "saturated_share", evaluation) for evaluation in (START, END))
+    return (first.mean, last.mean) if first.n and last.n else None
 
 
 def _sample_view(report: Report) -> list[dict[str, Any]]:
-    rows = {row["run_id"]: row for row in report.results.rows}
     views = []
     for study in report.results.studies:
         row = best_run(study.best)
-        if row is not None and row["run_id"] in report.samples and row["run_id"] in rows:
+        if row is not None and row["run_id"] in report.samples:
             views.append({"study": study.name, "label": study.label(study.best), "one": report.samples[row["run_id"]]})
     return views
 
 
 def loss(value: float | None) -> str:
     """Four digits, as everywhere."""
-    return "–" if value is None else f"{value:.4f}" if math.isfinite(value) else "infinite"
+    if value is None or math.isnan(value):
+        return "–"
+    return f"{value:.4f}" if math.isfinite(value) else "infinite"
 
 
 def interval(value: Estimate | None) -> str:
     """Mean ± half the interval."""
     return "–" if value is None else str(value)
-
-
-def percent(value: float) -> str:
-    """A share in per cent; a rounding error below zero is zero."""
-    return f"{max(100 * value, 0.0):.1f} %"
 
 
 def axis_words(axes) -> str:

@@ -2,19 +2,19 @@
 
 from collections.abc import Iterator
 
-from experiments.analysis.comparisons import HIGHER, LOWER, MARGIN, compare, reference_of
+from experiments.analysis.comparisons import HIGHER, LOWER, MARGIN, compare, is_default, reference_of
 from experiments.analysis.effects import value_name
 from experiments.analysis.response import Response, fit_response
 from experiments.analysis.results import SweepResults
-from experiments.analysis.sequential import FEWEST_MODERATED, outcome_of, planned_looks
-from experiments.analysis.sequential_figures import conclusion, saving
+from experiments.analysis.sequential import FEWEST_MODERATED, Outcome, planned_looks
+from experiments.analysis.sequential_figures import conclusion, saving, seed_outcomes
 from experiments.analysis.studies import Cell, Study
 from experiments.analysis.style import file_stems
 from experiments.analysis.tradeoffs import COSTS, cost_of, fronts
 from experiments.analysis.tuned import tuned_study, tunings
 from experiments.report.sections import Section
 from experiments.runner.halving import round_name
-from experiments.sweeps.text import count
+from experiments.sweeps.text import count, percent
 
 SHOWN_SHARES = 12
 SHOWN_ROUNDS = 30
@@ -24,12 +24,14 @@ SHOWN_COMPARISONS = 20
 def computed_sections(results: SweepResults) -> Iterator[Section]:
     """The sections of a sweep's report that its own rows and request call for."""
     stems = file_stems([study.name for study in results.studies])
+    outcomes = {study.name: outcome for study, outcome in seed_outcomes(results)}
     for study, stem in zip(results.studies, stems, strict=True):
         if study.ranges:
             yield from _range_sections(study, stem)
         yield from _comparison_section(study)
         yield from _tuned_section(study)
-        yield from _seed_section(results, study, stem)
+        if study.name in outcomes:
+            yield _seed_section(results, study, outcomes[study.name], stem)
         yield from _tradeoff_section(study, stem)
     yield from _round_sections(results)
 
@@ -40,7 +42,7 @@ def _comparison_section(study: Study) -> Iterator[Section]:
     if not compared:
         return
     chosen = "the default configuration"
-    if reference is study.best:
+    if not is_default(reference, study):
         chosen = "the best one: it was chosen by these losses, so that all differences are a little too large"
     n_more = len(compared) - SHOWN_COMPARISONS
     more = f" {n_more:,} more are in tables/comparisons.csv." if n_more > 0 else ""
@@ -72,7 +74,8 @@ def _tuned_section(study: Study) -> Iterator[Section]:
             f"{study.name}: each at its own best {names}",
             (),
             f"Every seed is judged at the {names} that is best for the other seeds, so that choosing by the dev loss "
-            "does not favour a configuration. tables/tuned.csv also says which values are not shown to be worse.",
+            "does not favour a configuration; one seed alone is judged at its own. tables/tuned.csv also says which "
+            "values are not shown to be worse.",
             (*result.axes, *(f"best {axis}" for axis in tuned), "seeds", "dev", "to best"),
             [
                 [
@@ -86,18 +89,15 @@ def _tuned_section(study: Study) -> Iterator[Section]:
         )
 
 
-def _seed_section(results: SweepResults, study: Study, stem: str) -> Iterator[Section]:
+def _seed_section(results: SweepResults, study: Study, outcome: Outcome, stem: str) -> Section:
     design = results.request.design
-    outcome = outcome_of(study, design)
-    if outcome is None:
-        return
     width, looks = design["until"], planned_looks(design["max_seeds"])
     saved = ", ".join(
         f"{saving(study, outcome, n):.0%} fewer than {n} seeds for all"
         for n in (8, looks[-1])
         if saving(study, outcome, n) > 0
     )
-    yield Section(
+    return Section(
         f"{study.name}: how many seeds, and why no more",
         (),
         f"Looks at {', '.join(map(str, looks))} seeds, planned beforehand. A configuration was dropped once it was "
@@ -137,25 +137,33 @@ def round_rows(results: SweepResults) -> Iterator[tuple[str, Study, list[list[st
         if len(rounds) < 2:
             continue
 
-        def key(cell: Cell) -> tuple:
-            return tuple(value for axis, value in cell.settings.items() if axis != "n_steps")
-
-        places = [{key(cell): (rank, cell) for rank, cell in enumerate(each.cells, 1)} for each in rounds]
+        places = [
+            {_in_first_round(cell, scale): (rank, cell) for rank, cell in enumerate(each.cells, 1)}
+            for scale, each in zip(scales, rounds, strict=False)
+        ]
         longest = {place: i for i, each in enumerate(places) for place in each}
         order = sorted(places[0], key=lambda place: (-longest[place], places[longest[place]][place][0]))
         rows = []
         for place in order[:SHOWN_ROUNDS]:
-            found = [each.get(place) for each in places]
-            told = [f"{one[0]}: {one[1].estimate('dev_loss')}" if one else "" for one in found]
-            rows.append([rounds[0].label(places[0][place][1]), *told])
+            ranked = [each.get(place) for each in places]
+            cells = [f"{one[0]}: {one[1].estimate('dev_loss')}" if one else "" for one in ranked]
+            rows.append([rounds[0].label(places[0][place][1]), *cells])
         yield name, rounds[0], rows
+
+
+def _in_first_round(cell: Cell, scale: int) -> tuple:
+    """A configuration's settings with the steps of the first round, of which this one has `scale` times as many."""
+    return tuple((cell.settings | {"n_steps": cell.settings["n_steps"] // scale}).values())
 
 
 def _round_sections(results: SweepResults) -> Iterator[Section]:
     factor = results.request.design.get("then", 1)
     for name, first, rows in round_rows(results):
-        n_steps = first.cells[0].settings["n_steps"]
-        header = [f"{n_steps * factor**i:,} steps" for i in range(len(rows[0]) - 1)]
+        n_steps, scales = first.cells[0].settings["n_steps"], [factor**i for i in range(len(rows[0]) - 1)]
+        header = [
+            f"{scale:,} times the steps" if "n_steps" in first.axes else f"{n_steps * scale:,} steps"
+            for scale in scales
+        ]
         yield Section(
             f"{name}: the best again with more steps",
             (),
@@ -168,8 +176,8 @@ def _round_sections(results: SweepResults) -> Iterator[Section]:
 
 
 def _tradeoff_section(study: Study, stem: str) -> Iterator[Section]:
-    found = fronts(study)
-    if not any(len(cells) > 1 for cells in found.values()):
+    by_cost = fronts(study)
+    if not any(len(cells) > 1 for cells in by_cost.values()):
         return
     yield Section(
         f"{study.name}: loss against its cost",
@@ -179,7 +187,7 @@ def _tradeoff_section(study: Study, stem: str) -> Iterator[Section]:
         ("against", "cost", "dev", "configuration"),
         [
             [COSTS[cost], f"{cost_of(cell, cost):,.4g}", str(cell.estimate("dev_loss")), study.label(cell)]
-            for cost, cells in found.items()
+            for cost, cells in by_cost.items()
             for cell in cells
         ],
         f"figures/{stem}_tradeoffs.png",
@@ -201,7 +209,7 @@ def _range_sections(study: Study, stem: str) -> Iterator[Section]:
         "Share of the variance of the dev loss that each axis explains, and each pair beyond its two axes. "
         + response.how(),
         ("axis", "share", "95 % interval"),
-        [[" × ".join(s.axes), _percent(s.value), f"{_percent(s.low)} to {_percent(s.high)}"] for s in shares],
+        [[" × ".join(s.axes), percent(s.value), f"{percent(s.low)} to {percent(s.high)}"] for s in shares],
         f"figures/{stem}_marginals.png",
         f"Dev loss along each axis of {study.name}, a curve with its band over the configurations",
     )
@@ -216,14 +224,10 @@ def _range_sections(study: Study, stem: str) -> Iterator[Section]:
                 *(value_name(cell.settings[axis]) for axis in response.axes),
                 f"{distance:.2f}",
                 str(cell.estimate("dev_loss")),
-                "best" if cell is study.best else study.to_best(cell).signed(),
+                study.to_best_words(cell),
             ]
             for cell, distance in response.neighbours()
         ],
         f"figures/{stem}_contour.png",
         f"Contours of the dev loss of {study.name} over the two ranges that matter most",
     )
-
-
-def _percent(share: float) -> str:
-    return f"{max(100 * share, 0.0):.1f} %"

@@ -32,8 +32,7 @@ MAX_CURVE_POINTS = 60
 MAX_DIAGNOSTIC_RUNS = 60
 MAX_EMBEDDING_NUMBERS = 60_000
 MAX_TOKENS = 400  # In one plane.
-MAX_CURVES = 7
-DASHES = ("solid", "dash", "dot", "dashdot")
+MAX_CURVES = len(LINE_COLOURS)
 MAX_PAIR_CELLS = 400
 BEST, CLOSE, UNDER, OVER, UNKNOWN = "best", "close", "under-fits", "over-fits", "diverged"
 
@@ -190,7 +189,6 @@ def study_data(study: Study, places: Mapping[str, int]) -> dict[str, Any]:
         "fixed": study.fixed,
         "axes": list(study.axes),
         "cells": [cell for cell in cells if cell["runs"]],
-        "balanced": balanced,
         "main": _main_data(study) if balanced else [],
         "pairs": _pair_data(study) if balanced else [],
         "curves": [_curve_data(study, cell, i) for i, cell in enumerate(shown_cells(study))],
@@ -210,7 +208,7 @@ def _cell_data(cell: Cell, study: Study, places: Mapping[str, int]) -> dict[str,
         "n_diverged": cell.n_diverged,
         "n_params": cell.rows[0]["n_params"],
         "dev": numbers(cell.estimate("dev_loss")),
-        "to_best": None if cell is study.best else numbers(study.to_best(cell)),
+        "to_best": None if cell is study.best and cell.finished else numbers(study.to_best(cell)),
         "unseen": numbers(cell.estimate("dev_unseen_loss")),
         "train": numbers(cell.estimate("train_loss")),
         "fit": fit_of(cell, study),
@@ -223,7 +221,7 @@ def fit_of(cell: Cell, study: Study) -> str:
         return UNKNOWN
     if cell is study.best:
         return BEST
-    if not study.to_best(cell).low > 0:
+    if study.is_close(cell):
         return CLOSE
     return OVER if paired_difference(cell, study.best, "train_loss").mean < 0 else UNDER
 
@@ -277,14 +275,11 @@ def _curve_data(study: Study, cell: Cell, place: int) -> dict[str, Any]:
 
 
 def curve_style(study: Study, cell: Cell, place: int) -> dict[str, str]:
-    """Colour and dash of a cell's curve: a scheme's own where nothing but schemes differ."""
+    """Colour and dash of the curve of a study's cell at a place: a scheme's own where nothing but schemes differ."""
     if study.compares_schemes:
         init, batch_norm = cell.settings["init"], cell.settings["batch_norm"]
         return {"colour": scheme_colour(init), "dash": "dash" if batch_norm else "solid"}
-    return {
-        "colour": LINE_COLOURS[place % len(LINE_COLOURS)],
-        "dash": DASHES[place // len(LINE_COLOURS) % len(DASHES)],
-    }
+    return {"colour": LINE_COLOURS[place], "dash": "solid"}
 
 
 def numbers(value: Estimate, digits: int = 7) -> list[float | None]:

@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 
-from mlp_lm.config import CPU_RUNS
+from mlp_lm.config import CPU_RUNS, check_name
 
 ACCELERATORS = ("gpu", "tpu")
 DEVICES = ("cpu", *ACCELERATORS)
@@ -30,6 +30,7 @@ def choose_device(wanted: str) -> str:
     Raises:
         ValueError: an accelerator that is not here.
     """
+    check_name("device", wanted, ("auto", *DEVICES))
     best = best_device()
     if wanted in ACCELERATORS and wanted != best:
         raise ValueError(f"--device {wanted}: JAX has none here; install JAX for it, or give --device {best}")

@@ -11,22 +11,20 @@ from dataclasses import dataclass, replace
 from experiments.runner.rows import Row
 from experiments.runner.stages import Studies, by_configuration, losses_of
 from experiments.sweeps.request import Design
-from mlp_lm.config import RunConfig
-
-MOST_STEPS = 2**31 - 1  # As `RunConfig.n_steps` has it.
+from mlp_lm.config import LARGEST_INT, RunConfig
 
 
 @dataclass(frozen=True)
 class LongerStages:
     """After each round, the best 1 / `factor` of a study's configurations at `factor` times the steps.
 
-    Until one is left, or the next round would have more than `most_steps`. Configurations with a diverged run, or with
-    a run that failed, do not go on.
+    Until one is left, or the next round would have more than `most_steps`. Configurations with a diverged run do not go
+    on; a round in which a run failed is not over, and no configuration of its study goes on.
     """
 
     studies: Studies
     factor: int
-    most_steps: int = MOST_STEPS
+    most_steps: int = LARGEST_INT
 
     @property
     def design(self) -> Design:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from operator import attrgetter, itemgetter
 from pathlib import Path
 
-from mlp_lm.config import DEFAULTS, LARGE_VOCABULARY, RunConfig, run_batch_size
+from mlp_lm.config import CPU_RUNS, DEFAULTS, RunConfig, run_batch_size
 from mlp_lm.data.dataset import Dataset
 
 # A cohort lasts long enough to hide the cost of a shard, and short enough to be shared out evenly at the end.
@@ -123,7 +123,7 @@ def run_seconds(config: RunConfig, dataset: Dataset) -> float:
     """A guess at the seconds of one core that a run takes, compilation apart."""
     program, vocab_size = config.program(), len(dataset.vocabulary)
     n_weights = program.architecture(vocab_size).n_weights
-    if vocab_size > LARGE_VOCABULARY:
+    if dataset.is_running_text:
         share = EVALUATED_TEXT
     else:
         share = DISTINCT_SHARE[config.block_size] if config.block_size < len(DISTINCT_SHARE) else MOST_DISTINCT
@@ -147,9 +147,12 @@ def check_feasible(runs: Iterable[RunConfig], dataset: Dataset, n_workers: int, 
     for block_size in sorted({run.block_size for run in runs}):
         _check_data_fits(block_size, dataset, memory)
 
+    def together(run: RunConfig) -> int:
+        n = run_batch_size(run, vocab_size, widest)
+        return n if widest == CPU_RUNS else min(n, len(runs))  # On a processor copies fill a batch.
+
     def weight_bytes(run: RunConfig) -> int:
-        architecture = run.program().architecture(vocab_size)
-        side_by_side = min(run_batch_size(run, vocab_size, widest), len(runs))
+        architecture, side_by_side = run.program().architecture(vocab_size), together(run)
         # Biases and norms are small beside the weights.
         return (
             TRAINED_COPIES * side_by_side * BYTES * (architecture.n_weights + vocab_size * architecture.embedding_dim)
@@ -157,7 +160,7 @@ def check_feasible(runs: Iterable[RunConfig], dataset: Dataset, n_workers: int, 
 
     needed, run = max(((weight_bytes(run), run) for run in runs), key=itemgetter(0))
     if needed > memory:
-        side_by_side = min(run_batch_size(run, vocab_size, widest), len(runs))
+        side_by_side = together(run)
         raise ValueError(
             f"hidden_size {run.hidden_size}, embedding_dim {run.embedding_dim}, block_size {run.block_size}, "
             f"n_layers {run.n_layers}: {side_by_side} runs side by side need {_size(needed)}; a worker has "

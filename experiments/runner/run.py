@@ -58,6 +58,10 @@ class RunOptions:
     address: str | None = None
     time: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"workers must be at least 1, got {self.workers}")
+
     def choose_device(self) -> str:
         """What trains: of the machines of another cluster nothing is known but what is given.
 
@@ -296,7 +300,7 @@ def _describe_plan(sweep: SweepSpec, stages: Stages, planner: Planner, terminal:
         terminal.say(f"{stages.describe()}; what is chosen next depends on the losses")
     if planner.options.time is not None:
         limit = format_seconds(planner.options.time)
-        terminal.say(f"those fit {limit}, one seed of every configuration before the next")
+        terminal.say(f"these fit into {limit}; every configuration gets one seed before any gets the next")
     drawn = {name for ranges in sweep.ranges.values() for name in drawn_shapes(ranges)}
     if drawn and plan.n_programs > 1:
         terminal.complain(

@@ -56,11 +56,11 @@ def by_configuration(runs: Mapping[str, RunConfig]) -> list[dict[int, str]]:
 
 def losses_of(run_ids: Mapping[int, str], rows: Mapping[str, Row]) -> dict[int, float | None]:
     """By seed, the dev losses that are known; None where a run diverged."""
-    found: dict[int, float | None] = {}
+    losses: dict[int, float | None] = {}
     for seed, run_id in run_ids.items():
         if run_id in rows:
-            found[seed] = None if rows[run_id]["status"] == DIVERGED else rows[run_id]["dev_loss"]
-    return found
+            losses[seed] = None if rows[run_id]["status"] == DIVERGED else rows[run_id]["dev_loss"]
+    return losses
 
 
 def breadth_first(runs: Sequence[RunConfig]) -> list[RunConfig]:

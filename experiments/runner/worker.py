@@ -54,7 +54,7 @@ class Job:
 def main() -> None:
     """A worker process's life: pinned before JAX is imported, it trains what it is given until its parent is gone.
 
-    It is started by `LocalWorker` with the descriptors of two pipes, over which the parent first sends its job.
+    It is started by `local_executor` with the descriptors of two pipes, over which the parent first sends its job.
     """
     connection, alive = (Connection(int(os.environ[name])) for name in ("MLP_LM_PIPE", "MLP_LM_ALIVE"))
     # A terminal's Ctrl-C and a batch system's SIGTERM reach the whole group: the parent asks us to save and stop.

@@ -118,7 +118,7 @@ def damage_of(name: str) -> Iterator[None]:
         raise
     except (OSError, pa.ArrowException) as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.ENOENT, errno.ENOTDIR, errno.EIO):
-            raise OSError(error.errno, f"{name}: cannot be read ({error.strerror})") from error
+            raise Explained(error.errno, f"{name}: cannot be read ({error.strerror})") from error
         raise Damaged(f"{name} is missing or unreadable") from error
 
 

@@ -24,6 +24,20 @@ def fetch(source: Store, target: Store) -> tuple[str, ...]:
     return (*target.adopt(source), *copy_analysis(source.folder, target.folder))
 
 
+def _goes_on(looks: bytes, target: Folder) -> bool:
+    """Whether these looks at the test part are those that the target has, and perhaps more.
+
+    Raises:
+        Damaged: either has looks that the other does not know.
+    """
+    own = target.read(LOOKS_FILE) if target.exists(LOOKS_FILE) else b""
+    if looks.startswith(own):
+        return True
+    if own.startswith(looks):
+        return False
+    raise Damaged(f"{target.describe(LOOKS_FILE)} has other looks at the test part")
+
+
 def copy_analysis(source: Folder, target: Folder) -> tuple[str, ...]:
     """Copy what is made from the shards: the small files, verified, tables, figures and the page.
 
@@ -37,7 +51,8 @@ def copy_analysis(source: Folder, target: Folder) -> tuple[str, ...]:
             try:
                 if name in SMALL_FILES:
                     unseal(data, source.describe(path), unsealed=True)
-                target.put(path, data)
+                if name != LOOKS_FILE or _goes_on(data, target):
+                    target.put(path, data)
             except Damaged as damage:
                 messages.append(f"{damage}; it is not copied")
     return tuple(messages)

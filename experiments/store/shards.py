@@ -99,7 +99,7 @@ class Store:
         """
         with ExitStack() as held:
             with explained(self.location):
-                held.enter_context(self.folder.lock(tuple(SUFFIXES), shared))
+                held.enter_context(self.folder.lock(("", "tables", "figures", *SUFFIXES), shared))
             yield
 
     def write(
@@ -254,7 +254,7 @@ class Store:
         except Explained:
             raise
         except PermissionError as error:
-            raise OSError(error.errno, f"{self.folder.describe(name)}: cannot be read ({error.strerror})") from error
+            raise Explained(error.errno, f"{self.folder.describe(name)}: cannot be read ({error.strerror})") from error
         except Exception:  # a damaged header can provoke anything
             return None
 

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from experiments.store.atomic import Damaged, replace_file
+from experiments.store.atomic import Damaged, Explained, replace_file
 from experiments.store.shards import Store
 
 Content = dict[str, Any] | list[Any]
@@ -52,7 +52,7 @@ def read_small(folder_path: Path, name: str, unsealed: bool = False) -> Content 
     except OSError as error:
         if error.errno == errno.EIO:
             raise Damaged(f"{path} cannot be read ({error.strerror}): run the command that wrote it again") from error
-        raise OSError(error.errno, f"{path}: cannot be read ({error.strerror})") from error
+        raise Explained(error.errno, f"{path}: cannot be read ({error.strerror})") from error
 
 
 def read_as(kind: type[T], folder_path: Path, name: str, unsealed: bool = False) -> T | None:

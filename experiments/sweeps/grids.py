@@ -218,6 +218,8 @@ def sweep_from_dict(content: Mapping[str, Any], name: str) -> SweepSpec:
     for key, value in {"title": content.get("title", ""), "data": data}.items():
         if not isinstance(value, str) and not (key == "data" and _is_list_of(value, str)):
             raise ValueError(f"{key} must be text, got {value!r}")
+    if type(content.get("split_seed", 0)) is not int:
+        raise ValueError(f"split_seed must be a whole number, got {content['split_seed']!r}")
     source = dataset_source(data, **{key: content[key] for key in DATA_KEYS if key in content})
     return SweepSpec(name, content.get("title", name), tuple(map(_grid_from_dict, tables)), source)
 

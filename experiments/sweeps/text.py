@@ -31,6 +31,11 @@ def no_formula(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
 
 
+def percent(share: float) -> str:
+    """A share in per cent; a rounding error below zero is zero."""
+    return f"{max(100 * share, 0.0):.1f} %"
+
+
 def count(n: int, noun: str) -> str:
     """`1 run` or `2 runs`."""
     return f"{n:,} {noun}{'' if n == 1 else 's'}"

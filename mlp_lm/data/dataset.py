@@ -5,9 +5,11 @@ of characters, each of which starts anew after boundaries; a running text is one
 reach back into the part before. What follows from this difference is in this module alone.
 """
 
+import contextlib
 import hashlib
 import itertools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -18,7 +20,16 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from mlp_lm.config import check_name
-from mlp_lm.data.texts import BROWN, RARE_TOKEN, SMALL_TEXT, TRAINING_VOCABULARY, cut_text, read_text, word_vocabulary
+from mlp_lm.data.texts import (
+    BROWN,
+    RARE_TOKEN,
+    SMALL_TEXT,
+    TRAINING_VOCABULARY,
+    VOCABULARIES,
+    cut_text,
+    read_text,
+    word_vocabulary,
+)
 from mlp_lm.data.vocabulary import BOUNDARY, BOUNDARY_ID, Vocabulary
 from mlp_lm.data.word_lists import DEFAULT_DATA, MAKEMORE_DATA, SPLIT_SEED, read_word_list, split_words
 from mlp_lm.schemes import SCHEMES
@@ -100,22 +111,24 @@ class Dataset:
     @property
     def cautions(self) -> list[str]:
         """What makes results on this dataset doubtful, a sentence each."""
-        found = []
+        sentences = []
         n_words = sum(map(len, self.parts.values()))
         n_cells = sum(bool(set(word) & set(",;\t")) for part in PARTS for word in self.parts[part])
         if not self.is_running_text and n_cells > n_words / 2:
-            found.append(f"{self.name}: most lines hold commas or tabs, as a table does; each line is taken as a word")
+            sentences.append(
+                f"{self.name}: most lines hold commas or tabs, as a table does; each line is taken as a word"
+            )
         if self.heading:
-            found.append(
+            sentences.append(
                 f"{self.name}: the first line, {self.heading!r}, looks like a heading and is taken as a word; "
                 "remove it if it is one"
             )
         for part in PARTS[1:]:
             if self._count_windows(part) < FEW_TOKENS:
-                found.append(
+                sentences.append(
                     f"{self.name}: {self._count_windows(part)} tokens in the {part} part; losses on so few tell little"
                 )
-        return found
+        return sentences
 
     @property
     def unit(self) -> str:
@@ -238,7 +251,8 @@ def count_contexts(splits: Sequence[Windows], vocab_size: int) -> CountedContext
 
 
 @lru_cache(maxsize=4)
-def _load(source: str) -> Dataset:
+def _load(source: str, files: tuple[tuple[str, int, int], ...]) -> Dataset:
+    """The dataset of a source, whose `files` are now those of `_files`."""
     if is_text_source(source):
         _, counted, path = source.split(":", 2)
         return _load_text(source, path, counted)
@@ -251,7 +265,7 @@ def is_text_source(source: str) -> bool:
 
 
 def load_dataset(
-    data: str | Sequence[str] = DEFAULT_DATA,
+    data: str | Path | Sequence[str] = DEFAULT_DATA,
     tokens: Literal["characters", "words"] | None = None,
     vocabulary: str = TRAINING_VOCABULARY,
     split_seed: int = SPLIT_SEED,
@@ -270,11 +284,12 @@ def load_dataset(
     Raises:
         ValueError: the data cannot be had or used; the message says what to do.
     """
-    return _load(dataset_source(data, tokens, vocabulary, split_seed))
+    source = dataset_source(data, tokens, vocabulary, split_seed)
+    return _load(source, _files(source))
 
 
 def dataset_source(
-    data: str | Sequence[str],
+    data: str | Path | Sequence[str],
     tokens: str | None = None,
     vocabulary: str = TRAINING_VOCABULARY,
     split_seed: int = SPLIT_SEED,
@@ -288,9 +303,15 @@ def dataset_source(
     """
     if tokens is not None:
         check_name("tokens", tokens, (CHARACTERS, WORDS))
+    if isinstance(data, Path):
+        data = str(data)
     if isinstance(data, str):
         if data.startswith(("text:", "split=", "files:")):
-            return data
+            if (tokens, vocabulary, split_seed) != (None, TRAINING_VOCABULARY, SPLIT_SEED):
+                raise ValueError(
+                    f"{data} says how it is read; give the data anew with tokens, vocabulary or split_seed"
+                )
+            return _checked_source(data)
         path = data
         is_text = data in NAMED_TEXTS or data.endswith(".zip") if tokens is None else tokens == WORDS
     else:
@@ -305,21 +326,53 @@ def dataset_source(
         raise ValueError(f"{path} is running text, whose tokens are words; leave out tokens characters")
     if split_seed != SPLIT_SEED and (is_text or path.startswith("files:")):
         raise ValueError("split_seed is of lists that are shuffled; leave it out for running text and for three files")
+    if vocabulary != TRAINING_VOCABULARY and not is_text:
+        raise ValueError(f"vocabulary {vocabulary} is of running text, and {path} is a list of words; leave it out")
     if is_text:
         return f"text:{vocabulary}:{path}"
     return path if split_seed == SPLIT_SEED else f"split={split_seed}:{path}"
 
 
+def _checked_source(source: str) -> str:
+    """A source as it is.
+
+    Raises:
+        ValueError: it has another form.
+    """
+    if source.startswith("text:"):
+        _, vocabulary, path = [*source.split(":", 2), "", ""][:3]
+        if not path:
+            raise ValueError(f"data {source} has another form than text:VOCABULARY:PATH")
+        check_name("vocabulary", vocabulary, VOCABULARIES)
+    if source.startswith("split=") and not re.fullmatch(r"split=-?\d+:.+", source):
+        raise ValueError(f"data {source} has another form than split=SEED:PATH")
+    return source
+
+
 def absolute_source(source: str) -> str:
     """The same source with absolute paths, for a process with another current folder."""
-    start = 0
-    if source.startswith(("text:", "split=")):
-        start = source.index(":", len("text:")) + 1
+    before, paths = _split_source(source)
+    absolute = [path if path in NAMED_DATA else str(Path(path).absolute()) for path in paths]
+    return f"{before}{json.dumps(absolute) if before.endswith('files:') else absolute[0]}"
+
+
+def _split_source(source: str) -> tuple[str, list[str]]:
+    """A source as what stands before its paths, and these."""
+    start = source.find(":", len("text:")) + 1 if source.startswith(("text:", "split=")) else 0
     before, path = source[:start], source[start:]
     if path.startswith("files:"):
-        files = json.loads(path.removeprefix("files:"))
-        return f"{before}files:{json.dumps([str(Path(file).absolute()) for file in files])}"
-    return f"{before}{path if path in NAMED_DATA else Path(path).absolute()}"
+        return f"{before}files:", json.loads(path.removeprefix("files:"))
+    return before, [path]
+
+
+def _files(source: str) -> tuple[tuple[str, int, int], ...]:
+    """The path, time of change and size of each file of a source, by which a cache knows that it was edited."""
+    stamps = []
+    for path in map(Path, _split_source(absolute_source(source))[1]):
+        with contextlib.suppress(OSError):
+            status = path.stat()
+            stamps.append((str(path), status.st_mtime_ns, status.st_size))
+    return tuple(stamps)
 
 
 def _load_words(source: str) -> Dataset:

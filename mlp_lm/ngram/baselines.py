@@ -5,6 +5,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mlp_lm.config import check_name
 from mlp_lm.data.dataset import Dataset, Windows
 from mlp_lm.ngram.counts import NgramCounts, continuation_counts, count_ngrams
 from mlp_lm.ngram.models import (
@@ -131,7 +132,12 @@ FAMILIES = {
 
 
 def fit_count_model(dataset: Dataset, family: str, context_length: int) -> CountModel:
-    """One of FAMILIES, fitted to the training part."""
+    """One of FAMILIES, fitted to the training part.
+
+    Raises:
+        ValueError: no such family.
+    """
+    check_name("family", family, FAMILIES)
     train, dev = (dataset.windows(part, context_length) for part in ("train", "dev"))
     counts = count_ngrams(train.contexts, train.targets, context_length, len(dataset.vocabulary))
     return FAMILIES[family](counts, dev)[0]

@@ -62,7 +62,7 @@ function rangeOf(spec, along) {
   return values.length ? padded(values.reduce((a, b) => Math.min(a, b)), values.reduce((a, b) => Math.max(a, b))) : [0, 1];
 }
 
-// As experiments/findings/limits.py has it: twice as far from the best as four fifths of the values reach.
+// Much as far_off of experiments/analysis/style.py: twice as far from the best as about four fifths of the values reach.
 function farOff(values) {
   const sorted = values.slice().sort((a, b) => a - b), reach = sorted[Math.ceil(0.8 * (sorted.length - 1))] - sorted[0];
   return reach > 0 && sorted.at(-1) > sorted[0] + 2 * reach ? sorted[0] + 2 * reach : Infinity;
