@@ -148,7 +148,7 @@ def _as_code(sweep: SweepSpec, ideas: str | Path | None) -> str:
         own = {"study": "grid", "n_seeds": 1, "first_seed": 0, "zipped": ()} | ({"n_points": 0} if grid.ranges else {})
         given = {key: getattr(grid, key) for key, default in own.items() if getattr(grid, key) != default}
         changed = {key: value for key, value in asdict(grid.base).items() if value != DEFAULTS[key]}
-        grids.append(call("Grid", **given, **changed, **grid.axes, **grid.ranges))
+        grids.append(call("Grid", **given | changed | grid.axes | grid.ranges))
     more = {} if sweep.data == SweepSpec.data else {"data": sweep.data}
     more |= {} if ideas is None else {"ideas": str(ideas)}
     return call("run_sweep", grids[0] if len(grids) == 1 else f"[{', '.join(grids)}]", **more)

@@ -159,6 +159,6 @@ def test_what_is_no_plain_file_is_left_as_it_is(folder, tmp_path, capsys, make):
     make(path)
     before = path.lstat()
     assert export(["--dir", str(folder), "--rows", str(path)]) == 2
-    assert capsys.readouterr().err == f"export: {path} is not a regular file; give another --out\n"
+    assert capsys.readouterr().err == f"export: {path} is not a regular file; give another one\n"
     assert (path.lstat().st_mode, path.lstat().st_ino) == (before.st_mode, before.st_ino)
     assert [one.name for one in tmp_path.iterdir()] == ["runs.csv"]

@@ -199,4 +199,4 @@ def test_settings_of_every_kind_have_words():
     some = ("optimizer", "batch_norm", "learning_rate", "direct")
     assert describe(settings, some) == "adam, batch_norm, learning_rate 0.001"
     assert describe(settings | {"batch_norm": False}, ("batch_norm",)) == "no batch_norm"
-    assert describe(settings, ("n_steps",)) == "n_steps 200,000"
+    assert describe(settings, ("n_steps",)) == "n_steps 20,000"

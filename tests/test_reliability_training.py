@@ -24,11 +24,12 @@ VARIANTS = {
 }
 
 
-@pytest.fixture(params=VARIANTS.values(), ids=VARIANTS.keys())
-def cohort(request, monkeypatch):
+@pytest.fixture(scope="module", params=VARIANTS.values(), ids=VARIANTS.keys())
+def cohort(request):
     """Six runs, a batch of four and one of two, looked at after 25 steps at most."""
-    monkeypatch.setattr(trainer, "next_stretch", lambda steps, seconds: 25)
-    return Cohort(tuple(replace(request.param, seed=seed) for seed in range(6)), 1.0, CPU_RUNS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trainer, "next_stretch", lambda steps, seconds: 25)
+        yield Cohort(tuple(replace(request.param, seed=seed) for seed in range(6)), 1.0, CPU_RUNS)
 
 
 def contents(store: Store) -> dict:
@@ -38,9 +39,9 @@ def contents(store: Store) -> dict:
     return {row["run_id"]: (row | {"wall_seconds": 0}, weights[row["run_id"]]) for row in rows}
 
 
-@pytest.fixture
-def uninterrupted(cohort, few_dataset, tmp_path):
-    store = Store(tmp_path / "uninterrupted")
+@pytest.fixture(scope="module")
+def uninterrupted(cohort, few_dataset, tmp_path_factory):
+    store = Store(tmp_path_factory.mktemp("uninterrupted"))
     trainer.train_cohort(cohort, few_dataset, store)
     return contents(store)
 
