@@ -121,7 +121,8 @@ def test_a_sweep_within_a_time_has_every_configuration_once_before_any_twice(fla
     nothing = cli.sweep(*flags, "--seeds", "2", "--time", "1s", "--dry-run")
     assert "6 runs, 0 to train" in nothing.output  # Compiling alone is planned to take longer.
     said = cli.sweep(*flags, "--seeds", "2", "--time", "1h", "--dry-run")
-    assert "6 runs, 3 to train" in said.output and "every configuration gets one seed before any gets the next" in said.output
+    assert "6 runs, 3 to train" in said.output
+    assert "every configuration gets one seed before any gets the next" in said.output
     assert cli.sweep_here(*flags, "--seeds", "2", "--time", "1h").code == 0
     assert len(open_sweep(tmp_path / "out").rows) == 6
 
