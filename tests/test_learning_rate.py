@@ -16,7 +16,6 @@ from experiments.learning_rate.curves import LossCurve, rising_rates, smooth
 from mlp_lm import rate_finder
 from mlp_lm.config import RunConfig
 from mlp_lm.data.dataset import load_dataset
-from mlp_lm.ideas import load_ideas
 from mlp_lm.loss import minibatch_loss
 from mlp_lm.minibatches import draw_minibatches
 from mlp_lm.rate_finder import rate_finder_losses
@@ -163,13 +162,11 @@ def test_rates_too_low_are_flagged_in_the_table(words, tmp_path):
     assert (row["at_edge"], float(row["learning_rate"])) == ("True", pytest.approx(0.01))
 
 
-def test_ideas_can_be_compared(words, tmp_path, capsys):
-    ideas, nothing = tmp_path / "ideas.py", tmp_path / "nothing.py"
+def test_ideas_can_be_compared(words, tmp_path, capsys, tables):
+    ideas = tmp_path / "ideas.py"
     ideas.write_text("from mlp_lm import SCHEMES\nSCHEMES['mine'] = SCHEMES['fan_in']\n")
-    nothing.touch()
     flags = ["--data", words, "--seeds", "1", "--steps", "50", "--hidden-size", "4", "--batch-size", "8"]
     assert main([*flags, "--ideas", str(ideas), "--init", "mine", "fan_in", "--out", str(tmp_path / "out")]) == 0
-    load_ideas(nothing)  # Other tests of this process do not see `mine`.
     mine, fan_in, _ = capsys.readouterr().out.splitlines()
     assert mine.removeprefix("mine") == fan_in.removeprefix("fan_in")
 

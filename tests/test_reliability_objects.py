@@ -50,6 +50,11 @@ def test_a_sweep_into_a_bucket_is_the_one_into_a_folder(swept, tmp_path):
     assert len(contents(Store(place))) == 2
 
 
+def test_a_bucket_belongs_to_one_dataset(swept, few_dataset):
+    said = sweep(*TWO, "--data", few_dataset.source, "--out", swept[0], "--shard", "1/2")
+    assert_one_line(said, "holds a sweep on other data", "give another --out")
+
+
 def test_tables_and_pages_lie_in_the_bucket_too(swept):
     place, here = swept
     folder = Store(place).folder

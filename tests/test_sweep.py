@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -18,7 +19,6 @@ from experiments.store import Store
 from experiments.sweeps.catalog import SWEEPS
 from mlp_lm.config import CPU_RUNS, PADDED_STEPS, RunConfig
 from mlp_lm.data.dataset import Windows, load_dataset
-from mlp_lm.ideas import load_ideas
 from mlp_lm.loss import cross_entropy
 from mlp_lm.model import forward
 from tests import cli
@@ -125,8 +125,9 @@ def test_the_winner_alone_is_tested_and_not_in_the_table_of_runs(finished):
     assert not any("test" in column for row in rows.values() for column in row)
 
 
-def test_again_trains_nothing_and_an_extended_axis_only_the_new_cells(finished, names):
-    store, printed = finished
+def test_again_trains_nothing_and_an_extended_axis_only_the_new_cells(finished, names, tmp_path):
+    store = Store(shutil.copytree(finished[0].root, tmp_path / "again"))
+    printed = finished[1].replace(str(finished[0].root), str(store.root))
     before = {path: path.stat().st_mtime_ns for path in store.root.glob("shards/*")}
     again = cli.sweep(*TINY, "--data", str(names), "--out", str(store.root), "--test")
     assert (again.code, again.output) == (0, printed)
@@ -225,13 +226,11 @@ def test_three_files_are_the_three_parts(few_words, tmp_path):
 
 
 @pytest.fixture
-def ideas(tmp_path):
+def ideas(tmp_path, tables):
     """An ideas file with a scheme of its own; afterwards the tables are as before."""
-    path, nothing = tmp_path / "ideas.py", tmp_path / "nothing.py"
+    path = tmp_path / "ideas.py"
     path.write_text("from mlp_lm import SCHEMES\nSCHEMES['mine'] = SCHEMES['fan_in']\n")
-    nothing.write_text("")
-    yield path
-    load_ideas(nothing)
+    return path
 
 
 def test_an_idea_is_found_by_workers_and_marks_its_own_runs_only(names, ideas, tmp_path):

@@ -23,7 +23,7 @@ from experiments.store.mirror import copy_analysis, fetch
 from experiments.store.small_files import by_reason, describe_failures, write_failures
 from experiments.sweeps.grids import SweepSpec
 from experiments.sweeps.ranges import drawn_shapes
-from experiments.sweeps.request import FILE_NAME, Request, encode_request, make_request, read_request
+from experiments.sweeps.request import FILE_NAME, Request, decode_request, encode_request, make_request
 from experiments.sweeps.text import count
 from mlp_lm.config import RunConfig
 from mlp_lm.data.dataset import Dataset
@@ -339,12 +339,9 @@ def _check_folder(store: Store, copy: Store, request: Request, terminal: Termina
     Raises:
         ValueError: it holds a sweep on other data.
     """
-    for folder in {store.location, copy.location}:
-        if not isinstance(folder, Path):
-            continue
-        try:
-            before = read_request(folder)
-        except ValueError:  # None yet, or damaged: then its shards are all that counts.
+    for kept in {id(store): store, id(copy): copy}.values():
+        before, folder = _request_in(kept), kept.location
+        if before is None:
             continue
         if before.data_hash != request.data_hash:
             raise ValueError(
@@ -357,6 +354,16 @@ def _check_folder(store: Store, copy: Store, request: Request, terminal: Termina
                 f"{folder} was asked for {count(left_out, 'run')} that this command leaves out: they stay there, "
                 "and out of its tables"
             )
+
+
+def _request_in(store: Store) -> Request | None:
+    """What a store was last asked for; None where nothing was, or that is damaged: then its shards are what counts."""
+    if not store.folder.exists(FILE_NAME):
+        return None
+    try:
+        return decode_request(store.folder.read(FILE_NAME), store.folder.describe(FILE_NAME))
+    except ValueError:
+        return None
 
 
 def _sound_rows(store: Store, terminal: Terminal) -> dict[str, Row]:

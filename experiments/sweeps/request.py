@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypedDict
 
 from experiments.store.atomic import Damaged
-from experiments.store.small_files import read_as, seal
+from experiments.store.small_files import Content, as_type, read_small, seal, unseal
 from experiments.sweeps.grids import SweepSpec
 from experiments.sweeps.ranges import Range, make_range
 from mlp_lm.config import AXES, RunConfig, check_name
@@ -126,15 +126,24 @@ def read_request(folder: Path) -> Request:
     Raises:
         ValueError: there is none, or it cannot be read.
     """
-    path = folder / FILE_NAME
-    request = read_as(Request, folder, FILE_NAME, unsealed=True)
-    if request is None:
+    path, content = folder / FILE_NAME, read_small(folder, FILE_NAME, unsealed=True)
+    if content is None:
         raise ValueError(f"{path} is missing: {folder} is no sweep's folder, or run its sweep again")
+    return _as_request(content, str(path))
+
+
+def decode_request(data: bytes, name: str) -> Request:
+    """The request that the content of the file FILE_NAME describes, which is called `name`; raises Damaged."""
+    return _as_request(unseal(data, name, unsealed=True), name)
+
+
+def _as_request(content: Content, name: str) -> Request:
+    request = as_type(Request, content, name)
     try:
         _check_design(request.design)
         return replace(request, ranges={study: _checked(axes) for study, axes in request.ranges.items()})
     except ValueError as error:
-        raise Damaged(f"{path} has another form ({error}): run its sweep again") from None
+        raise Damaged(f"{name} has another form ({error}): run its sweep again") from None
 
 
 def _checked(ranges: Mapping[str, Range]) -> dict[str, Range]:
