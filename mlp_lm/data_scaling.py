@@ -63,7 +63,8 @@ def _rescale_hidden(params: Any, counted: Any, rescale: Rescale) -> tuple[Any, A
     activation = activation_named(params.activation)
     x, hidden = _features(params, counted), []
     for i, layer in enumerate(params.hidden):
-        layer = rescale(layer, *_moments(_affine(layer, x), shares))
+        if layer.weight.size:  # No hidden units have no variance.
+            layer = rescale(layer, *_moments(_affine(layer, x), shares))
         hidden.append(layer)
         z = _affine(layer, x)
         if params.norms:

@@ -12,7 +12,18 @@ from multiprocessing.connection import wait
 from pathlib import Path
 
 from experiments.runner.plan import Cohort
-from experiments.runner.protocol import FAILED, RESUMED, STEPS, Failure, Fault, Ledger, Message, Progress, Task
+from experiments.runner.protocol import (
+    FAILED,
+    RESUMED,
+    STEPS,
+    CannotContinue,
+    Failure,
+    Fault,
+    Ledger,
+    Message,
+    Progress,
+    Task,
+)
 from experiments.runner.worker import Job
 from experiments.store import Store
 from mlp_lm.config import RunConfig
@@ -93,16 +104,22 @@ class _Process:
             "MLP_LM_PIPE": str(theirs.fileno()),
             "MLP_LM_ALIVE": str(watched.fileno()),
         }
-        with _blocked_signals():
-            self.process = subprocess.Popen(
-                # -P: what lies in the current folder must not hide a module, where the caller's path has it not.
-                [sys.executable, "-P", "-c", "from experiments.runner.worker import main; main()"],
-                env=environment,
-                pass_fds=(theirs.fileno(), watched.fileno()),
-                stdin=subprocess.DEVNULL,
-            )
-        theirs.close()
-        watched.close()
+        try:
+            with _blocked_signals():
+                self.process = subprocess.Popen(
+                    # -P: what lies in the current folder must not hide a module, where the caller's path has it not.
+                    [sys.executable, "-P", "-c", "from experiments.runner.worker import main; main()"],
+                    env=environment,
+                    pass_fds=(theirs.fileno(), watched.fileno()),
+                    stdin=subprocess.DEVNULL,
+                )
+        except OSError as error:
+            self.connection.close()
+            self._alive.close()
+            raise CannotContinue(f"no worker can start ({error.strerror}); give fewer --workers") from error
+        finally:
+            theirs.close()
+            watched.close()
         for message in (core, job):
             self._send(message)
 
