@@ -4,6 +4,7 @@ import sys
 
 from experiments.analysis.ensembles import as_table, measure_ensembles, write_ensembles
 from experiments.analysis.looks import this_command
+from experiments.analysis.positions import write_positions
 from experiments.analysis.results import open_sweep
 from experiments.cli.command import command, command_parser
 from experiments.cli.terminal import print_table, stdout_console
@@ -19,7 +20,8 @@ EPILOG = """examples:
   python -m experiments.ensemble results/local/grid --log-linear       with several count models, by powers
   python -m experiments.ensemble results/local/grid --test     also the test loss of the one chosen on dev
 
-Writes tables/ensembles.csv and tables/ensembles.md, and the report anew, which shows them."""
+Writes tables/ensembles.csv and tables/ensembles.md, and the report anew, which shows them; of words, also where in a
+word the loss is (tables/positions.csv, figures/positions.png)."""
 
 MAX_TOP = 100  # All members' probabilities are held in memory.
 MAX_CONTEXT_LENGTH = 12
@@ -57,6 +59,7 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     test = this_command("experiments.ensemble", arguments) if options.test else None
     ensembles = measure_ensembles(results, options.top, options.context_length, test, log_linear or ())
     kept = write_ensembles(results, ensembles)
+    write_positions(results, ensembles)
     path = write_report(results.folder)
     header, cells, notes = as_table(kept)
     print_table(header[:5], [row[:5] for row in cells], n_names=3)

@@ -16,6 +16,7 @@ from experiments.analysis.results import open_sweep
 from experiments.ensemble import main as ensemble
 from mlp_lm.config import Architecture
 from mlp_lm.data.dataset import Windows, load_dataset
+from mlp_lm.data.word_lists import read_word_list
 from mlp_lm.initializers import draw_params
 from mlp_lm.loss import cross_entropy
 from mlp_lm.mixtures import (
@@ -235,8 +236,10 @@ def test_the_log_of_an_average_is_that_of_the_networks_probabilities(n):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     out = tmp_path_factory.mktemp("sweep")
+    words = out / "words.txt"
+    words.write_text("\n".join(read_word_list()[0][:4000]))
     axes = ["--block-size", "3", "5", "--hidden-size", "12", "--init", "kaiming_tanh"]
-    assert cli.sweep_here("smoke", "--out", str(out), "--seeds", "2", *axes).code == 0
+    assert cli.sweep_here("smoke", "--data", str(words), "--out", str(out), "--seeds", "2", *axes).code == 0
     return out
 
 
@@ -278,6 +281,10 @@ def test_by_default_each_family_has_the_context_that_is_best_on_dev(folder):
     assert chosen == pytest.approx({count_model_name(family, k): loss for loss, k, family in best})
 
 
+def name_of(row) -> str:
+    return " with ".join(filter(None, (row["networks"], row["count_model"])))
+
+
 def test_the_command_writes_tables_and_tests_only_what_it_is_told_to(folder, tmp_path, capsys):
     folder = shutil.copytree(folder, tmp_path / "sweep")  # In which nobody has looked at the test part.
     flags = [str(folder), "--top", "2", "--context-length", "2", "--log-linear", "1", "3"]
@@ -301,6 +308,17 @@ def test_the_command_writes_tables_and_tests_only_what_it_is_told_to(folder, tmp
     n_tokens = len(open_sweep(folder).dataset.windows("dev", 3))
     for pool in {row["networks"] for row in buckets}:
         assert sum(int(row["dev_tokens"]) for row in buckets if row["networks"] == pool) == n_tokens
+    with (folder / "tables" / "positions.csv").open(newline="") as file:
+        positions = list(csv.DictReader(file))
+    assert (folder / "figures" / "positions.png").stat().st_size > 1000
+    words = open_sweep(folder).dataset.parts["dev"]
+    for model in {row["model"] for row in positions}:
+        places = {int(row["position"]): row for row in positions if row["model"] == model}
+        assert int(places[1]["tokens"]) == len(words)  # Every word has a first token.
+        assert int(places[4]["tokens"]) == sum(len(word) >= 3 for word in words)
+        assert sum(float(row["share"]) for row in places.values()) == pytest.approx(1)
+        total = sum(float(row["dev_loss"]) * int(row["tokens"]) for row in places.values())
+        assert total / n_tokens == pytest.approx(next(float(r["dev_loss"]) for r in rows if name_of(r) == model))
     assert {row["networks"] for row in buckets} == {row["networks"] for row in rows if row["mixing"] == "log-linear"}
     assert all(bool(row["weight of the networks"]) == bool(row["networks"]) for row in buckets)
 

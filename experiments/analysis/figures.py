@@ -30,6 +30,7 @@ from experiments.analysis.response import responses
 from experiments.analysis.response_figures import draw_contour, draw_marginals
 from experiments.analysis.studies import Cell, Estimate, Study, describe, label_cells
 from experiments.analysis.style import (
+    ASIDE,
     COLOURS,
     LINE_COLOURS,
     STYLE,
@@ -60,7 +61,6 @@ PANELS_A_ROW = 4
 MAX_PAIRS = 3
 LETTERS_A_PANEL = 24  # Of all names below it, side by side.
 FEWEST_FOR_INTERVAL = 3  # Seeds: the interval of two is twelve standard errors wide, and would hide all curves.
-ASIDE = 0.07  # How far points of neighbouring lines stand apart, so that intervals do not hide one another.
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 FIGURES = ("differences", "axes", "pairs", "tradeoffs", "marginals", "contour", "curves", "diagnostics")  # Of a study.
