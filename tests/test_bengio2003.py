@@ -65,7 +65,7 @@ def test_every_model_stands_beside_the_paper_alone_and_mixed(study):
             assert 1 < float(found[recipe, name]["test"]) < 99
             assert f"\n{name} " in output
     assert float(found["", "uniform"]["test"]) == len(load_dataset("small").vocabulary)
-    for name in ("report.html", "figures/map.png", "tables/summary.md", "tables/novelty.csv"):
+    for name in ("report.html", "figures/map.png", "figures/novelty.png", "tables/summary.md", "tables/novelty.csv"):
         assert (folder / name).stat().st_size > 200
 
 

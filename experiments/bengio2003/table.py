@@ -10,7 +10,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 from jaxtyping import Float, Int
 
@@ -20,9 +19,9 @@ from experiments.analysis.kept import read_kept
 from experiments.analysis.looks import add_look, describe_looks, read_looks
 from experiments.analysis.results import SweepResults
 from experiments.analysis.studies import Cell, Estimate, estimate
-from experiments.analysis.style import COLOURS, STYLE, label_points, save_figure
 from experiments.analysis.tables import csv_text, markdown_table
 from experiments.analysis.trained_models import keep_samples, read_samples
+from experiments.bengio2003.figures import draw_map, draw_novelty, unit_vectors
 from experiments.bengio2003.models import MIXED_WEIGHT, MODELS, PUBLISHED_COUNTS, model_of
 from experiments.report.sections import Section, read_sections, write_sections
 from experiments.runner.rows import Row
@@ -38,7 +37,7 @@ from mlp_lm.ngram.counts import count_ngrams
 from mlp_lm.ngram.models import held_out_loss
 
 TABLE_TITLE = "Table 1 of the paper"
-MEASURED_FILE, MAP_FILE = "measured.json", "figures/map.png"
+MEASURED_FILE, MAP_FILE, NOVELTY_FILE = "measured.json", "figures/map.png", "figures/novelty.png"
 LONGEST = 4  # Words of context, of networks and count models.
 TRIGRAM, STRONGEST = ("deleted interpolation", 3), ("modified Kneser-Ney", 5)
 COUNT_MODELS = (TRIGRAM, *((family, n) for n in (3, 4, 5) for family in ("Kneser-Ney", "modified Kneser-Ney")))
@@ -58,7 +57,6 @@ QUERIES = ("Monday", "three", "he", "could", "said", "city", "John", "red", "Fra
 N_QUERIES = 8
 N_NEIGHBOURS = 6
 N_KNOWN = 3_000  # Neighbours are searched among the most frequent words: vectors of rare ones are hardly trained.
-N_MAPPED = 120
 
 Published = tuple[float | None, float | None, float | None]  # Training, validation and test perplexity.
 NOT_PUBLISHED: Published = (None, None, None)
@@ -164,6 +162,7 @@ def write_tables(results: SweepResults, test: str | None = None) -> Summary:
     replace_file(folder / "tables" / "summary.md", as_markdown(summary).encode())
     if summary.novelty is not None:
         replace_file(folder / "tables" / "novelty.csv", csv_text(summary.novelty).encode())
+        draw_novelty(summary.novelty, folder / NOVELTY_FILE)
     if summary.embedding is not None:
         draw_map(summary.embedding, dataset.vocabulary, folder / MAP_FILE)
     write_sections(folder, summary.sections)
@@ -326,7 +325,7 @@ def compare_by_novelty(dataset: Dataset, predictions: Predictions, row: Row) -> 
 def neighbours(embedding: Float[np.ndarray, "vocab embed"], vocabulary: Vocabulary) -> dict[str, list[str]]:
     """The words of the highest cosine similarity to each of a few words."""
     known = vocabulary.tokens[: N_KNOWN + 2]
-    vectors = _unit(embedding[: len(known)])
+    vectors = unit_vectors(embedding[: len(known)])
     words = [word for word in QUERIES if word in known]
     words += [word for word in known[2:] if word.isalpha() and word not in words][: max(0, N_QUERIES - len(words))]
     nearest = {}
@@ -335,29 +334,6 @@ def neighbours(embedding: Float[np.ndarray, "vocab embed"], vocabulary: Vocabula
         order = np.argsort(-(vectors @ vectors[place]), kind="stable")
         nearest[word] = [known[i] for i in order if i > 1 and i != place][:N_NEIGHBOURS]
     return nearest
-
-
-def draw_map(embedding: Float[np.ndarray, "vocab embed"], vocabulary: Vocabulary, path: Path) -> None:
-    """Frequent words in the plane of the two largest principal components of their unit vectors."""
-    places = [i for i, word in enumerate(vocabulary.tokens) if i > 1 and word[0].isalnum()][:N_MAPPED]
-    vectors = _unit(embedding)[places]
-    centred = vectors - vectors.mean(axis=0)
-    _, values, axes = np.linalg.svd(centred, full_matrices=False)
-    plane = centred @ axes[:2].T
-    share = (values[:2] ** 2).sum() / (values**2).sum()
-    with plt.rc_context(STYLE):
-        figure, axis = plt.subplots(figsize=(9, 7))
-        axis.scatter(plane[:, 0], plane[:, 1], s=4, color=COLOURS[1])
-        axis.set_title(f"The {len(places)} most frequent words: two of many dimensions, {share:.0%} of the variance")
-        axis.set_xlabel("first principal component")
-        axis.set_ylabel("second principal component")
-        figure.canvas.draw()  # The axes take their place: labels are laid out in pixels.
-        label_points(axis, plane, [vocabulary.tokens[i] for i in places], fontsize=7)
-        save_figure(figure, path)
-
-
-def _unit(vectors: Float[np.ndarray, "n embed"]) -> Float[np.ndarray, "n embed"]:
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def _best(results: SweepResults) -> Row | None:
@@ -487,6 +463,8 @@ def _seen_in_best(
             "the word that occurs in training.",
             ["longest n-gram seen", "share", "network", "count model"],
             grouped,
+            NOVELTY_FILE,
+            "Perplexity of the network and of the count model, by the longest n-gram seen: the table's numbers",
         ),
         Section(
             "Nearest neighbours in the embedding",
