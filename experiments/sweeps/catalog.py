@@ -259,6 +259,20 @@ _SWEEPS = (
         ),
         data="makemore",
     ),
+    SweepSpec(
+        "records",
+        "AdamW without dropout: which decay and rate are best?",
+        (
+            Grid(
+                "decay and rate",
+                ADAMW,
+                n_seeds=1,
+                weight_decay=(0.02, 0.035, 0.05, 0.07),
+                learning_rate=(0.0007, 0.001, 0.0015),
+            ),
+        ),
+        data="makemore",
+    ),
 )
 
 SWEEPS = {sweep.name: sweep for sweep in _SWEEPS}
