@@ -3,6 +3,7 @@
 import contextlib
 import io
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -12,6 +13,9 @@ from experiments.runner.trainer import train_cohort
 from experiments.store import Store
 from experiments.sweep import main
 from mlp_lm.data.dataset import load_dataset
+
+# Small enough for naive recomputation, and to train on in no time; the first words of the embedded list.
+FEW_WORDS = Path(__file__).with_name("few_words.txt")
 
 
 class Said(NamedTuple):

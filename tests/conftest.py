@@ -57,22 +57,21 @@ def lecture_dataset(lecture_words):
 @pytest.fixture(scope="session")
 def few_words():
     """A word list small enough for naive recomputation."""
-    return read_word_list()[0][:400]
+    return read_word_list(str(cli.FEW_WORDS))[0]
 
 
 @pytest.fixture(scope="session")
-def few_dataset(few_words, tmp_path_factory):
-    """The few words, in a file."""
-    path = tmp_path_factory.mktemp("few") / "words.txt"
-    path.write_text("\n".join(few_words))
-    return load_dataset(str(path))
+def few_dataset():
+    """The same as a dataset; whatever trains on it shares compiled programs with whatever else does."""
+    return load_dataset(cli.FEW_WORDS)
 
 
 @pytest.fixture(scope="session")
 def normed_folder(tmp_path_factory):
     """The folder of a finished sweep of two small models with batch norm; tests may add files, but train nothing."""
     folder = tmp_path_factory.mktemp("normed") / "sweep"
-    assert cli.sweep_here("smoke", "--out", str(folder), "--seeds", "1", "--batch-norm", "true").code == 0
+    flags = ("--data", str(cli.FEW_WORDS), "--out", str(folder), "--seeds", "1", "--batch-norm", "true")
+    assert cli.sweep_here("smoke", *flags).code == 0
     return folder
 
 

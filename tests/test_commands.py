@@ -131,6 +131,13 @@ def test_ctrl_c_ends_every_command_with_one_line(name, tmp_path, monkeypatch, ca
     assert said.err.count("\n") == 1
 
 
+def test_commands_do_without_docstrings():
+    modules = ", ".join(module.__name__ for module, *_ in WORK.values())
+    script = f"import {modules}\nfor module in ({modules},):\n    try: module.main(['--help'])\n    except SystemExit: pass"
+    done = subprocess.run([sys.executable, "-OO", "-c", script], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "") and done.stdout.count("usage: ") == len(WORK)
+
+
 def test_ctrl_c_while_a_command_is_imported_leaves_no_traceback():
     """Python has set `sys.argv[0]` to `-m` while it looks for the module, and imports the package above it."""
     script = (

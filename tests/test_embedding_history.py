@@ -5,10 +5,10 @@ import numpy as np
 from experiments.analysis.results import open_sweep
 from experiments.report.build import page_data, read_report
 from experiments.runner.rows import config_of, tracks_embedding
-from experiments.sweep import main as sweep
 from mlp_lm.config import Architecture, RunConfig
 from mlp_lm.initializers import draw_params
 from mlp_lm.schemes import SCHEMES
+from tests.cli import FEW_WORDS, sweep_here
 
 
 def test_one_seed_of_small_embeddings_is_tracked():
@@ -18,7 +18,7 @@ def test_one_seed_of_small_embeddings_is_tracked():
 
 
 def test_the_history_begins_at_the_initial_weights_and_ends_at_the_stored_ones(tmp_path):
-    assert sweep(["smoke", "--out", str(tmp_path), "--workers", "1", "--hidden-size", "8"]) == 0
+    assert sweep_here("smoke", "--data", str(FEW_WORDS), "--out", str(tmp_path), "--hidden-size", "8").code == 0
     results = open_sweep(tmp_path)
     rows = {row["seed"]: row for row in results.rows}
     assert rows[1]["history_embedding"] is None

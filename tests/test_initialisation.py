@@ -43,12 +43,11 @@ from experiments.sweeps.catalog import SWEEPS
 from experiments.sweeps.request import FILE_NAME, Request, encode_request
 from mlp_lm.config import BUILT_IN, RunConfig
 from mlp_lm.data.dataset import load_dataset
-from mlp_lm.data.word_lists import read_word_list
 from mlp_lm.diagnostics import diagnose_runs
 from mlp_lm.history import DIAGNOSTICS
 from mlp_lm.ngram.baselines import Baseline, Baselines
 from mlp_lm.schemes import SCHEMES
-from tests.cli import sweep_here
+from tests.cli import FEW_WORDS, sweep_here
 
 RESULTS = Path(__file__).parents[1] / "results"
 PUBLISHED, RATES, DEPTH = (RESULTS / name for name in ("initialisation", "initialisation-rates", "depth"))
@@ -62,14 +61,6 @@ TRAINED = ("first_", "deep_", "width_1", "width_parametrizations")
 @pytest.fixture(scope="module")
 def published():
     return read_studies(open_sweep(PUBLISHED), RATES, DEPTH)
-
-
-@pytest.fixture
-def word_file(tmp_path):
-    """A word list small enough to be trained on in a moment."""
-    path = tmp_path / "words.txt"
-    path.write_text("\n".join(read_word_list()[0][:400]))
-    return str(path)
 
 
 def row_of(config, dev_loss, status=DONE, **more):
@@ -347,8 +338,8 @@ def test_the_command_reads_sweeps_and_writes_into_its_own_folder(tmp_path, monke
         assert not (folder.parent / other / "tables").exists()
 
 
-def test_the_command_goes_on_from_a_sweep(word_file, tmp_path, capsys):
-    flags = ["--data", word_file, "--n-steps", "20", "--n-evaluations", "2", "--seeds", "2", "--hidden-size", "6"]
+def test_the_command_goes_on_from_a_sweep(tmp_path, capsys):
+    flags = ["--data", str(FEW_WORDS), "--n-steps", "20", "--n-evaluations", "2", "--seeds", "2", "--hidden-size", "6"]
     schemes = ["--init", "kaiming_tanh", "normal"]
     assert sweep_here("initialisation", *flags, *schemes, "--out", str(tmp_path / "mine")).code == 0
     capsys.readouterr()
@@ -420,8 +411,8 @@ def test_sweeps_on_different_data_are_not_compared(tmp_path):
 # What the study trains itself.
 
 
-def test_snapshots_are_of_the_models_own_units(word_file):
-    dataset = load_dataset(word_file)
+def test_snapshots_are_of_the_models_own_units():
+    dataset = load_dataset(FEW_WORDS)
     configs = [RunConfig(init="normal", hidden_size=20, n_layers=2, seed=seed) for seed in range(2)]
     first, later = take_snapshots(configs, (0, 30), dataset)
     assert first.activations.shape == first.gradients.shape == (2, 2, 32, 20)
@@ -434,8 +425,8 @@ def test_snapshots_are_of_the_models_own_units(word_file):
     assert share == pytest.approx(initial["saturated_share"][:, 0].mean(), abs=0.1)
 
 
-def test_the_coordinate_check_finds_which_schemes_keep_their_scale(word_file):
-    rows = coordinate_check(load_dataset(word_file), 2, n_layers=2, widths=(32, 128), schemes=("normal", "fan_in"))
+def test_the_coordinate_check_finds_which_schemes_keep_their_scale():
+    rows = coordinate_check(load_dataset(FEW_WORDS), 2, n_layers=2, widths=(32, 128), schemes=("normal", "fan_in"))
     assert len(rows) == 2 * 2 * 4
     drift = width_exponents(rows, "preactivation_std", 0)
     # Sums of `width` terms of unit variance have a standard deviation of sqrt(width), unless divided by it.
@@ -448,7 +439,7 @@ def test_exponents_are_those_of_a_power_law():
     assert width_exponents(rows, "x", 0)["a"] == pytest.approx(-0.75)
 
 
-def test_snapshots_and_width_need_no_sweep(word_file, tmp_path, monkeypatch, capsys):
+def test_snapshots_and_width_need_no_sweep(tmp_path, monkeypatch, capsys):
     figures = set()
     for module in (snapshots_module, width_module):
         monkeypatch.setattr(module, "SCHEMES", dict.fromkeys(("kaiming_tanh", "zeros")))
@@ -461,7 +452,7 @@ def test_snapshots_and_width_need_no_sweep(word_file, tmp_path, monkeypatch, cap
     monkeypatch.setattr(snapshots_module, "DEEP_STEPS", (0, 2))
     monkeypatch.setattr(snapshots_module, "UPDATE_STEPS", (0, 2))
     monkeypatch.setattr(width_module, "WIDTHS", {1: (8, 16)})
-    flags = ["--part", "snapshots", "width", "--data", word_file, "--seeds", "1"]
+    flags = ["--part", "snapshots", "width", "--data", str(FEW_WORDS), "--seeds", "1"]
     assert main([str(tmp_path / "mine"), *flags]) == 0
     assert "Snapshots: 2 schemes" in capsys.readouterr().out
     assert "| zeros" in (tmp_path / "mine" / "tables" / "width.md").read_text()

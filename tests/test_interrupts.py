@@ -11,10 +11,12 @@ import pytest
 from experiments.runner.interrupt import Interrupted, Interruption
 from experiments.store import Store
 from tests import processes
+from tests.cli import FEW_WORDS
 
 INTERRUPTS = [(signal.SIGINT, 130), (signal.SIGTERM, 143)]
 each_signal = pytest.mark.parametrize(("number", "code"), INTERRUPTS, ids=["ctrl-c", "sigterm"])
-LONG_SWEEP = ("smoke", "--hidden-size", "8", "--n-steps", "2000000", "--n-evaluations", "1", "--seeds", "8")
+SMALL_SWEEP = ("smoke", "--data", str(FEW_WORDS), "--hidden-size", "8")
+LONG_SWEEP = (*SMALL_SWEEP, "--n-steps", "2000000", "--n-evaluations", "1", "--seeds", "8")
 
 
 def sweep(*arguments: str, **options):
@@ -95,7 +97,7 @@ def test_ctrl_c_during_start_up_and_planning_is_civil(tmp_path, command, delay):
 
 
 def test_ctrl_c_during_the_summary_is_civil(tmp_path):
-    flags = ["smoke", "--hidden-size", "8", "--n-steps", "20", "--seeds", "1", "--out", str(tmp_path)]
+    flags = [*SMALL_SWEEP, "--n-steps", "20", "--seeds", "1", "--out", str(tmp_path)]
     script = (
         "import os, signal, sys; from experiments import sweep; from experiments.analysis import summary\n"
         "summary.write_summary = lambda *_: os.kill(os.getpid(), signal.SIGINT)\n"

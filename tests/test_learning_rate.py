@@ -22,6 +22,7 @@ from mlp_lm.rate_finder import rate_finder_losses
 from mlp_lm.schemes import SCHEMES
 from mlp_lm.training import initial_params, training_data
 from tests import processes
+from tests.cli import FEW_WORDS
 
 ACTING = {"shuffle": True, "adam_epsilon": 1e-2, "dropout": 0.5, "input_dropout": 0.5}
 SMALL = RunConfig(hidden_size=6, embedding_dim=2, batch_size=8)
@@ -29,10 +30,8 @@ loss_and_grad = jax.jit(jax.value_and_grad(minibatch_loss))
 
 
 @pytest.fixture(scope="module")
-def words(tmp_path_factory):
-    path = tmp_path_factory.mktemp("learning-rate") / "words.txt"
-    path.write_text("\n".join(load_dataset().parts["train"][:400]))
-    return str(path)
+def words():
+    return str(FEW_WORDS)
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from experiments.runner.rows import SCHEMA
 from experiments.store import Store
 from experiments.sweeps.grids import sweep_from_dict
 from mlp_lm.ideas import load_ideas
-from tests.cli import sweep_here, train_here
+from tests.cli import FEW_WORDS, sweep_here, train_here
 from tests.synthetic import STORE_COLUMNS, synthetic_row
 
 ROOT = Path(__file__).parents[1]
@@ -56,7 +56,7 @@ def test_the_ideas_file_is_swept_against_built_in_entries(tmp_path):
     choices = ["--init", "snug", "kaiming_tanh", "--activation", "log1p", "tanh"]
     short = ["--n-steps", "20", "--n-evaluations", "1", "--seeds", "1", "--hidden-size", "8"]
     out = str(tmp_path / "out")
-    said = sweep_here("single", "--ideas", str(file), *choices, *short, "--out", out)
+    said = sweep_here("single", "--data", str(FEW_WORDS), "--ideas", str(file), *choices, *short, "--out", out)
     assert (said.code, said.errors) == (0, "")
     assert "4 of 4 runs done" in said.output and "log1p" in said.output
     ideas = load_ideas(file)

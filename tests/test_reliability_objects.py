@@ -50,8 +50,8 @@ def test_a_sweep_into_a_bucket_is_the_one_into_a_folder(swept, tmp_path):
     assert len(contents(Store(place))) == 2
 
 
-def test_a_bucket_belongs_to_one_dataset(swept, few_dataset):
-    said = sweep(*TWO, "--data", few_dataset.source, "--out", swept[0], "--shard", "1/2")
+def test_a_bucket_belongs_to_one_dataset(swept):
+    said = sweep("smoke", "--out", swept[0], "--shard", "1/2")
     assert_one_line(said, "holds a sweep on other data", "give another --out")
 
 
@@ -117,10 +117,8 @@ def test_slices_meet_in_a_bucket_and_need_no_folder_here(address, tmp_path, monk
     assert ": 2 runs, 0 to train" in sweep(*TWO, "--out", place, "--dry-run").output
 
 
-def test_a_real_cohort_resumes_from_its_checkpoint_in_a_bucket(address, few_words, tmp_path, monkeypatch):
-    words = tmp_path / "words.txt"
-    words.write_text("\n".join(few_words))
-    dataset = load_dataset(str(words))
+def test_a_real_cohort_resumes_from_its_checkpoint_in_a_bucket(address, few_dataset, tmp_path, monkeypatch):
+    dataset = few_dataset
     monkeypatch.setattr(training, "next_stretch", lambda steps, seconds: 25)
     cohort = Cohort(tuple(replace(SMALL, seed=seed) for seed in range(6)), 1.0, CPU_RUNS)
     local, remote, n_stops = Store(tmp_path / "local"), Store(address()), 0

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from experiments.analysis.baselines import load_baselines
+from experiments.sweeps.request import read_request
 from tests.quoted_numbers import CELLS, ROOT, problems, quotes, unfounded
 
 PAGES = {path.stem: ROOT / "README.md" if path.stem == "README" else ROOT / "results" / path.stem / "README.md"
@@ -46,6 +48,12 @@ def test_every_number_of_a_page_is_its_cell(name):
 @pytest.mark.parametrize("page", OTHERS, ids=lambda page: page.parent.name)
 def test_every_number_in_backquotes_of_another_page_is_in_a_table(page):
     assert unfounded(page) == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "results").glob("*/request.json")), ids=lambda path: path.parent.name)
+def test_a_published_report_needs_no_data(path):
+    assert load_baselines(path.parent, read_request(path.parent)).rows
+    assert (path.parent / "report.html").exists()
 
 
 @pytest.fixture

@@ -175,10 +175,8 @@ def test_stages_ask_for_what_the_rows_leave_open_however_often_they_are_interrup
     assert 18 <= len(whole) < 192
 
 
-def test_a_sweep_until_a_width(few_words, tmp_path):
-    names = tmp_path / "names.txt"
-    names.write_text("\n".join(few_words))
-    flags = ("single", "--data", str(names), "--hidden-size", "4", "--n-steps", "30", "--n-evaluations", "1")
+def test_a_sweep_until_a_width(tmp_path):
+    flags = ("single", "--data", str(cli.FEW_WORDS), "--hidden-size", "4", "--n-steps", "30", "--n-evaluations", "1")
     flags += ("--init", "kaiming_tanh", "zeros", "--workers", "1", "--until", "1.0", "--max-seeds", "5")
     out = tmp_path / "out"
     dry = cli.sweep(*flags, "--out", str(out), "--dry-run")

@@ -14,6 +14,7 @@ from experiments.runner.rows import provenance
 from mlp_lm.config import RunConfig
 from mlp_lm.settings import SINGLE_THREADED
 from mlp_lm.training import train
+from tests.cli import FEW_WORDS
 
 # Of the environment: what once changed the bits, failed every run, or ended in a traceback.
 HOSTILE = {
@@ -34,7 +35,7 @@ HOSTILE = {
 SWEEP = "smoke --seeds 2 --hidden-size 8 12 --n-steps 30 --n-evaluations 2 --workers 1"
 
 
-def numbers_under(environment: dict[str, str], folder: Path, words: str) -> dict[str, tuple]:
+def numbers_under(environment: dict[str, str], folder: Path) -> dict[str, tuple]:
     """By run id, the losses and the weights of a small sweep that is trained under an environment."""
     command = [
         sys.executable,
@@ -42,7 +43,7 @@ def numbers_under(environment: dict[str, str], folder: Path, words: str) -> dict
         "experiments.sweep",
         *SWEEP.split(),
         "--data",
-        words,
+        str(FEW_WORDS),
         "--out",
         str(folder),
     ]
@@ -54,26 +55,19 @@ def numbers_under(environment: dict[str, str], folder: Path, words: str) -> dict
 
 
 @pytest.fixture(scope="module")
-def words(few_words, tmp_path_factory) -> str:
-    path = tmp_path_factory.mktemp("words") / "words.txt"
-    path.write_text("\n".join(few_words))
-    return str(path)
+def plain(tmp_path_factory) -> dict[str, tuple]:
+    return numbers_under({}, tmp_path_factory.mktemp("plain") / "out")
 
 
-@pytest.fixture(scope="module")
-def plain(words, tmp_path_factory) -> dict[str, tuple]:
-    return numbers_under({}, tmp_path_factory.mktemp("plain") / "out", words)
-
-
-def test_hostile_settings_together_change_no_bit_of_a_sweep(plain, words, tmp_path):
+def test_hostile_settings_together_change_no_bit_of_a_sweep(plain, tmp_path):
     assert len(plain) == 4
-    assert numbers_under(HOSTILE, tmp_path / "out", words) == plain
+    assert numbers_under(HOSTILE, tmp_path / "out") == plain
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_setting_changes_no_bit_of_a_sweep(name, plain, words, tmp_path):
-    assert numbers_under({name: HOSTILE[name]}, tmp_path / "out", words) == plain
+def test_a_hostile_setting_changes_no_bit_of_a_sweep(name, plain, tmp_path):
+    assert numbers_under({name: HOSTILE[name]}, tmp_path / "out") == plain
 
 
 def test_a_setting_that_is_not_pinned_stands_in_the_row(monkeypatch):

@@ -96,10 +96,8 @@ def test_breadth_comes_before_seeds():
 
 
 @pytest.fixture
-def flags(few_words, tmp_path):
-    names = tmp_path / "names.txt"
-    names.write_text("\n".join(few_words))
-    few = ("single", "--data", str(names), "--hidden-size", "4", "--n-steps", "20", "--n-evaluations", "1")
+def flags(tmp_path):
+    few = ("single", "--data", str(cli.FEW_WORDS), "--hidden-size", "4", "--n-steps", "20", "--n-evaluations", "1")
     return (*few, "--workers", "1", "--learning-rate", "0.1", "0.2", "0.3", "--out", str(tmp_path / "out"))
 
 

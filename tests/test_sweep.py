@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import jax
 import numpy as np
@@ -40,17 +39,10 @@ def sweep(*arguments: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def names(few_words, tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("data") / "names.txt"
-    path.write_text("\n".join(few_words))
-    return path
-
-
-@pytest.fixture(scope="module")
-def finished(names, tmp_path_factory) -> tuple[Store, str]:
+def finished(tmp_path_factory) -> tuple[Store, str]:
     """A tiny sweep of 4 runs, and what its command printed."""
     folder = tmp_path_factory.mktemp("sweep")
-    printed = sweep(*TINY, "--data", str(names), "--out", str(folder), "--test")
+    printed = sweep(*TINY, "--data", str(cli.FEW_WORDS), "--out", str(folder), "--test")
     return Store(folder), printed
 
 
@@ -71,9 +63,9 @@ def test_a_row_a_run_with_the_promised_columns(finished):
         assert config_of(row).run_id == row["run_id"]
 
 
-def test_stored_losses_are_those_of_the_stored_weights_over_every_window(finished, names):
+def test_stored_losses_are_those_of_the_stored_weights_over_every_window(finished):
     store = finished[0]
-    dataset, results = load_dataset(str(names)), open_sweep(store.root)
+    dataset, results = load_dataset(cli.FEW_WORDS), open_sweep(store.root)
     for row in rows_of(store).values():
         config = config_of(row)
         params = results.params(row["run_id"])
@@ -125,23 +117,33 @@ def test_the_winner_alone_is_tested_and_not_in_the_table_of_runs(finished):
     assert not any("test" in column for row in rows.values() for column in row)
 
 
-def test_again_trains_nothing_and_an_extended_axis_only_the_new_cells(finished, names, tmp_path):
+def test_again_trains_nothing_and_an_extended_axis_only_the_new_cells(finished, tmp_path):
     store = Store(shutil.copytree(finished[0].root, tmp_path / "again"))
     printed = finished[1].replace(str(finished[0].root), str(store.root))
     before = {path: path.stat().st_mtime_ns for path in store.root.glob("shards/*")}
-    again = cli.sweep(*TINY, "--data", str(names), "--out", str(store.root), "--test")
+    again = cli.sweep(*TINY, "--data", str(cli.FEW_WORDS), "--out", str(store.root), "--test")
     assert (again.code, again.output) == (0, printed)
     assert {path: path.stat().st_mtime_ns for path in store.root.glob("shards/*")} == before
-    assert cli.sweep_here(*TINY[:3], "10", *TINY[3:], "--data", str(names), "--out", str(store.root)).code == 0
+    assert cli.sweep_here(*TINY[:3], "10", *TINY[3:], "--data", str(cli.FEW_WORDS), "--out", str(store.root)).code == 0
     assert set(store.root.glob("shards/*")) > before.keys()
     assert sorted({row["hidden_size"] for row in rows_of(store).values()}) == [8, 10, 12]
     assert len(rows_of(store)) == 6
 
 
-def test_a_run_alone_has_the_bits_of_the_same_run_in_a_sweep(finished, names, tmp_path):
+def test_a_run_alone_has_the_bits_of_the_same_run_in_a_sweep(finished, tmp_path):
     store, _ = finished
     alone = Store(tmp_path)
-    arguments = [*TINY[:2], *TINY[3:-1], "1", "--data", str(names), "--out", str(tmp_path), "--learning-rate", "0.1"]
+    arguments = [
+        *TINY[:2],
+        *TINY[3:-1],
+        "1",
+        "--data",
+        str(cli.FEW_WORDS),
+        "--out",
+        str(tmp_path),
+        "--learning-rate",
+        "0.1",
+    ]
     assert cli.sweep(*arguments).code == 0  # By a worker too: its programs are single-threaded.
     (row,) = rows_of(alone).values()
     same = rows_of(store)[row["run_id"]]
@@ -152,10 +154,10 @@ def test_a_run_alone_has_the_bits_of_the_same_run_in_a_sweep(finished, names, tm
         np.testing.assert_array_equal(array, theirs[name])
 
 
-def test_a_sweep_file_is_a_sweep(names, tmp_path):
+def test_a_sweep_file_is_a_sweep(tmp_path):
     file = tmp_path / "mine.toml"
     file.write_text(
-        f'title = "Mine"\ndata = "{names}"\n'
+        f'title = "Mine"\ndata = "{cli.FEW_WORDS}"\n'
         '[[study]]\nname = "rates"\nseeds = 3\nlearning_rate = [0.1, 0.3]\nn_steps = 50\n'
         '[[study]]\nname = "inits"\ninit = ["normal", "zeros"]\nn_steps = 50\n'
     )
@@ -197,8 +199,8 @@ def test_a_folder_that_holds_a_sweep_on_other_data_is_refused_and_stays(finished
 
 
 @pytest.mark.parametrize(("first", "missing"), [("0", 0), ("1", 2), ("2", 4)])
-def test_seeds_may_begin_anywhere(names, finished, first, missing):
-    flags = (*TINY, "--data", str(names), "--out", str(finished[0].root), "--first-seed", first, "--dry-run")
+def test_seeds_may_begin_anywhere(finished, first, missing):
+    flags = (*TINY, "--data", str(cli.FEW_WORDS), "--out", str(finished[0].root), "--first-seed", first, "--dry-run")
     assert f"4 runs, {missing} to train" in cli.sweep(*flags).output
 
 
@@ -233,8 +235,8 @@ def ideas(tmp_path, tables):
     return path
 
 
-def test_an_idea_is_found_by_workers_and_marks_its_own_runs_only(names, ideas, tmp_path):
-    flags = ("smoke", "--data", str(names), "--hidden-size", "8", "--n-steps", "40", "--n-evaluations", "1")
+def test_an_idea_is_found_by_workers_and_marks_its_own_runs_only(ideas, tmp_path):
+    flags = ("smoke", "--data", str(cli.FEW_WORDS), "--hidden-size", "8", "--n-steps", "40", "--n-evaluations", "1")
     flags += ("--seeds", "1", "--init", "mine", "fan_in", "--ideas", str(ideas), "--out", str(tmp_path / "out"))
     assert cli.sweep(*flags).code == 0
     results = open_sweep(tmp_path / "out")
