@@ -133,7 +133,7 @@ def test_ctrl_c_ends_every_command_with_one_line(name, tmp_path, monkeypatch, ca
 
 def test_commands_do_without_docstrings():
     modules = ", ".join(module.__name__ for module, *_ in WORK.values())
-    script = f"import {modules}\nfor module in ({modules},):\n    try: module.main(['--help'])\n    except SystemExit: pass"
+    script = f"import {modules}\nfor each in ({modules},):\n try: each.main(['--help'])\n except SystemExit: pass"
     done = subprocess.run([sys.executable, "-OO", "-c", script], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "") and done.stdout.count("usage: ") == len(WORK)
 
