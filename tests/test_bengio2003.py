@@ -71,7 +71,8 @@ def test_every_model_stands_beside_the_paper_alone_and_mixed(study):
 
 def test_the_test_part_is_looked_at_on_request_and_once(study, capsys, tmp_path):
     flags = ["--models", "MLP3", "--seeds", "1", "--epochs", "0.1", "--out", str(tmp_path / "out")]
-    assert main(flags) == 0
+    with cli.trained_here():
+        assert main(flags) == 0
     tested = {name for name, row in lines(tmp_path / "out").items() if row["test"]}
     assert tested == {("", "uniform")} and read_looks(tmp_path / "out") == []
     text = (tmp_path / "out" / "tables" / "summary.md").read_text("utf-8")

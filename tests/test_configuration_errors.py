@@ -131,7 +131,7 @@ FLAGS = {
     "an axis without a value": (["--hidden-size"], "--hidden-size", "expected at least one argument"),
     "NaN": (["--learning-rate", "nan"], "learning_rate must be a positive number"),
     "no seeds": (["--seeds", "0"], "seeds must be at least 1, got 0"),
-    "no workers": (["--workers", "0"], "--workers must be at least 1, got 0"),
+    "no workers": (["--workers", "0"], "workers must be at least 1, got 0"),
     "half a worker": (["--workers", "1.5"], "--workers", "'1.5'"),
     "two sweeps": (["smoke", "--config", "x.toml"], "either a sweep's name or --config", "'smoke'", "'x.toml'"),
     "the default and a file": (["default", "--config", "x.toml"], "either a sweep's name or --config"),

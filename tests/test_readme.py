@@ -19,6 +19,7 @@ from experiments.runner.protocol import Progress
 from experiments.runner.rows import SCHEMA
 from experiments.store import Store
 from experiments.sweeps.grids import sweep_from_dict
+from mlp_lm.data.word_lists import read_word_list
 from mlp_lm.ideas import load_ideas
 from tests.cli import FEW_WORDS, sweep_here, train_here
 from tests.synthetic import STORE_COLUMNS, synthetic_row
@@ -150,7 +151,10 @@ def test_after_all_commands_of_the_readme_a_fresh_clone_is_clean(tmp_path, monke
         (tmp_path / name).write_text(text)
     stand_ins = {name: str(tmp_path / name) for name in files}
     stand_ins |= {"brown": "small", "DIR": "results/local/initialisation"}
-    monkeypatch.setattr("mlp_lm.data.word_lists.download", lambda *_: tmp_path / "my_words.txt")
+    few, named = tmp_path / "my_words.txt", ("ssa2018", "makemore")
+    monkeypatch.setattr(  # Few words in place of the lists, of which one would have to be downloaded.
+        "mlp_lm.data.dataset.read_word_list", lambda source: read_word_list(str(few) if source in named else source)
+    )
     done = set()
     for program, *words in commands():
         name = program.removeprefix("experiments.")

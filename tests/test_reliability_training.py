@@ -15,7 +15,7 @@ from experiments.store import Store
 from experiments.sweep import main
 from mlp_lm.config import CPU_RUNS, RunConfig
 from mlp_lm.padding import take_run
-from mlp_lm.training import RunBatch, advance_batch, evaluate_batch
+from mlp_lm.training import RunBatch, advance_batch, evaluate_batch, next_stretch
 
 SMALL = RunConfig(hidden_size=8, embedding_dim=2, n_steps=120, n_evaluations=3)
 VARIANTS = {
@@ -148,7 +148,7 @@ def check_neighbours(batch: RunBatch, hurt, sound, place: int) -> None:
     [(100, 1.0, 200), (100, 4.0, 50), (100, 0.0, 1000), (100, 1e9, 1), (7, 2.0, 7)],
 )
 def test_a_stretch_lasts_two_seconds_at_the_last_pace_within_limits(steps, seconds, stretch):
-    assert trainer.next_stretch(steps, seconds) == stretch
+    assert next_stretch(steps, seconds) == stretch
 
 
 def test_diverging_run_in_a_sweep_is_told_and_hurts_no_one(few_dataset, tmp_path):

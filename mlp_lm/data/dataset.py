@@ -369,7 +369,7 @@ def _files(source: str) -> tuple[tuple[str, int, int], ...]:
     """The path, time of change and size of each file of a source, by which a cache knows that it was edited."""
     stamps = []
     for path in map(Path, _split_source(absolute_source(source))[1]):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):  # No such file, or no such name: reading it will say so.
             status = path.stat()
             stamps.append((str(path), status.st_mtime_ns, status.st_size))
     return tuple(stamps)
