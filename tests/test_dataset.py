@@ -221,6 +221,8 @@ REFUSED = [
     ({"data": "text:training:story", "vocabulary": "closed"}, "text:training:story says how it is read"),
     ({"data": "split=7:names.txt", "split_seed": 8}, "split=7:names.txt says how it is read"),
     ({"data": "text:story"}, "data text:story has another form than text:VOCABULARY:PATH"),
+    ({"data": "files:names.txt"}, "data files:names.txt has another form than files:"),
+    ({"data": 'files:["names.txt"]'}, "has another form than files:"),
     ({"data": "split=x:names.txt"}, "data split=x:names.txt has another form than split=SEED:PATH"),
     ({"data": "nowhere.txt"}, "nowhere.txt: no such file"),
     ({"data": "nowhere", "tokens": "words"}, "nowhere: no such file"),

@@ -31,8 +31,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What several folders have in common: the study of the first folder's runs of common
-    configurations, and a line for each of these."""
+    """The configurations that several folders have in common: a study of those of the first one, and a line each."""
 
     folders: tuple[Path, ...]
     study: Study

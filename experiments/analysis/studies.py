@@ -100,9 +100,9 @@ class Study:
         return paired_difference(cell, self.best)
 
     def is_close(self, cell: Cell) -> bool:
-        """Whether a cell cannot be distinguished from the best one: the interval of their difference holds 0."""
+        """Whether a cell cannot be distinguished from the best one: no interval of their difference excludes 0."""
         difference = self.to_best(cell)
-        return difference.low <= 0 <= difference.high
+        return not (difference.low > 0 or difference.high < 0)
 
     def to_best_words(self, cell: Cell) -> str:
         """The difference to the best cell for a table; nothing is best where every run diverged."""

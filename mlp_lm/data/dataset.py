@@ -346,7 +346,11 @@ def _checked_source(source: str) -> str:
         check_name("vocabulary", vocabulary, VOCABULARIES)
     if source.startswith("split=") and not re.fullmatch(r"split=-?\d+:.+", source):
         raise ValueError(f"data {source} has another form than split=SEED:PATH")
-    return source
+    with contextlib.suppress(ValueError):
+        before, paths = _split_source(source)
+        if not before.endswith("files:") or len(paths) == len(PARTS):
+            return source
+    raise ValueError(f'data {source} has another form than files:["TRAIN", "DEV", "TEST"]')
 
 
 def absolute_source(source: str) -> str:
