@@ -7,7 +7,7 @@ statement that one is behind another, over all looks and all pairs, is at most 5
 - Each look may spend an equal part of the 5 % (a spending function, Lan and DeMets 1983, bounded by the sum over looks,
   which needs nothing about how looks depend on each other).
 - Within a look, Holm's step-down procedure (Holm 1979) over all pairs of configurations that the study began with, less
-  the pairs told apart so far. While nothing false was said, those that are left hold all true hypotheses, so that the
+  the pairs distinguished so far. While nothing false was said, those that are left hold all true hypotheses, so that the
   bound by the sum over these holds at every look.
 - With 3 seeds a variance is hardly known. Where six or more configurations are left, variances of differences are
   moderated by one another: raised to a weighted mean with the typical one (never lowered), with degrees of freedom from
@@ -79,7 +79,7 @@ def decide(losses: Sequence[Mapping[int, float | None]], width: float, max_seeds
     Seeds beyond a look do not enter it, nor do those of a configuration that was dropped.
     """
     looks, outcome, left = planned_looks(max_seeds), Outcome(), list(range(len(losses)))
-    n_open = math.comb(len(losses), 2)  # Pairs not told apart so far.
+    n_open = math.comb(len(losses), 2)  # Pairs not distinguished so far.
     n_pairs = n_open
     for n_seeds in looks:
         seeds = range(first_seed, first_seed + n_seeds)
@@ -164,9 +164,9 @@ def step_down(
     level: float,
     n_open: int,
 ) -> Bool[np.ndarray, "cell cell"]:
-    """Which pairs are told apart by Holm's procedure, as a symmetric table of truth values.
+    """Which pairs are distinguished by Holm's procedure, as a symmetric table of truth values.
 
-    `n_open` is the number of pairs of the study not told apart so far, those of dropped configurations among them.
+    `n_open` is the number of pairs of the study not distinguished so far, those of dropped configurations among them.
     """
     apart = np.zeros(differences.shape, bool)
     rows, columns = np.triu_indices(len(differences), 1)
