@@ -7,8 +7,8 @@ statement that one is behind another, over all looks and all pairs, is at most 5
 - Each look may spend an equal part of the 5 % (a spending function, Lan and DeMets 1983, bounded by the sum over looks,
   which needs nothing about how looks depend on each other).
 - Within a look, Holm's step-down procedure (Holm 1979) over all pairs of configurations that the study began with, less
-  the pairs distinguished so far. While nothing false was said, those that are left hold all true hypotheses, so that the
-  bound by the sum over these holds at every look.
+  the pairs distinguished so far. While nothing false was said, those that are left hold all true hypotheses, so that
+  the bound by the sum over these holds at every look.
 - With 3 seeds a variance is hardly known. Where six or more configurations are left, variances of differences are
   moderated by one another: raised to a weighted mean with the typical one (never lowered), with degrees of freedom from
   how alike the variances are (Smyth 2004, section 4). This part is approximate: it is checked by simulation.
