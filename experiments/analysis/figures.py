@@ -33,6 +33,7 @@ from experiments.analysis.style import (
     ASIDE,
     COLOURS,
     LINE_COLOURS,
+    MARKERS,
     STYLE,
     far_off,
     far_off_side_by_side,
@@ -61,7 +62,6 @@ PANELS_A_ROW = 4
 MAX_PAIRS = 3
 LETTERS_A_PANEL = 24  # Of all names below it, side by side.
 FEWEST_FOR_INTERVAL = 3  # Seeds: the interval of two is twelve standard errors wide, and would hide all curves.
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 
 FIGURES = ("differences", "axes", "pairs", "tradeoffs", "marginals", "contour", "curves", "diagnostics")  # Of a study.
 

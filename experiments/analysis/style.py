@@ -44,6 +44,7 @@ PALETTE = 256  # Colours, which make a file a third as large as true colour does
 MAX_STEM = 40  # Characters of four bytes at most; a file name has 255 bytes.
 LETTERS_AN_INCH = 12  # Of a title.
 
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # Of lines that stand together.
 ASIDE = 0.07  # How far points of neighbouring lines stand apart, so that intervals do not hide one another.
 MOST = 0.8  # Of the values, which decide how far an axis reaches...
 REACH = 2.0  # ...beyond the best value, as a multiple of how far they reach.

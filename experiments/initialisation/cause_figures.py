@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from experiments.analysis.studies import Cell, Study
-from experiments.analysis.style import LINE_COLOURS, scheme_label, scheme_style
+from experiments.analysis.style import LINE_COLOURS, MARKERS, scheme_label, scheme_style
 from experiments.analysis.tuned import tuned_study
 from experiments.initialisation.cause_rows import places, scale_lines, transfer_lines
 from experiments.initialisation.causes import DEPTHS, GAINS, LENGTHS, PLANE, RATES, TRANSFER, Causes
@@ -238,21 +238,21 @@ def draw_gains(study: Study) -> Figure:
 
 
 def _draw_by_gain(panels: Mapping[str, Sequence[Cell]], axis: str, heading: str, title: str) -> Figure:
-    """A panel for each list of cells, and in it a line for each value of an axis."""
+    """A panel for each list of cells, and in it a line for each value of an axis, whose lowest point is in view."""
     figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels) + 1.4, 3.8), sharey=True, squeeze=False)
     cells = [cell for panel in panels.values() for cell in panel if cell.finished]
-    lowest = min(cell.estimate("dev_loss").mean for cell in cells)
     values = sorted({cell.settings[axis] for cell in cells})
     gains = sorted({cell.settings["gain"] for cell in cells})
+    minima = []
     for ax, (name, panel) in zip(axes[0], panels.items(), strict=True):
-        for value, colour in zip(values, LINE_COLOURS, strict=False):
-            line = [cell for cell in panel if cell.settings[axis] == value]
-            draw_cells(ax, line, "gain", str(value), {"color": colour, "marker": "o", "markersize": 4})
-        ax.set(
-            title=name, xscale="log", xlabel="gain over 1 / sqrt(fan_in)", ylim=(lowest - 0.005, lowest + ABOVE_BEST)
-        )
-        ax.set_xticks(gains, [f"{gain:.3g}" for gain in gains], fontsize=7)
+        for value, colour, marker in zip(values, LINE_COLOURS, MARKERS, strict=False):
+            line = [cell for cell in panel if cell.settings[axis] == value and not cell.n_diverged]
+            draw_cells(ax, line, "gain", str(value), {"color": colour, "marker": marker, "markersize": 4})
+            minima += [min(cell.estimate("dev_loss").mean for cell in line)] if line else []
+        ax.set(title=name, xscale="log", xlabel="gain over 1 / sqrt(fan_in)")
+        ax.set_xticks(gains, [f"{gain:.3g}" for gain in gains], fontsize=7, rotation=45 if len(gains) > 5 else 0)
         ax.minorticks_off()
+    axes[0][0].set_ylim(min(minima) - 0.01, max(minima) + ABOVE_BEST / 2)
     axes[0][0].set_ylabel(LOSS)
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, title=heading or None, loc="outside right center", fontsize=8)
