@@ -19,6 +19,7 @@ from experiments.runner.protocol import Progress
 from experiments.runner.rows import SCHEMA
 from experiments.store import Store
 from experiments.sweeps.grids import sweep_from_dict
+from mlp_lm.data import dataset
 from mlp_lm.data.word_lists import read_word_list
 from mlp_lm.ideas import load_ideas
 from tests.cli import FEW_WORDS, sweep_here, train_here
@@ -132,8 +133,21 @@ def train_few_here(cohorts, job, slots, stopping):
             yield Progress(cohort, rows=tuple(rows))
 
 
+@pytest.fixture
+def few_words_for_all(monkeypatch):
+    """Few words in place of the named lists, of which one would have to be downloaded."""
+    named = ("ssa2018", "makemore")
+    monkeypatch.setattr(
+        dataset, "read_word_list", lambda source: read_word_list(str(FEW_WORDS) if source in named else source)
+    )
+    dataset._load.cache_clear()
+    yield
+    dataset._load.cache_clear()
+
+
+@pytest.mark.usefixtures("few_words_for_all", "tables")
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="not a checkout")
-def test_after_all_commands_of_the_readme_a_fresh_clone_is_clean(tmp_path, monkeypatch, capsys, few_words, tables):
+def test_after_all_commands_of_the_readme_a_fresh_clone_is_clean(tmp_path, monkeypatch, capsys, few_words):
     subprocess.run(["git", "clone", "--quiet", "--shared", ROOT, tmp_path / "clone"], check=True)
     monkeypatch.chdir(tmp_path / "clone")
     monkeypatch.setattr("experiments.runner.run.execute", train_few_here)
@@ -151,10 +165,6 @@ def test_after_all_commands_of_the_readme_a_fresh_clone_is_clean(tmp_path, monke
         (tmp_path / name).write_text(text)
     stand_ins = {name: str(tmp_path / name) for name in files}
     stand_ins |= {"brown": "small", "DIR": "results/local/initialisation"}
-    few, named = tmp_path / "my_words.txt", ("ssa2018", "makemore")
-    monkeypatch.setattr(  # Few words in place of the lists, of which one would have to be downloaded.
-        "mlp_lm.data.dataset.read_word_list", lambda source: read_word_list(str(few) if source in named else source)
-    )
     done = set()
     for program, *words in commands():
         name = program.removeprefix("experiments.")
