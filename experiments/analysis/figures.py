@@ -78,7 +78,7 @@ def write_figures(store: Store, studies: Sequence[Study], vocabulary: Vocabulary
             for name, figure in draw_study(study):
                 save_figure(figure, folder / f"{stem}_{name}.png")
                 undrawn.discard(name)
-            for name in undrawn:  # Of other rows, when there were fewer of them.
+            for name in undrawn:  # Drawn for an earlier request.
                 (folder / f"{stem}_{name}.png").unlink(missing_ok=True)
         row = _best_plane_run(studies)
         if row is not None and len(vocabulary) <= MAX_TOKENS and store.has_weights(row):  # Else an older figure stays.

@@ -252,7 +252,8 @@ def _draw_by_gain(panels: Mapping[str, Sequence[Cell]], axis: str, heading: str,
         ax.set(title=name, xscale="log", xlabel="gain over 1 / sqrt(fan_in)")
         ax.set_xticks(gains, [f"{gain:.3g}" for gain in gains], fontsize=7, rotation=45 if len(gains) > 5 else 0)
         ax.minorticks_off()
-    axes[0][0].set_ylim(min(minima) - 0.01, max(minima) + ABOVE_BEST / 2)
+    if minima:
+        axes[0][0].set_ylim(min(minima) - 0.01, max(minima) + ABOVE_BEST / 2)
     axes[0][0].set_ylabel(LOSS)
     handles, labels = axes[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, title=heading or None, loc="outside right center", fontsize=8)
