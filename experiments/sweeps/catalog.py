@@ -28,6 +28,7 @@ LONG = RunConfig(
 )
 
 ADAMW = replace(LONG, optimizer="adam", learning_rate=1e-3, weight_decay=0.05)
+ADAMW_RATES = (0.001, 0.002, 0.004, 0.008)
 
 NAMED = tuple(name for name, scheme in SCHEMES.items() if scheme.adjust is None)  # Those that look at no data.
 NORMS = (False, True)
@@ -271,6 +272,35 @@ _SWEEPS = (
                 learning_rate=(0.0007, 0.001, 0.0015),
             ),
         ),
+        data="makemore",
+    ),
+    SweepSpec(
+        "scaling",
+        "Loss against parameters and steps: small networks, each at its own rate and decay.",
+        (
+            Grid(
+                "scaling",
+                ADAMW,
+                n_seeds=2,
+                hidden_size=(12, 25, 50, 100, 200),
+                learning_rate=ADAMW_RATES,
+                weight_decay=(0.01, 0.05),
+            ),
+            Grid(
+                "scaling",
+                ADAMW,
+                n_seeds=2,
+                hidden_size=(12, 25, 50, 100, 200),
+                learning_rate=ADAMW_RATES,
+                n_steps=(12_500, 25_000, 50_000),
+            ),
+        ),
+        data="makemore",
+    ),
+    SweepSpec(
+        "scaling-larger",
+        "Networks that the law of the sweep `scaling` is to foretell.",
+        (Grid("larger", ADAMW, n_seeds=2, hidden_size=(600, 1200), learning_rate=(0.0005, *ADAMW_RATES[:2])),),
         data="makemore",
     ),
 )
