@@ -5,7 +5,7 @@ import signal
 import sys
 
 COMMANDS = (
-    "sweep", "report", "compare", "sample", "ensemble", "export", "fetch", "learning_rate", "lecture",
+    "sweep", "report", "compare", "sample", "ensemble", "scaling", "export", "fetch", "learning_rate", "lecture",
     "initialisation",
     "bengio2003", "benchmark",
 )  # fmt: skip

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from experiments import compare, ensemble, export, fetch, sample, sweep
+from experiments import compare, ensemble, export, fetch, sample, scaling, sweep
 from experiments.benchmark import __main__ as benchmark
 from experiments.bengio2003 import __main__ as bengio2003
 from experiments.cli.command import command
@@ -37,6 +37,7 @@ WORK = {
     "benchmark": (benchmark, "choose_device", []),
     "compare": (compare, "open_sweep", ["x", "y"]),
     "lecture": (lecture, "load_words", []),
+    "scaling": (scaling, "open_sweep", ["x"]),
 }
 
 

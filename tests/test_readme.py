@@ -100,6 +100,7 @@ SMALL = {
     "initialisation": ["--part", "sweeps"],
     "ensemble": [],
     "sample": [],
+    "scaling": [],
     "export": [],
     "report": [],
 }
@@ -116,7 +117,11 @@ def smaller(words: list[str], small: list[str]) -> list[str]:
     """A command with flags that make it small, but for those that it has itself."""
     starts = [i for i, word in enumerate(small) if word.startswith("--")]
     groups = [small[start:end] for start, end in zip(starts, [*starts[1:], None], strict=False)]
-    unwanted = {*words, *(["--seeds"] if "--until" in words else [])}
+    unwanted = {
+        *words,
+        *(["--seeds"] if "--until" in words else []),
+        *(["--hidden-size"] if "scaling" in words else []),
+    }
     return words + [word for group in groups if group[0] not in unwanted for word in group]
 
 
@@ -127,7 +132,7 @@ def train_few_here(cohorts, job, slots, stopping):
         if store.root.name in ("default", "bengio2003-small"):
             yield from train_here([cohort], job, slots)
         else:
-            rows = [synthetic_row(run, 2.0 + run.seed / 100) for run in cohort.runs]
+            rows = [synthetic_row(run, 2.0 + run.seed / 100 + 1 / run.hidden_size) for run in cohort.runs]
             kept = [{name: value for name, value in row.items() if name not in STORE_COLUMNS} for row in rows]
             store.write(cohort.cohort_id, kept, {}, SCHEMA)
             yield Progress(cohort, rows=tuple(rows))

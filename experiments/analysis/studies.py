@@ -148,7 +148,7 @@ def estimate(values: Iterable[float]) -> Estimate:
         return Estimate(math.nan, math.nan, math.nan, 0)
     if len(sample) == 1:
         return Estimate(float(sample[0]), -math.inf, math.inf, 1)
-    half = sample.std(ddof=1) / math.sqrt(len(sample)) * _t_quantile(len(sample) - 1)
+    half = sample.std(ddof=1) / math.sqrt(len(sample)) * t_quantile(len(sample) - 1)
     mean = float(sample.mean())
     return Estimate(mean, mean - half, mean + half, len(sample))
 
@@ -186,13 +186,14 @@ def predict_one_more(values: Iterable[float], observed: float) -> Prediction:
         return Prediction(mean, -math.inf, math.inf, math.nan)
     freedom = len(sample) - 1
     scale = float(sample.std(ddof=1)) * math.sqrt(1 + 1 / len(sample))
-    half = scale * _t_quantile(freedom)
+    half = scale * t_quantile(freedom)
     p_value = float(2 * stdtr(freedom, -abs(observed - mean) / scale)) if scale else float(observed == mean)
     return Prediction(mean, mean - half, mean + half, p_value)
 
 
 @functools.cache
-def _t_quantile(degrees_of_freedom: int) -> float:
+def t_quantile(degrees_of_freedom: int) -> float:
+    """The quantile of Student's t that half of a 95 % interval is a multiple of."""
     return float(stdtrit(degrees_of_freedom, (1 + CONFIDENCE) / 2))
 
 

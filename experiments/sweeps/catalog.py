@@ -28,7 +28,7 @@ LONG = RunConfig(
 )
 
 ADAMW = replace(LONG, optimizer="adam", learning_rate=1e-3, weight_decay=0.05)
-ADAMW_RATES = (0.001, 0.002, 0.004, 0.008)
+ADAMW_RATES = (0.001, 0.002, 0.004, 0.008, 0.016)
 
 NAMED = tuple(name for name, scheme in SCHEMES.items() if scheme.adjust is None)  # Those that look at no data.
 NORMS = (False, True)

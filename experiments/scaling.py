@@ -1,0 +1,73 @@
+"""`python -m experiments.scaling DIR`: power laws of loss against parameters and compute, and what they foretell."""
+
+import sys
+
+import matplotlib.pyplot as plt
+
+from experiments.analysis.results import open_sweep
+from experiments.analysis.scaling import draw_scaling, law_rows, measure_scaling, point_rows
+from experiments.analysis.style import STYLE, save_figure
+from experiments.analysis.tables import csv_text
+from experiments.cli.command import command, command_parser, folder_path, positive
+from experiments.cli.terminal import print_table
+from experiments.runner.interrupt import Interruption
+from experiments.store.atomic import make_folder, replace_file
+from experiments.sweeps.text import printable
+
+EPILOG = """examples:
+  python -m experiments.sweep scaling --data makemore      five widths at four lengths, each at several rates
+  python -m experiments.scaling results/local/scaling --at 132675 264675
+  python -m experiments.scaling results/local/scaling --held-out results/local/scaling-larger
+
+Networks of one size are taken at their best settings, judged on seeds that did not choose them. Writes
+tables/scaling.csv, tables/scaling_laws.csv and figures/scaling.png into DIR."""
+
+
+@command("scaling")
+def main(arguments: list[str] | None, interruption: Interruption) -> int:
+    """The command; returns its exit code."""
+    description = "Fit loss = floor + factor x size^-exponent to a sweep of several sizes."
+    parser = command_parser("scaling", description, EPILOG)
+    parser.add_folder()
+    text = "sweeps that no law is fitted to, to compare with what the laws foretell"
+    parser.add_argument("--held-out", type=folder_path, nargs="+", default=[], metavar="DIR", help=text)
+    text = "numbers of parameters to foretell the loss of, at the longest training"
+    parser.add_argument("--at", type=positive, nargs="+", default=[], metavar="INT", help=text)
+    options = parser.parse_args(arguments)
+    results = open_sweep(options.folder)
+    scaling = measure_scaling(results, map(open_sweep, options.held_out))
+    points, laws = point_rows(scaling, options.at), law_rows(scaling)
+    for name in ("tables", "figures"):
+        make_folder(results.folder / name)
+    replace_file(results.folder / "tables" / "scaling.csv", csv_text(points).encode())
+    replace_file(results.folder / "tables" / "scaling_laws.csv", csv_text(laws).encode())
+    with plt.rc_context(STYLE):
+        save_figure(draw_scaling(scaling), results.folder / "figures" / "scaling.png")
+    fits = [*((f"{n:,} steps", law) for n, law in scaling.by_params.items())]
+    fits += [("compute", scaling.by_flops)] if scaling.by_flops else []
+    print_table(
+        ("law", "points", "floor", "exponent", "noise"),
+        [(name, law.n, law.number(0), law.number(2), f"{law.noise:.4f}") for name, law in fits],
+    )
+    print()
+    longest = max(scaling.by_params)
+    print_table(
+        (f"parameters, {longest:,} steps", "dev", "law", "dev minus law"),
+        [
+            (
+                f"{row['parameters']:,}" + ("" if row["in_fit"] else " (not in the fit)"),
+                f"{row['dev_loss']:.4f}" if "dev_loss" in row else "-",
+                f"{row['law']:.4f} ± {row['law_high'] - row['law']:.4f}",
+                f"{row['minus_law']:+.4f}" if "minus_law" in row else "-",
+            )
+            for row in points
+            if row["n_steps"] == longest
+        ],
+    )
+    print()
+    print(printable(f"Written to {results.folder / 'tables'} and {results.folder / 'figures'}."))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
