@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from experiments.analysis.results import SweepResults
 from experiments.analysis.studies import Cell, Estimate, make_study, t_quantile
@@ -235,6 +236,11 @@ def draw_scaling(scaling: Scaling) -> Figure:
     axes[0, 0].set_ylabel("dev loss (nats per token)")
     for ax in axes.flat:
         ax.set_xscale("log")
+        ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.xaxis.set_major_formatter(
+            lambda value, _: f"{value:,.0f}" if value < 1e7 else f"{value:.0e}".replace("+", "")
+        )
+        ax.xaxis.set_minor_formatter(NullFormatter())
         ax.legend(fontsize=7)
     set_title(
         figure,
