@@ -132,7 +132,7 @@ FACTS = (
     Fact("schemes", "kaiming_tanh losses", "200,000 steps, kaiming_tanh: train / dev", "2.0377 / 2.1070",
          SEEDS),
     Fact("schemes", "batch norm losses", "200,000 steps, and batch norm: train / dev", "2.0668 / 2.1048", SEEDS,
-         note="the lecture evaluates with running averages, this project with exact moments"),
+         note="chance may do that; the lecture also evaluates with running averages, this project with exact moments"),
     Fact("schemes", "root", '"N(0, 1/sqrt(n))" as a distribution', "1/sqrt(n)", SHOWN, of=ANY,
          note="it is the standard deviation that is 1/sqrt(fan_in)"),
     Fact("schemes", "year", '"Kaiming He, 2020"', "2020", true="2015", of=ANY,

@@ -477,7 +477,8 @@ def ladder(sweep: SweepResults, studies: Path | None) -> Measured:
     """From a uniform guess to an ensemble: what each step is worth, with the count models among them.
 
     All are losses on dev. Counting with a context of five characters is hard to beat: the lecture's network with three
-    does not; longer contexts and more weights do. The last rungs are read from the studies in this repository.
+    does not; longer contexts, more weights and AdamW together do. The last rungs are read from the studies in this
+    repository.
     """
     shortest_first = [
         min((row for row in sweep.baselines.rows if row.context_length == n), key=lambda row: row.dev_loss)
