@@ -7,8 +7,8 @@ statement that one is behind another, over all looks and all pairs, is at most 5
 - Each look may spend an equal part of the 5 % (a spending function, Lan and DeMets 1983, bounded by the sum over looks,
   which needs nothing about how looks depend on each other).
 - Within a look, Holm's step-down procedure (Holm 1979) over all pairs of configurations that the study began with, less
-  the pairs distinguished so far. While nothing false was said, those that are left hold all true hypotheses, so that
-  the bound by the sum over these holds at every look.
+  the pairs that were distinguished and of which one was dropped. While nothing false was said, those that are left hold
+  all true hypotheses, so that the bound by the sum over these holds at every look.
 - With 3 seeds a variance is hardly known. Where six or more configurations are left, variances of differences are
   moderated by one another: raised to a weighted mean with the typical one (never lowered), with degrees of freedom from
   how alike the variances are (Smyth 2004, section 4). This part is approximate: it is checked by simulation.
@@ -79,7 +79,7 @@ def decide(losses: Sequence[Mapping[int, float | None]], width: float, max_seeds
     Seeds beyond a look do not enter it, nor do those of a configuration that was dropped.
     """
     looks, outcome, left = planned_looks(max_seeds), Outcome(), list(range(len(losses)))
-    n_open = math.comb(len(losses), 2)  # Pairs not distinguished so far.
+    n_open = math.comb(len(losses), 2)  # Pairs, but for those that were distinguished and are not tested again.
     n_pairs = n_open
     for n_seeds in looks:
         seeds = range(first_seed, first_seed + n_seeds)
@@ -96,13 +96,14 @@ def decide(losses: Sequence[Mapping[int, float | None]], width: float, max_seeds
         differences, errors, freedom = compare_pairs(table)
         halves = errors * stats.t.isf(level / max(n_pairs, 1) / 2, freedom)
         apart = step_down(differences, errors, freedom, level, n_open)
-        n_open -= int(apart.sum()) // 2
         best = int(table.mean(axis=1).argmin())
         to_best = {
             place: Estimate(d, d - half, d + half, n_seeds)
             for place, d, half in zip(left, differences[:, best].tolist(), halves[:, best].tolist(), strict=True)
         }
         stay = [i for i in range(len(left)) if not apart[i, best]]
+        # Pairs that stay are tested again, so that each pair is taken off once.
+        n_open -= int(apart.sum() - apart[np.ix_(stay, stay)].sum()) // 2
         is_known = float(halves[np.ix_(stay, stay)].max()) <= width
         last = n_seeds == looks[-1]
         reason = BEST if len(stay) == 1 else KNOWN if is_known else OUT_OF_SEEDS if last else OPEN
