@@ -27,7 +27,7 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     parser.add_argument("folders", nargs="+", type=folder_path, metavar="DIR", help="sweeps' folders, two or more")
     parser.add_argument("--out", type=folder_path, metavar="DIR", help="merge them into this folder, with a report")
     options = parser.parse_args(arguments)
-    if len({folder.resolve() for folder in options.folders}) < 2:
+    if len({folder.resolve() for folder in options.folders}) < max(2, len(options.folders)):
         parser.error("give two folders or more, each once")
     several = [open_sweep(folder) for folder in options.folders]
     # Folders without a common configuration can be merged all the same.

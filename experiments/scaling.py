@@ -1,18 +1,19 @@
 """`python -m experiments.scaling DIR`: power laws of loss against parameters and compute, and what they foretell."""
 
 import sys
+from collections.abc import Iterator
 
 import matplotlib.pyplot as plt
 
-from experiments.analysis.results import open_sweep
-from experiments.analysis.scaling import draw_scaling, law_rows, measure_scaling, point_rows
+from experiments.analysis.results import SweepResults, open_sweep
+from experiments.analysis.scaling import Scaling, draw_scaling, law_rows, measure_scaling, point_rows
 from experiments.analysis.style import STYLE, save_figure
 from experiments.analysis.tables import csv_text
 from experiments.cli.command import command, command_parser, folder_path, positive
 from experiments.cli.terminal import print_table
 from experiments.runner.interrupt import Interruption
 from experiments.store.atomic import make_folder, replace_file
-from experiments.sweeps.text import printable
+from experiments.sweeps.text import count, printable
 
 EPILOG = """examples:
   python -m experiments.sweep scaling --data makemore      five widths at four lengths, each at several rates
@@ -29,9 +30,9 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     description = "Fit loss = floor + factor x size^-exponent to a sweep of several sizes."
     parser = command_parser("scaling", description, EPILOG)
     parser.add_folder()
-    text = "sweeps that no law is fitted to, to compare with what the laws foretell"
+    text = "sweeps left out of the fit and compared with its predictions"
     parser.add_argument("--held-out", type=folder_path, nargs="+", default=[], metavar="DIR", help=text)
-    text = "numbers of parameters to foretell the loss of, at the longest training"
+    text = "parameter counts at which to predict the loss, for the longest training that has a law"
     parser.add_argument("--at", type=positive, nargs="+", default=[], metavar="INT", help=text)
     options = parser.parse_args(arguments)
     results = open_sweep(options.folder)
@@ -65,8 +66,24 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
         ],
     )
     print()
+    for sentence in sentences(results, scaling):
+        print(printable(sentence))
     print(printable(f"Written to {results.folder / 'tables'} and {results.folder / 'figures'}."))
     return 0
+
+
+def sentences(results: SweepResults, scaling: Scaling) -> Iterator[str]:
+    """What weakens these laws, or is missing."""
+    n_asked = len(results.request.run_ids)
+    if len(results.rows) < n_asked:
+        yield f"{len(results.rows)} of {count(n_asked, 'run')} are done: a size without all its seeds is judged by few."
+    if min(point.loss.n for point in scaling.points) < 2:
+        yield "One seed: each size is judged at settings that this seed chose, so losses are a little too low."
+    if scaling.at_edge:
+        axes = ", ".join(sorted({axis for point in scaling.at_edge for axis in point.at_edge}))
+        n = count(len(scaling.at_edge), "point")
+        yield f"{n} with a best {axes} at the edge of what was tried (column at_edge): a better one may lie beyond."
+    yield from scaling.left_out
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from mlp_lm.activations import Activation
 from mlp_lm.config import BUILT_IN, TABLES, RunConfig
 from mlp_lm.schemes import Scheme
 
+MODULE = "mlp_lm_ideas"  # The name under which a file is imported.
 _CHOOSABLE = ("init", "schedule", "optimizer", "activation")  # The tables that a file may add to.
 
 
@@ -62,11 +63,14 @@ def load_ideas(path: str | Path) -> Ideas:
     before = {name: dict(TABLES[name]) for name in _CHOOSABLE}
     try:
         with _without_bytecode():
-            specification = importlib.util.spec_from_file_location("mlp_lm_ideas", path)
-            assert specification is not None and specification.loader is not None
-            specification.loader.exec_module(importlib.util.module_from_spec(specification))
+            specification = importlib.util.spec_from_file_location(MODULE, path)
+            if specification is None or specification.loader is None:
+                raise ValueError(f"{path}: no Python file; give one that ends in .py")
+            sys.modules[MODULE] = module = importlib.util.module_from_spec(specification)  # As dataclasses need it.
+            specification.loader.exec_module(module)
         names = {name: frozenset(_check_added(path, name, before[name])) for name in _CHOOSABLE}
-    except Exception as error:
+    except (Exception, SystemExit) as error:
+        sys.modules.pop(MODULE, None)
         _remove_added()
         for name, table in before.items():
             TABLES[name].clear()  # type: ignore[attr-defined]

@@ -1,6 +1,5 @@
 """Words and sentences drawn from a model, one token after another, until the boundary."""
 
-import math
 from functools import partial
 
 import jax
@@ -15,6 +14,7 @@ from mlp_lm.random_keys import SAMPLING, purpose_key
 
 MAX_WORDS = 100_000  # Drawn at once, all in memory,
 MAX_LOGITS = 1 << 28  # as are their logits.
+LEAST_TEMPERATURE = 1e-6  # Below, logits may overflow in float32.
 MAX_LENGTH = 100  # Tokens after which a word that never ends is cut.
 
 
@@ -40,7 +40,7 @@ def sample_from(
         temperature: divides the logits: below 1 likely tokens become likelier.
 
     Raises:
-        ValueError: an `n` or `seed` out of bounds, or a temperature that is not a positive number.
+        ValueError: an `n`, a `seed` or a temperature out of bounds.
     """
     check_draw(n, seed, temperature, len(dataset.vocabulary))
     key = purpose_key(np.uint32(seed), SAMPLING)
@@ -58,15 +58,17 @@ def check_draw(n: int, seed: int, temperature: float | int, vocab_size: int) -> 
     """Refuse what cannot be drawn.
 
     Raises:
-        ValueError: an `n` or `seed` out of bounds, or a temperature that is not a positive number.
+        ValueError: an `n`, a `seed` or a temperature out of bounds.
     """
     most = min(MAX_WORDS, MAX_LOGITS // vocab_size)
     if not 1 <= n <= most:
         raise ValueError(f"n must be at least 1 and at most {most:,}, got {n:,}")
     if not 0 <= seed < 2**32:
         raise ValueError(f"seed must be at least 0 and below 2**32, got {seed}")
-    if not (math.isfinite(temperature) and temperature > 0):
-        raise ValueError(f"temperature must be a positive number, got {temperature}")
+    if not LEAST_TEMPERATURE <= temperature <= 1 / LEAST_TEMPERATURE:
+        raise ValueError(
+            f"temperature must be between {LEAST_TEMPERATURE:g} and {1 / LEAST_TEMPERATURE:g}, got {temperature}"
+        )
 
 
 @partial(jax.jit, static_argnames=("n", "block_size"))

@@ -161,6 +161,7 @@ FLAGS = {
         ("--n-layers", "n_layers must be"),
     )},
     "two files of data": (["--data", "a", "b"], "data must be one file or three", "got 2"),
+    "an empty argument": (["smoke", ""], "an argument is empty; leave it out"),
     "an abbreviated flag": (["--hidden", "8"], "unknown flag '--hidden'"),
     "an abbreviation of one": (["--dry"], "unknown flag '--dry'"),
     "a seed before the first": (["--first-seed", "-1"], "seed must be at least 0, got -1"),

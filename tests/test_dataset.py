@@ -110,6 +110,7 @@ def folder(tmp_path, monkeypatch):
     for name, words in (("a.txt", "emma\nava\nmia\n"), ("b.txt", "ava\nzoe\n"), ("c: d.txt", "bob\n")):
         (tmp_path / name).write_text(words)
     (tmp_path / "story").write_text(TEXT)
+    (tmp_path / "empty").write_text("")
     for i, part in enumerate(("t1", "t2", "t3"), start=1):
         (tmp_path / part).write_text(TEXT[: 700 * i])
     return tmp_path
@@ -223,6 +224,9 @@ REFUSED = [
     ({"data": "text:story"}, "data text:story has another form than text:VOCABULARY:PATH"),
     ({"data": "files:names.txt"}, "data files:names.txt has another form than files:"),
     ({"data": 'files:["names.txt"]'}, "has another form than files:"),
+    ({"data": "files:[1, 2, 3]"}, "has another form than files:"),
+    ({"data": "files:5"}, "has another form than files:"),
+    ({"data": ["story", "empty", "story"], "tokens": "words"}, "empty: no words in the file"),
     ({"data": "split=x:names.txt"}, "data split=x:names.txt has another form than split=SEED:PATH"),
     ({"data": "nowhere.txt"}, "nowhere.txt: no such file"),
     ({"data": "nowhere", "tokens": "words"}, "nowhere: no such file"),

@@ -151,3 +151,21 @@ def test_a_missing_file_is_refused_in_one_line(file):
         ValueError, match=f"^{file}: cannot be read \\(No such file or directory\\); give a Python file"
     ):
         load_ideas(file)
+
+
+def test_an_entry_may_be_a_dataclass_of_a_file_with_postponed_annotations(file):
+    text = "from __future__ import annotations\nfrom dataclasses import dataclass\nfrom mlp_lm import SCHEDULES\n"
+    text += "@dataclass\nclass Linear:\n    low: float\n    def __call__(self, step, n_steps):\n"
+    file.write_text(text + "        return 1 - (1 - self.low) * step / n_steps\nSCHEDULES['linear'] = Linear(0.1)\n")
+    assert load_ideas(file).names["schedule"] == {"linear"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [("ideas.txt", "", "no Python file"), ("ideas.py", "import sys; sys.exit(0)", "SystemExit")],
+)
+def test_what_is_no_module_is_refused_in_one_line(tmp_path, tables, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message) as error:
+        load_ideas(tmp_path / name)
+    assert "\n" not in str(error.value)

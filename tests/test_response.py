@@ -164,6 +164,13 @@ def test_neighbours_are_near_and_the_best_is_the_first():
     assert len(others) == 5 and distances == sorted(distances) and distances[0] > 0
 
 
+def test_a_value_outside_its_range_is_refused_in_words():
+    # As in a folder that was merged from a sweep of ranges and one whose axis is left at its default.
+    beside = synthetic_row(RunConfig(learning_rate=5.0, n_steps=100, n_evaluations=4), 2.0)
+    study = make_study("ranges", [*rows_of(lambda **_: 2.0, 16), beside], RANGES)
+    assert isinstance(refused := fit_response(study), str) and "lie outside the range" in refused
+
+
 def test_too_few_points_are_refused_in_words():
     study = make_study("ranges", rows_of(lambda **_: 2.0, 6), RANGES)
     assert fit_response(study) == "No curves: 6 configurations are too few for 3 axes; at least 12 are needed."

@@ -88,7 +88,8 @@ def test_a_word_that_never_ends_is_cut():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"n": 0}, {"n": 10**9}, {"seed": -1}, {"temperature": 0.0}, {"temperature": float("nan")}]
+    "wrong",
+    [{"n": 0}, {"n": 10**9}, {"seed": -1}, {"temperature": 0.0}, {"temperature": 1e-40}, {"temperature": float("nan")}],
 )
 def test_what_cannot_be_drawn_is_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from experiments.analysis.results import open_sweep
-from experiments.analysis.scaling import FEWEST_POINTS, fit, frontier_of, measure_scaling, points_of
+from experiments.analysis.scaling import FEWEST_POINTS, fit, frontier_of, measure_scaling, point_rows, points_of
 from experiments.scaling import main
 from tests.synthetic import synthetic_folder, synthetic_rows
 
@@ -48,7 +48,8 @@ def test_nineteen_of_twenty_intervals_hold_the_next_point():
 def test_a_point_is_a_size_at_its_best_rate(folder):
     points = points_of(open_sweep(folder))
     assert [point.n_params for point in points] == [270 + size for size in SIZES]
-    assert all(point.settings["learning_rate"] == 0.1 for point in points)
+    assert all(point.cell.settings["learning_rate"] == 0.1 for point in points)
+    assert all(point.at_edge == ("learning_rate",) for point in points)  # Of two values, either is an end.
     # All weights but the 27 x 10 of the embedding; 6 operations each, 32 windows, 100 steps.
     assert [point.flops for point in points] == [6 * size * 32 * 100 for size in SIZES]
 
@@ -69,6 +70,25 @@ def test_points_that_are_held_out_change_no_law(folder):
     for point in beside.others:
         assert point.loss.mean - beside.foretold(point).mean == pytest.approx(0.01, abs=1e-4)
     assert beside.by_flops is None  # All are as long.
+    with pytest.raises(ValueError, match="no size and length"):
+        measure_scaling(open_sweep(folder), [open_sweep(folder)])
+
+
+def test_a_size_that_a_smaller_one_beats_is_not_in_the_fit(folder):
+    rows = open_sweep(folder).rows + synthetic_rows(
+        {"hidden_size": (320,), "learning_rate": (0.1,)}, 2, lambda **_: 2.4
+    )
+    scaling = measure_scaling(open_sweep(synthetic_folder(folder.parent / "more", {"size": rows})))
+    shown = {row["parameters"]: row["in_fit"] for row in point_rows(scaling)}
+    assert shown == {270 + size: size != 320 for size in (*SIZES, 320)}
+
+
+def test_losses_without_a_floor_have_no_law():
+    x = np.geomspace(1e3, 1e5, 6)
+    with pytest.raises(ValueError, match="fix no floor"):
+        fit(x, 5 - 0.1 * np.log(x))
+    far = fit(x, 0.1 + 9e3 / x)  # The largest is far more than five times the smallest.
+    np.testing.assert_allclose([far.numbers[0], far.numbers[2]], [0.1, 1.0], rtol=1e-3)
 
 
 def test_the_command(folder, capsys):
@@ -76,7 +96,9 @@ def test_the_command(folder, capsys):
     beside = synthetic_folder(folder.parent / "larger", {"size": larger})
     assert main([str(folder), "--held-out", str(beside), "--at", "5000"]) == 0
     shown = capsys.readouterr().out
-    assert "910 (not in the fit)" in shown and max(map(len, shown.splitlines()[:-1])) <= 80
+    table, _, notes = shown.rpartition("\n\n")
+    assert "910 (not in the fit)" in table and max(map(len, table.splitlines())) <= 80
+    assert "5 points with a best learning_rate at the edge" in notes
     rows = list(csv.DictReader((folder / "tables" / "scaling.csv").read_text().splitlines()))
     assert [row["parameters"] for row in rows] == [*(str(270 + size) for size in SIZES), "910", "5000"]
     assert [row["in_fit"] for row in rows] == ["True"] * 5 + ["False"] * 2

@@ -225,6 +225,13 @@ def fit_response(study: Study) -> Response | str:
     needed = FEWEST_POINTS * len(axes)
     if len(cells) < needed:
         return f"No curves: {len(cells)} configurations are too few for {len(axes)} axes; at least {needed} are needed."
+    off = [
+        axis
+        for axis, drawn in study.ranges.items()
+        if not all(drawn.low <= cell.settings[axis] <= drawn.high for cell in cells)
+    ]
+    if off:
+        return f"No curves: some values of {', '.join(off)} lie outside the range."
     in_order = sorted(range(len(cells)), key=lambda i: cells[i].rows[0]["run_id"])[:MOST_POINTS]
     if 0 not in in_order:
         in_order[-1] = 0  # The best one is always among them.

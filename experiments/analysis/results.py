@@ -1,6 +1,5 @@
 """A sweep's folder, opened to read what it has: the runs that were asked for, their data and their weights."""
 
-import math
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +9,7 @@ import pyarrow as pa
 
 from experiments.analysis.baselines import load_baselines
 from experiments.analysis.kept import say
-from experiments.analysis.studies import Cell, Study, make_study
+from experiments.analysis.studies import Cell, Study, make_study, perplexity_of
 from experiments.analysis.tables import html_table
 from experiments.runner.rows import DIVERGED, Row, config_of
 from experiments.store import Store
@@ -221,7 +220,7 @@ def _ranked_row(rank: int, study: Study, cell: Cell, perplexity: bool) -> list[A
         *([cell.settings[axis] for axis in study.axes] or ["the one"]),
         n_seeds,
         dev,
-        *([f"{math.exp(dev.mean):.1f}" if dev.n else "-"] if perplexity else []),
+        *([f"{perplexity_of(dev.mean):.1f}" if dev.n else "-"] if perplexity else []),
         study.to_best_words(cell),
         cell.estimate("dev_unseen_loss"),
         cell.estimate("train_loss"),

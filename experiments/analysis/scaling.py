@@ -17,11 +17,15 @@ from experiments.analysis.studies import Cell, Estimate, make_study, t_quantile
 from experiments.analysis.style import LINE_COLOURS, MARKERS, set_title
 from experiments.analysis.tradeoffs import pareto_front
 from experiments.analysis.tuned import tune
+from experiments.sweeps.text import count
+from mlp_lm.config import AXES, DEFAULTS
 
 FEWEST_POINTS = 4  # A law has three numbers, and one more point shows whether it holds.
 FLOPS_A_WEIGHT = 6  # Of one example: two forwards, four backwards (Kaplan et al. 2020, section 2.1).
 CURVE_POINTS = 200
 STEEPEST = 4.0  # Exponent of a law.
+LEAST_FLOOR = 1e-6
+NUMERIC = tuple(axis for axis in AXES if type(DEFAULTS[axis]) in (int, float))
 
 
 @dataclass(frozen=True)
@@ -33,14 +37,19 @@ class Point:
         n_steps: how long they were trained.
         flops: floating-point operations of that training, but for those that do not multiply weights.
         cell: the best configuration, judged as `tune` does.
-        settings: what was tuned, and the chosen values.
+        at_edge: the settings that were tried at several values and are best at the lowest or highest.
     """
 
     n_params: int
     n_steps: int
     flops: float
     cell: Cell
-    settings: dict[str, Any]
+    at_edge: tuple[str, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Parameters and steps, of which there is one point each."""
+        return self.n_params, self.n_steps
 
     @property
     def loss(self) -> Estimate:
@@ -92,10 +101,12 @@ def points_of(results: SweepResults) -> list[Point]:
     points = []
     for (n_params, n_steps), group in sorted(groups.items()):
         best = tune(group)
-        tuned = [axis for axis in best.settings if len({cell.settings[axis] for cell in cells}) > 1]
+        tried = {axis: {cell.settings[axis] for cell in group} for axis in NUMERIC}
+        ends = {axis: (min(values), max(values)) for axis, values in tried.items() if len(values) > 1}
         n_weights = n_params - vocab_size * best.settings["embedding_dim"]  # Embeddings are looked up.
         flops = float(FLOPS_A_WEIGHT) * n_weights * best.settings["batch_size"] * n_steps
-        points.append(Point(n_params, n_steps, flops, best, {axis: best.settings[axis] for axis in tuned}))
+        at_edge = tuple(axis for axis, edges in ends.items() if best.settings[axis] in edges)
+        points.append(Point(n_params, n_steps, flops, best, at_edge))
     return points
 
 
@@ -119,9 +130,12 @@ def fit(x: Sequence[float], losses: Sequence[float]) -> PowerLaw:
     ratios, low, reach = np.asarray(x) / scale, min(losses), max(losses) - min(losses)
     bounds = ([0, 0, 0], [low, np.inf, STEEPEST])
     try:
-        numbers, covariance = curve_fit(law, ratios, losses, p0=(low - reach / 4, reach, 0.5), bounds=bounds)
+        start = (max(low - reach / 4, low / 2), reach, 0.5)
+        numbers, covariance = curve_fit(law, ratios, losses, p0=start, bounds=bounds)
     except RuntimeError:
         raise ValueError("these losses follow no power law") from None
+    if numbers[0] < LEAST_FLOOR or numbers[2] > 0.999 * STEEPEST:
+        raise ValueError("these losses fix no floor or no exponent of a power law: add sizes")
     residuals = np.asarray(losses) - law(ratios, *numbers)
     return PowerLaw(numbers, covariance, scale, float(np.sqrt(residuals @ residuals / (len(x) - 3))), len(x))
 
@@ -135,12 +149,21 @@ class Scaling:
         by_params: laws of loss against parameters, one a number of steps with sizes enough.
         by_flops: the law of the frontier of loss against compute, where there are several lengths.
         others: of larger networks, say.
+        fitted: the sizes of the points that laws against parameters were fitted to.
+        left_out: sentences about what has no law, or is not compared.
     """
 
     points: tuple[Point, ...]
     by_params: dict[int, PowerLaw]
     by_flops: PowerLaw | None
     others: tuple[Point, ...]
+    fitted: frozenset[tuple[int, int]]
+    left_out: tuple[str, ...]
+
+    @property
+    def at_edge(self) -> list[Point]:
+        """The points that have a best setting at the edge of what was tried."""
+        return [point for point in (*self.points, *self.others) if point.at_edge]
 
     def foretold(self, point: Point) -> Estimate | None:
         """What the law of its length says of a point."""
@@ -155,28 +178,43 @@ def measure_scaling(results: SweepResults, others: Iterable[SweepResults] = ()) 
         ValueError: no length has sizes enough, or another folder is on other data.
     """
     points = points_of(results)
-    by_params, reasons = {}, []
+    by_params: dict[int, PowerLaw] = {}
+    fitted: set[tuple[int, int]] = set()
+    left_out = []
     for n_steps in sorted({point.n_steps for point in points}):
         along = [point for point in points if point.n_steps == n_steps]
         front = [along[i] for i in pareto_front([(point.n_params, point.loss.mean) for point in along])]
         try:
             by_params[n_steps] = fit([point.n_params for point in front], [point.loss.mean for point in front])
+            fitted |= {point.size for point in front}
         except ValueError as error:
-            reasons.append(str(error))
+            left_out.append(f"No law of {n_steps:,} steps: {error}.")
     if not by_params:
-        raise ValueError(f"{results.folder}: {reasons[0] if reasons else 'no run has finished'}")
+        reason = left_out[0] if left_out else "No run with minibatches has finished."
+        raise ValueError(f"{results.folder}: {reason[0].lower()}{reason[1:-1]}")
     by_flops = None
     if len({point.n_steps for point in points}) > 1:
         frontier = frontier_of(points)
-        if len(frontier) >= FEWEST_POINTS:
+        try:
             by_flops = fit([point.flops for point in frontier], [point.loss.mean for point in frontier])
-    known = {(point.n_params, point.n_steps) for point in points}
-    beside = []
+        except ValueError as error:
+            left_out.append(f"No law of compute: {error}.")
+    known = {point.size for point in points}
+    beside: list[Point] = []
     for other in others:
         if other.request.data_hash != results.request.data_hash:
             raise ValueError(f"{other.folder} is on other data than {results.folder}: give a sweep on the same")
-        beside += [point for point in points_of(other) if (point.n_params, point.n_steps) not in known]
-    return Scaling(tuple(points), by_params, by_flops, tuple(beside))
+        found = points_of(other)
+        new = [point for point in found if point.size not in known]
+        if not new:
+            raise ValueError(f"{other.folder} holds out no size and length that {results.folder} lacks")
+        if len(new) < len(found):
+            left_out.append(
+                f"{count(len(found) - len(new), 'point')} of {other.folder}, of sizes that are known, left out."
+            )
+        beside += new
+        known |= {point.size for point in new}
+    return Scaling(tuple(points), by_params, by_flops, tuple(beside), frozenset(fitted), tuple(left_out))
 
 
 def frontier_of(points: Sequence[Point]) -> list[Point]:
@@ -187,14 +225,17 @@ def frontier_of(points: Sequence[Point]) -> list[Point]:
 def point_rows(scaling: Scaling, foretell: Iterable[int] = ()) -> list[dict[str, Any]]:
     """One row a point, beside what the law of its length says; and that of the longest for numbers of parameters."""
     rows = []
-    for point in (*scaling.points, *scaling.others):
+    points = (*scaling.points, *scaling.others)
+    tuned = [axis for axis in AXES if axis != "n_steps" and len({point.cell.settings[axis] for point in points}) > 1]
+    for point in points:
         law = scaling.foretold(point)
         row: dict[str, Any] = {
             "parameters": point.n_params,
             "n_steps": point.n_steps,
-            "in_fit": point in scaling.points,
+            "in_fit": point.size in scaling.fitted,
             "flops": point.flops,
-            **{axis: value for axis, value in point.settings.items() if axis != "n_steps"},
+            **{axis: point.cell.settings[axis] for axis in tuned},
+            "at_edge": " ".join(point.at_edge),
             "n_seeds": point.loss.n,
             **point.loss.columns("dev_loss"),
             "train_loss": point.cell.estimate("train_loss").mean,
@@ -209,7 +250,9 @@ def point_rows(scaling: Scaling, foretell: Iterable[int] = ()) -> list[dict[str,
 
 def law_rows(scaling: Scaling) -> list[dict[str, Any]]:
     """One row a law: its floor, its factor at `scale`, its exponent, and how far its own points lie from it."""
-    named = [("parameters", n_steps, law) for n_steps, law in scaling.by_params.items()]
+    named: list[tuple[str, int | None, PowerLaw]] = [
+        ("parameters", n_steps, law) for n_steps, law in scaling.by_params.items()
+    ]
     named += [("flops", None, scaling.by_flops)] if scaling.by_flops else []
     return [
         {
@@ -276,7 +319,7 @@ def _draw_by_params(ax: Axes, scaling: Scaling) -> None:
 
 
 def _draw_by_flops(ax: Axes, scaling: Scaling, law: PowerLaw) -> None:
-    sizes = sorted({point.n_params for point in scaling.points})
+    sizes = sorted({point.n_params for point in scaling.points})[-len(MARKERS) :]
     for n_params, colour, marker in zip(sizes, LINE_COLOURS, MARKERS, strict=False):
         along = [point for point in scaling.points if point.n_params == n_params]
         means = [p.loss.mean for p in along]

@@ -248,6 +248,11 @@ def describe(settings: dict[str, Any], axes: Sequence[str]) -> str:
     return ", ".join(words) or ", ".join(f"no {axis}" for axis in axes) or "the one configuration"
 
 
+def perplexity_of(loss: float) -> float:
+    """exp(loss), and infinity where that is beyond floating point."""
+    return math.exp(loss) if loss < 700 else math.inf
+
+
 def number(value: float) -> str:
     """A setting: whole numbers with all their digits, others with four."""
     return f"{value:,}" if isinstance(value, int) else f"{value:.4g}"

@@ -8,7 +8,7 @@ from experiments.analysis.kept import read_kept, say
 from experiments.analysis.looks import HeldOut, add_look, read_looks
 from experiments.analysis.results import SweepResults
 from experiments.analysis.studies import Cell
-from experiments.runner.rows import Row
+from experiments.runner.rows import DIVERGED, Row
 from experiments.store.small_files import write_small
 
 SAMPLES_FILE = "samples.json"
@@ -41,9 +41,15 @@ class Samples:
 
 
 def draw_samples(results: SweepResults, row: Row, n: int = 20, seed: int = 0, temperature: float = 1.0) -> Samples:
-    """Draw words, or sentences of a running text, from a stored run."""
+    """Draw words, or sentences of a running text, from a stored run.
+
+    Raises:
+        ValueError: it diverged, or its weights or its data cannot be had.
+    """
     from mlp_lm.sampling import sample_from  # JAX only where it is needed: reading samples starts without it.
 
+    if row["status"] == DIVERGED:
+        raise ValueError(f"run {row['run_id']} diverged, so that it has no words; give another run")
     params, moments = results.load_model(row)
     words = sample_from(params, moments, results.dataset, n, seed, temperature)
     known = results.dataset.spelled("train")

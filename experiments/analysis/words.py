@@ -1,12 +1,11 @@
 """A sweep's answer in a sentence a study, and the facts of its head."""
 
-import math
 from collections.abc import Iterator, Mapping
 
 from experiments.analysis.kept import read_failures
 from experiments.analysis.looks import HeldOut
 from experiments.analysis.results import SweepResults
-from experiments.analysis.studies import Cell, Estimate, Study, estimate
+from experiments.analysis.studies import Cell, Estimate, Study, estimate, perplexity_of
 from experiments.runner.rows import DIVERGED
 from experiments.runner.run import format_seconds
 from experiments.store.small_files import describe_failures
@@ -62,7 +61,7 @@ def _best(study: Study, perplexity: bool) -> str:
     lowest = which if cells > 1 else f"In “{study.name}”, {study.label(study.best)} has this dev loss"
     reached = study.best.estimate("dev_loss")
     sure = "one seed, so no interval" if reached.n == 1 else f"95 % interval {span(reached)}, {reached.n} seeds"
-    also = f", a perplexity of {math.exp(reached.mean):.1f}" if perplexity else ""
+    also = f", a perplexity of {perplexity_of(reached.mean):.1f}" if perplexity else ""
     return f"{lowest}: {reached.mean:.4f} nats per token ({sure}){also}"
 
 

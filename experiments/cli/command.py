@@ -172,7 +172,9 @@ class Parser(argparse.ArgumentParser):
         Raises:
             ValueError: always.
         """
-        unknown = message.removeprefix("unrecognized arguments: ").split()[0]
+        unknown = message.removeprefix("unrecognized arguments: ").partition(" ")[0]
+        if message.startswith("unrecognized") and not unknown:
+            message = "an argument is empty; leave it out"
         if message.startswith("unrecognized") and unknown.startswith("-"):
             flags = [flag for action in self._actions for flag in action.option_strings]
             message = f"unknown flag {unknown!r}; {near_match(unknown.partition('=')[0], flags)}"

@@ -1,11 +1,10 @@
 """What a terminal shows of a finished sweep: a table a study in 80 columns, what it means, and its report."""
 
-import math
 from pathlib import Path
 
 from rich.table import Table
 
-from experiments.analysis.studies import Study
+from experiments.analysis.studies import Study, perplexity_of
 from experiments.analysis.summary import Summary
 from experiments.analysis.words import answers
 from experiments.cli.terminal import stdout_console
@@ -53,7 +52,7 @@ def _table(study: Study, is_running_text: bool) -> Table:
         seeds = f"{len(cell.finished)}" + (f" ({cell.n_diverged} diverged)" if cell.n_diverged else "")
         to_best = study.to_best_words(cell)
         dev = cell.estimate("dev_loss")
-        perplexity = [f"{math.exp(dev.mean):.1f}" if dev.n else "-"] if is_running_text else []
+        perplexity = [f"{perplexity_of(dev.mean):.1f}" if dev.n else "-"] if is_running_text else []
         table.add_row(f"{rank}", *values, seeds, str(dev), *perplexity, to_best)
     return table
 

@@ -361,11 +361,18 @@ def absolute_source(source: str) -> str:
 
 
 def _split_source(source: str) -> tuple[str, list[str]]:
-    """A source as what stands before its paths, and these."""
+    """A source as what stands before its paths, and these.
+
+    Raises:
+        ValueError: what follows `files:` is no list of paths.
+    """
     start = source.find(":", len("text:")) + 1 if source.startswith(("text:", "split=")) else 0
     before, path = source[:start], source[start:]
     if path.startswith("files:"):
-        return f"{before}files:", json.loads(path.removeprefix("files:"))
+        paths = json.loads(path.removeprefix("files:"))
+        if not (isinstance(paths, list) and all(isinstance(each, str) for each in paths)):
+            raise ValueError(f"{path} is no list of paths")
+        return f"{before}files:", paths
     return before, [path]
 
 
@@ -406,6 +413,9 @@ def _load_text(source: str, path: str, counted: str) -> Dataset:
     if path.startswith("files:"):
         files = json.loads(path.removeprefix("files:"))
         texts = [read_text(file) for file in files]
+        for file, (tokens, _) in zip(files, texts, strict=True):
+            if not tokens:
+                raise ValueError(f"{file}: no words in the file; give a text")
         parts: dict[str, Sequence[str]] = {part: tokens for part, (tokens, _) in zip(PARTS, texts, strict=True)}
         name, text_hash = " ".join(files), _hash(*(sha for _, sha in texts))
     else:
