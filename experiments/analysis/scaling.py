@@ -16,7 +16,7 @@ from experiments.analysis.results import SweepResults
 from experiments.analysis.studies import Cell, Estimate, make_study, t_quantile
 from experiments.analysis.style import LINE_COLOURS, MARKERS, set_title
 from experiments.analysis.tradeoffs import pareto_front
-from experiments.analysis.tuned import tune
+from experiments.analysis.tuned import FEWEST_VALUES, tune
 from experiments.sweeps.text import count
 from mlp_lm.config import AXES, DEFAULTS
 
@@ -37,7 +37,7 @@ class Point:
         n_steps: how long they were trained.
         flops: floating-point operations of that training, but for those that do not multiply weights.
         cell: the best configuration, judged as `tune` does.
-        at_edge: the settings that were tried at several values and are best at the lowest or highest.
+        at_edge: the settings that were tried at three values or more and are best at the lowest or highest.
     """
 
     n_params: int
@@ -102,7 +102,7 @@ def points_of(results: SweepResults) -> list[Point]:
     for (n_params, n_steps), group in sorted(groups.items()):
         best = tune(group)
         tried = {axis: {cell.settings[axis] for cell in group} for axis in NUMERIC}
-        ends = {axis: (min(values), max(values)) for axis, values in tried.items() if len(values) > 1}
+        ends = {axis: (min(values), max(values)) for axis, values in tried.items() if len(values) >= FEWEST_VALUES}
         n_weights = n_params - vocab_size * best.settings["embedding_dim"]  # Embeddings are looked up.
         flops = float(FLOPS_A_WEIGHT) * n_weights * best.settings["batch_size"] * n_steps
         at_edge = tuple(axis for axis, edges in ends.items() if best.settings[axis] in edges)
