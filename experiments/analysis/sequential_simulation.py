@@ -122,7 +122,7 @@ def draw_simulation(errors: list[dict[str, Any]], runs: list[dict[str, Any]]) ->
     left.axvline(100 * ALLOWED, color="black", linewidth=0.8, linestyle=":")
     left.set_yticks(range(len(names)), names)
     left.set(xlabel="sweeps with any false statement (%), 95 % intervals", xlim=(0, None))
-    left.legend(title="configurations", fontsize=8, loc="best")
+    left.legend(title="configurations", fontsize=8, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0))
     for name, colour in zip(dict.fromkeys(row["schemes"] for row in runs), LINE_COLOURS, strict=False):
         rows = [row for row in runs if row["schemes"] == name]
         shares = [100 * row["of_8_seeds_for_all"] for row in rows]
