@@ -1,18 +1,18 @@
-"""`python -m experiments.scaling DIR`: power laws of loss against parameters and compute, and what they foretell."""
+"""`python -m experiments.scaling DIR`: power laws of loss against parameters and compute, and what they predict."""
 
 import sys
 from collections.abc import Iterator
 
 import matplotlib.pyplot as plt
 
-from experiments.analysis.results import SweepResults, open_sweep
+from experiments.analysis.results import SweepResults, open_beside, open_sweep
 from experiments.analysis.scaling import Scaling, draw_scaling, law_rows, measure_scaling, point_rows
 from experiments.analysis.style import STYLE, save_figure
 from experiments.analysis.tables import csv_text
 from experiments.cli.command import command, command_parser, folder_path, positive
-from experiments.cli.terminal import print_table
+from experiments.cli.terminal import print_table, stdout_console
 from experiments.runner.interrupt import Interruption
-from experiments.store.atomic import make_folder, replace_file
+from experiments.store.atomic import replace_file
 from experiments.sweeps.text import count, printable
 
 EPILOG = """examples:
@@ -36,19 +36,18 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     parser.add_argument("--at", type=positive, nargs="+", default=[], metavar="INT", help=text)
     options = parser.parse_args(arguments)
     results = open_sweep(options.folder)
-    scaling = measure_scaling(results, map(open_sweep, options.held_out))
+    scaling = measure_scaling(results, [open_beside(results, folder, "--held-out") for folder in options.held_out])
     points, laws = point_rows(scaling, options.at), law_rows(scaling)
-    for name in ("tables", "figures"):
-        make_folder(results.folder / name)
     replace_file(results.folder / "tables" / "scaling.csv", csv_text(points).encode())
     replace_file(results.folder / "tables" / "scaling_laws.csv", csv_text(laws).encode())
     with plt.rc_context(STYLE):
         save_figure(draw_scaling(scaling), results.folder / "figures" / "scaling.png")
-    fits = [*((f"{n:,} steps", law) for n, law in scaling.by_params.items())]
-    fits += [("compute", scaling.by_flops)] if scaling.by_flops else []
     print_table(
         ("law", "points", "floor", "exponent", "noise"),
-        [(name, law.n, law.number(0), law.number(2), f"{law.noise:.4f}") for name, law in fits],
+        [
+            (f"{n_steps:,} steps" if n_steps else "compute", law.n, law.number(0), law.number(2), f"{law.noise:.4f}")
+            for _, n_steps, law in scaling.laws
+        ],
     )
     print()
     longest = max(scaling.by_params)
@@ -67,7 +66,7 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     )
     print()
     for sentence in sentences(results, scaling):
-        print(printable(sentence))
+        stdout_console().print(printable(sentence))
     print(printable(f"Written to {results.folder / 'tables'} and {results.folder / 'figures'}."))
     return 0
 

@@ -23,8 +23,8 @@ def pytest_configure(config):
 
     use_compilation_cache()
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    # Programs of this process are optimised less, which keeps their bits and halves the time to compile them. XLA reads
-    # its flags once, so commands that tests start have none.
+    # Programs of this process are optimised less, which keeps their bits and compiles them faster. XLA reads its flags
+    # once, so commands that tests start have none.
     os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=1"
     jax.devices()
     del os.environ["XLA_FLAGS"]

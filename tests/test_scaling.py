@@ -1,4 +1,4 @@
-"""Power laws of loss against size: what they are fitted to, and what they foretell."""
+"""Power laws of loss against size: what they are fitted to, and what they predict."""
 
 import csv
 
@@ -8,7 +8,8 @@ import pytest
 from experiments.analysis.results import open_sweep
 from experiments.analysis.scaling import FEWEST_POINTS, fit, frontier_of, measure_scaling, point_rows, points_of
 from experiments.scaling import main
-from tests.synthetic import synthetic_folder, synthetic_rows
+from mlp_lm.config import RunConfig
+from tests.synthetic import synthetic_folder, synthetic_row, synthetic_rows
 
 SIZES = (10, 20, 40, 80, 160)  # Hidden units, of which a synthetic row makes 27 x 10 + units parameters.
 
@@ -39,8 +40,8 @@ def test_nineteen_of_twenty_intervals_hold_the_next_point():
     held = 0
     for _ in range(n):
         curve = 1.9 + 30 * np.append(x, 2e5) ** -0.5 + 0.003 * rng.standard_normal(9)
-        foretold = fit(x, curve[:-1])(2e5)
-        held += foretold.low < curve[-1] < foretold.high
+        predicted = fit(x, curve[:-1])(2e5)
+        held += predicted.low < curve[-1] < predicted.high
     # Three standard deviations of a binomial count are 3.3 %; the law is not linear, so the interval is approximate.
     assert 0.91 < held / n < 0.985
 
@@ -68,7 +69,7 @@ def test_points_that_are_held_out_change_no_law(folder):
     alone, beside = (measure_scaling(open_sweep(folder), others) for others in ((), (held_out,)))
     np.testing.assert_array_equal(alone.by_params[100].numbers, beside.by_params[100].numbers)
     for point in beside.others:
-        assert point.loss.mean - beside.foretold(point).mean == pytest.approx(0.01, abs=1e-4)
+        assert point.loss.mean - beside.predicted(point).mean == pytest.approx(0.01, abs=1e-4)
     assert beside.by_flops is None  # All are as long.
     with pytest.raises(ValueError, match="no size and length"):
         measure_scaling(open_sweep(folder), [open_sweep(folder)])
@@ -81,6 +82,24 @@ def test_a_size_that_a_smaller_one_beats_is_not_in_the_fit(folder):
     scaling = measure_scaling(open_sweep(synthetic_folder(folder.parent / "more", {"size": rows})))
     shown = {row["parameters"]: row["in_fit"] for row in point_rows(scaling)}
     assert shown == {270 + size: size != 320 for size in (*SIZES, 320)}
+
+
+def test_several_lengths_have_a_law_of_compute(tmp_path):
+    wide, steps = (1000, 2000, 4000, 8000), (10, 40, 160, 640)
+    n_params = [270 + size for size in wide]
+
+    def row(size, n_steps, seed):
+        run = RunConfig(hidden_size=size, n_steps=n_steps, n_evaluations=4, seed=seed)
+        best = 1.9 + 0.1 * (size * n_steps / 1e6) ** -0.5  # Of the sizes that suit their lengths.
+        end = 1.9 + 0.0442 * (8000 / size) ** 2  # Of the longest.
+        return synthetic_row(run, best if size == wide[steps.index(n_steps)] else end + (n_steps != 640))
+
+    rows = [row(size, n_steps, seed) for size in wide for n_steps in steps for seed in (0, 1)]
+    scaling = measure_scaling(open_sweep(synthetic_folder(tmp_path, {"size": rows})))
+    assert [point.size for point in frontier_of(scaling.points)] == list(zip(n_params, steps, strict=True))
+    assert scaling.by_flops is not None
+    np.testing.assert_allclose(scaling.by_flops.numbers[[0, 2]], [1.9, 0.5], rtol=1e-3)
+    assert [against for against, *_ in scaling.laws][-1] == "flops"
 
 
 def test_losses_without_a_floor_have_no_law():

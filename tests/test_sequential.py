@@ -49,7 +49,7 @@ def test_few_sweeps_make_any_false_statement():
     assert n_wrong <= stats.binom.ppf(0.99, 120, ALLOWED)
 
 
-def test_pairs_that_are_told_apart_at_every_look_are_taken_off_once():
+def test_pairs_that_are_distinguished_at_every_look_are_taken_off_once():
     # Counted at each look, they would leave Holm's procedure nothing to correct for: 19 % of these sweeps would err.
     assert count_errors(scenarios(22)["quiet among noisy"], 60, np.random.default_rng(0)) <= 2
 

@@ -185,6 +185,24 @@ def open_sweep(folder: str | Path, everything: bool = False) -> SweepResults:
     return select_results(Store(Path(folder)), read_request(Path(folder)), everything=everything)
 
 
+def open_beside(results: SweepResults, folder: Path, flag: str) -> SweepResults:
+    """A sweep on the same data as `results`, of a folder that this flag names.
+
+    Raises:
+        ValueError: not a sweep's folder, or on other data.
+    """
+    try:
+        other = open_sweep(folder)
+    except ValueError as error:
+        raise ValueError(f"{flag}: {error}") from None
+    if other.request.data_hash != results.request.data_hash:
+        raise ValueError(
+            f"{flag} {folder} was trained on {other.request.data}, and {results.folder} on {results.request.data}; "
+            "give a sweep on the same data"
+        )
+    return other
+
+
 def select_results(store: Store, request: Request, set_aside: bool = False, everything: bool = False) -> SweepResults:
     """Of a store's rows, those of the runs that were asked for; what is damaged is said, see `Store.rows`."""
     contents = store.rows(set_aside=set_aside)

@@ -1,4 +1,4 @@
-"""How the dev loss falls with parameters and with training compute: power laws, and what they foretell."""
+"""How the dev loss falls with parameters and with training compute: power laws, and what they predict."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -21,7 +21,7 @@ from experiments.sweeps.text import count
 from mlp_lm.config import AXES, DEFAULTS
 
 FEWEST_POINTS = 4  # A law has three numbers, and one more point shows whether it holds.
-FLOPS_A_WEIGHT = 6  # Of one example: two forwards, four backwards (Kaplan et al. 2020, section 2.1).
+FLOPS_A_WEIGHT = 6  # An example: two in the forward pass, four in the backward pass (Kaplan et al. 2020, section 2.1).
 CURVE_POINTS = 200
 STEEPEST = 4.0  # Exponent of a law.
 LEAST_FLOOR = 1e-6
@@ -82,7 +82,7 @@ class PowerLaw:
         return Estimate(mean, mean - half, mean + half, self.n)
 
     def __call__(self, x: float) -> Estimate:
-        """The loss foretold at x, with the 95 % interval of one more point (Seber and Wild 1989, section 5.1)."""
+        """The loss predicted at x, with the 95 % interval of one more point (Seber and Wild 1989, section 5.1)."""
         floor, factor, exponent = self.numbers
         power = (x / self.scale) ** -exponent
         slope = np.array([1.0, power, -factor * power * np.log(x / self.scale)])
@@ -165,7 +165,13 @@ class Scaling:
         """The points that have a best setting at the edge of what was tried."""
         return [point for point in (*self.points, *self.others) if point.at_edge]
 
-    def foretold(self, point: Point) -> Estimate | None:
+    @property
+    def laws(self) -> list[tuple[str, int | None, PowerLaw]]:
+        """All laws, each with what the loss is against, and its length, where it has one."""
+        by_params = [("parameters", n_steps, law) for n_steps, law in self.by_params.items()]
+        return [*by_params, *([("flops", None, self.by_flops)] if self.by_flops else [])]
+
+    def predicted(self, point: Point) -> Estimate | None:
         """What the law of its length says of a point."""
         law = self.by_params.get(point.n_steps)
         return law(point.n_params) if law else None
@@ -174,8 +180,10 @@ class Scaling:
 def measure_scaling(results: SweepResults, others: Iterable[SweepResults] = ()) -> Scaling:
     """Fit the laws of a sweep: to the sizes that no smaller one beats at the same length, and to its frontier.
 
+    `others` are sweeps on the same data.
+
     Raises:
-        ValueError: no length has sizes enough, or another folder is on other data.
+        ValueError: no length has sizes enough, or another sweep adds none.
     """
     points = points_of(results)
     by_params: dict[int, PowerLaw] = {}
@@ -202,15 +210,13 @@ def measure_scaling(results: SweepResults, others: Iterable[SweepResults] = ()) 
     known = {point.size for point in points}
     beside: list[Point] = []
     for other in others:
-        if other.request.data_hash != results.request.data_hash:
-            raise ValueError(f"{other.folder} is on other data than {results.folder}: give a sweep on the same")
-        found = points_of(other)
-        new = [point for point in found if point.size not in known]
+        theirs = points_of(other)
+        new = [point for point in theirs if point.size not in known]
         if not new:
             raise ValueError(f"{other.folder} holds out no size and length that {results.folder} lacks")
-        if len(new) < len(found):
+        if len(new) < len(theirs):
             left_out.append(
-                f"{count(len(found) - len(new), 'point')} of {other.folder}, of sizes that are known, left out."
+                f"{count(len(theirs) - len(new), 'point')} of {other.folder}, of sizes that are known, left out."
             )
         beside += new
         known |= {point.size for point in new}
@@ -222,13 +228,13 @@ def frontier_of(points: Sequence[Point]) -> list[Point]:
     return [points[i] for i in pareto_front([(point.flops, point.loss.mean) for point in points])]
 
 
-def point_rows(scaling: Scaling, foretell: Iterable[int] = ()) -> list[dict[str, Any]]:
-    """One row a point, beside what the law of its length says; and that of the longest for numbers of parameters."""
+def point_rows(scaling: Scaling, sizes: Iterable[int] = ()) -> list[dict[str, Any]]:
+    """One row a point, beside what the law of its length says; and what that of the longest says of some sizes."""
     rows = []
     points = (*scaling.points, *scaling.others)
     tuned = [axis for axis in AXES if axis != "n_steps" and len({point.cell.settings[axis] for point in points}) > 1]
     for point in points:
-        law = scaling.foretold(point)
+        law = scaling.predicted(point)
         row: dict[str, Any] = {
             "parameters": point.n_params,
             "n_steps": point.n_steps,
@@ -242,7 +248,7 @@ def point_rows(scaling: Scaling, foretell: Iterable[int] = ()) -> list[dict[str,
         }
         rows.append(row | (law.columns("law") | {"minus_law": point.loss.mean - law.mean} if law else {}))
     longest = max(scaling.by_params)
-    for n_params in foretell:
+    for n_params in sizes:
         law = scaling.by_params[longest](n_params)
         rows.append({"parameters": n_params, "n_steps": longest, "in_fit": False, **law.columns("law")})
     return rows
@@ -250,10 +256,6 @@ def point_rows(scaling: Scaling, foretell: Iterable[int] = ()) -> list[dict[str,
 
 def law_rows(scaling: Scaling) -> list[dict[str, Any]]:
     """One row a law: its floor, its factor at `scale`, its exponent, and how far its own points lie from it."""
-    named: list[tuple[str, int | None, PowerLaw]] = [
-        ("parameters", n_steps, law) for n_steps, law in scaling.by_params.items()
-    ]
-    named += [("flops", None, scaling.by_flops)] if scaling.by_flops else []
     return [
         {
             "against": against,
@@ -265,7 +267,7 @@ def law_rows(scaling: Scaling) -> list[dict[str, Any]]:
             **law.number(2).columns("exponent"),
             "noise": law.noise,
         }
-        for against, n_steps, law in named
+        for against, n_steps, law in scaling.laws
     ]
 
 
@@ -307,10 +309,10 @@ def _draw_by_params(ax: Axes, scaling: Scaling) -> None:
                 sizes = [p.n_params for p in along]
                 ax.errorbar(sizes, means, yerr=halves, markerfacecolor=face, label=label, **style)
         if n_steps in scaling.by_params:
-            foretold = [scaling.by_params[n_steps](each) for each in x]
-            ax.plot(x, [each.mean for each in foretold], color=colour, linewidth=1)
+            predicted = [scaling.by_params[n_steps](each) for each in x]
+            ax.plot(x, [each.mean for each in predicted], color=colour, linewidth=1)
             if n_steps == max(scaling.by_params):
-                low, high = [each.low for each in foretold], [each.high for each in foretold]
+                low, high = [each.low for each in predicted], [each.high for each in predicted]
                 ax.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)
     losses = [point.loss.mean for point in shown]
     reach = max(losses) - min(losses)

@@ -39,7 +39,7 @@ def scenarios(m: int) -> dict[str, Scenario]:
     equal, half = np.zeros(m), np.where(np.arange(m) < m // 2, 0.0, 2.0)
     uneven = np.exp(0.7 * np.random.default_rng(1).standard_normal(m))
     noisy = np.where(np.arange(m) == 0, 8.0, 1.0)
-    # Some equal and noisy, among others that are told apart from one another at every look, and never from those.
+    # Some equal and noisy, among others that are distinguished from one another at every look, and never from those.
     is_loud = np.arange(m) < max(2, m // 4)
     ladder, volume = np.where(is_loud, 0.0, 0.015 * np.arange(m)), np.where(is_loud, 1.0, 0.001)
 

@@ -135,10 +135,13 @@ def set_title(figure: Figure, title: str, subtitle: str) -> None:
     figure.suptitle("\n".join(lines), fontsize=9.5)
 
 
-def label_points(ax: Axes, points: Float[np.ndarray, "n 2"], words: Sequence[str], **style: Any) -> None:
+def label_points(
+    ax: Axes, points: Float[np.ndarray, "n 2"], words: Sequence[str], inside: bool = False, **style: Any
+) -> None:
     """Write each word beside its point, where no word before it stands; one that finds no place goes unwritten.
 
-    The figure must have been laid out (`figure.canvas.draw()`): labels are placed in pixels.
+    With `inside` no word leaves the axes. The figure must have been laid out (`figure.canvas.draw()`): labels are
+    placed in pixels.
     """
     taken: list[Bbox] = []
     for word, point in zip(words, points, strict=True):
@@ -148,7 +151,8 @@ def label_points(ax: Axes, points: Float[np.ndarray, "n 2"], words: Sequence[str
             )
             with _boxes_for_missing_glyphs():
                 box = label.get_window_extent()
-            if not box.count_overlaps(taken):
+            fits = not inside or (ax.bbox.x0 <= box.x0 and box.x1 <= ax.bbox.x1)
+            if fits and not box.count_overlaps(taken):
                 taken.append(box)
                 break
             label.remove()

@@ -5,10 +5,12 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from experiments.analysis.studies import Cell, Study
-from experiments.analysis.style import COLOURS, far_off, set_title
+from experiments.analysis.studies import Cell, Study, label_cells
+from experiments.analysis.style import COLOURS, far_off, label_points, set_title
 from experiments.sweeps.text import printable
 
 COSTS = {"n_params": "parameters", "wall_seconds": "seconds of training"}
@@ -68,6 +70,7 @@ def draw_tradeoffs(study: Study) -> Figure | None:
     near = [i for i, loss in enumerate(losses) if loss.mean <= beyond]
     size = (max(6.0, 4.6 * len(by_cost)), 4.2)
     figure, axes = plt.subplots(1, len(by_cost), figsize=size, sharey=True, squeeze=False)
+    labelled: list[tuple[Axes, list[Cell], np.ndarray]] = []
     for ax, (cost, front) in zip(axes.flat, by_cost.items(), strict=True):
         costs = [cost_of(cells[i], cost) for i in near]
         means, halves = [losses[i].mean for i in near], [losses[i].half for i in near]
@@ -76,18 +79,27 @@ def draw_tradeoffs(study: Study) -> Figure | None:
         along = [(cost_of(cell, cost), cell.estimate("dev_loss").mean) for cell in shown]
         x, y = zip(*along, strict=True)
         ax.plot(x, y, "o-", color=COLOURS[1], drawstyle="steps-post", markersize=5, linewidth=1.2, label="Pareto front")
-        for cell, place in list(zip(shown, along, strict=True))[-MAX_LABELS:]:
-            text = printable(study.label(cell))
-            ax.annotate(text, place, xytext=(5, 5), textcoords="offset points", fontsize=6, rotation=20)
+        labelled.append((ax, shown[-MAX_LABELS:], np.array(along[-MAX_LABELS:])))
         if max(costs) > 5 * min(costs) > 0:
             ax.set_xscale("log")
-            ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-            ax.xaxis.set_minor_formatter(lambda value, _: "")
-        ax.margins(x=0.1, y=0.12)
+            ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            ax.xaxis.set_minor_formatter(NullFormatter())
+        else:
+            ax.xaxis.set_major_locator(MaxNLocator(4))
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}" if value >= 100 else f"{value:g}")
+        ax.margins(x=0.15, y=0.12)
         ax.set_xlabel(COSTS[cost])
     axes[0, 0].set_ylabel("dev loss (nats per token)")
     axes[0, -1].legend(loc="upper right", fontsize=8)
     n_far = len(cells) - len(near)
     beside = f"; {n_far} with a loss above {beyond:.2f} left out" if n_far else ""
-    set_title(figure, f"{study.name}: dev loss against its cost", f"{study.shown_as}{beside}")
+    labels = label_cells([cell for _, shown, _ in labelled for cell in shown], study.axes)
+    named = f"; labels: {labels.heading}" if labels.heading else ""
+    set_title(figure, f"{study.name}: dev loss against its cost", f"{study.shown_as}{beside}{named}")
+    figure.canvas.draw()
+    texts = iter(labels.texts)
+    for ax, shown, points in labelled:
+        # Lowest loss first, which shall have its label whatever the others cover.
+        words = [printable(next(texts)) for _ in shown]
+        label_points(ax, points[::-1], words[::-1], inside=True, fontsize=6, in_layout=False)
     return figure

@@ -22,7 +22,7 @@ def tune(cells: Sequence[Cell]) -> Cell:
 
     Its settings are those of the lowest mean dev loss, and the row of a seed is that of the configuration with the
     lowest mean over the other seeds; where there is one seed alone, it is judged by its own choice. Configurations in
-    which a seed diverged are no candidates, unless all are.
+    which a seed diverged or is missing are no candidates, unless all are.
     """
     seeds = sorted({row["seed"] for cell in cells for row in cell.finished})
     candidates = [cell for cell in cells if len(cell.finished) == len(seeds)] or list(cells)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from experiments.analysis.comparisons import MARGIN
-from experiments.analysis.results import SweepResults, open_sweep
+from experiments.analysis.results import SweepResults, open_beside
 from experiments.analysis.studies import Study
 from experiments.initialisation.cause_rows import (
     NAMED_GAINS,
@@ -48,15 +48,7 @@ def read_causes(results: SweepResults, folders: Iterable[Path]) -> Causes:
     """
     causes: dict[str, list[Study]] = defaultdict(list)
     for folder in folders:
-        try:
-            other = open_sweep(folder)
-        except ValueError as error:
-            raise ValueError(f"--causes: {error}") from None
-        if other.request.data_hash != results.request.data_hash:
-            raise ValueError(
-                f"--causes {folder} was trained on {other.request.data}, and {results.folder} on "
-                f"{results.request.data}; give a sweep on the same data"
-            )
+        other = open_beside(results, folder, "--causes")
         known = {study.name: kind for study in other.studies if study.best.finished and (kind := kind_of(study))}
         if not known:
             sweeps = ", ".join(dict.fromkeys(sweep for *_, sweep in KINDS.values()))

@@ -11,7 +11,7 @@ import numpy as np
 from experiments.analysis.baselines import load_baselines
 from experiments.analysis.comparisons import MARGIN, compare
 from experiments.analysis.diagnostics import diagnostic
-from experiments.analysis.results import SweepResults, open_sweep
+from experiments.analysis.results import SweepResults, open_beside
 from experiments.analysis.studies import (
     Cell,
     Study,
@@ -95,16 +95,7 @@ def read_studies(results: SweepResults, rates: Path | None, depth: Path | None) 
         if folder is None:
             others[sweep] = None
             continue
-        try:
-            other = open_sweep(folder)
-        except ValueError as error:
-            raise ValueError(f"{flag}: {error}") from None
-        others[sweep] = _checked_study(flag, other, sweep)
-        if other.request.data_hash != results.request.data_hash:
-            raise ValueError(
-                f"{flag} {folder} was trained on {other.request.data}, and {results.folder} on {results.request.data}; "
-                "give a sweep on the same data"
-            )
+        others[sweep] = _checked_study(flag, open_beside(results, folder, flag), sweep)
     return Studies(
         schemes, others["initialisation-rates"], others["depth"], load_baselines(results.folder, results.request)
     )
