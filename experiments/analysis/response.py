@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from scipy import linalg, optimize, special, stats
+from scipy import linalg, optimize, special
 
 from experiments.analysis.effects import Share, axis_values
 from experiments.analysis.studies import CONFIDENCE, Cell, Estimate, Study
@@ -148,7 +148,7 @@ class Response:
         """Values of an axis, and the mean of the surface there over all other axes, with a 95 % band."""
         places = self.grid([axis], CURVE_POINTS)
         mean, covariance = self.posterior(places)
-        half = stats.norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt(np.maximum(np.diag(covariance), 0))
+        half = special.ndtri((1 + CONFIDENCE) / 2) * np.sqrt(np.maximum(np.diag(covariance), 0))
         values = [self.value(axis, place) for place in places[:, self.axes.index(axis)]]
         bands = zip(mean.tolist(), (mean - half).tolist(), (mean + half).tolist(), strict=True)
         return values, [Estimate(*band, len(self.cells)) for band in bands]
@@ -172,7 +172,9 @@ class Response:
         return sorted(shares, key=lambda share: -share.value)
 
     def _scattered(self) -> Float[np.ndarray, "point axis"]:
-        sequence = stats.qmc.Sobol(len(self.axes), rng=np.random.default_rng(1))
+        from scipy.stats import qmc  # SciPy is slow to import, and few sweeps have ranges.
+
+        sequence = qmc.Sobol(len(self.axes), rng=np.random.default_rng(1))
         places = sequence.random(SURFACE_POINTS)
         for axis, n_levels in enumerate(self.surface.levels):
             if n_levels:

@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Bool, Float
-from scipy import special, stats
+from scipy import special  # scipy.stats takes a second to import.
 
 from experiments.analysis.studies import CONFIDENCE, Estimate, Study
 from experiments.runner.rows import Row
@@ -94,7 +94,7 @@ def decide(losses: Sequence[Mapping[int, float | None]], width: float, max_seeds
         table = np.array([[losses[place][seed] for seed in seeds] for place in left], float)
         level = (1 - CONFIDENCE) / len(looks)
         differences, errors, freedom = compare_pairs(table)
-        halves = errors * stats.t.isf(level / max(n_pairs, 1) / 2, freedom)
+        halves = errors * -special.stdtrit(freedom, level / max(n_pairs, 1) / 2)
         apart = step_down(differences, errors, freedom, level, n_open)
         best = int(table.mean(axis=1).argmin())
         to_best = {
@@ -173,7 +173,7 @@ def step_down(
     rows, columns = np.triu_indices(len(differences), 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         t_values = np.nan_to_num(np.abs(differences[rows, columns]) / errors[rows, columns])
-    p_values = 2 * stats.t.sf(t_values, freedom)
+    p_values = 2 * special.stdtr(freedom, -t_values)
     for n_rejected, pair in enumerate(np.argsort(p_values)):
         if p_values[pair] > level / max(n_open - n_rejected, 1):
             break
