@@ -7,13 +7,12 @@ from rich.table import Table
 
 from experiments.analysis.folder_comparison import Comparison, compare, merge
 from experiments.analysis.results import open_sweep
-from experiments.analysis.tables import csv_text
 from experiments.cli.command import command, command_parser, folder_path
 from experiments.cli.terminal import stdout_console
 from experiments.runner.interrupt import Interruption
 from experiments.store.atomic import make_folder, replace_file
 from experiments.sweep import write_analysis
-from experiments.sweeps.text import count, printable
+from experiments.sweeps.text import count, csv_text, printable
 
 SHOWN_LINES = 20
 

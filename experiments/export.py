@@ -11,12 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from experiments.analysis.results import SweepResults, open_sweep
-from experiments.analysis.tables import csv_text
 from experiments.cli.command import command, command_parser, folder_path
 from experiments.runner.interrupt import Interruption
 from experiments.runner.rows import DIVERGED, Row
 from experiments.store.atomic import replace_file
-from experiments.sweeps.text import count, printable
+from experiments.sweeps.text import count, csv_text, printable
 from mlp_lm.config import AXES
 
 EPILOG = """examples:

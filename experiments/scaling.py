@@ -8,12 +8,11 @@ import matplotlib.pyplot as plt
 from experiments.analysis.results import SweepResults, open_beside, open_sweep
 from experiments.analysis.scaling import Scaling, draw_scaling, law_rows, measure_scaling, point_rows
 from experiments.analysis.style import STYLE, save_figure
-from experiments.analysis.tables import csv_text
 from experiments.cli.command import command, command_parser, folder_path, positive
 from experiments.cli.terminal import print_table, stdout_console
 from experiments.runner.interrupt import Interruption
 from experiments.store.atomic import replace_file
-from experiments.sweeps.text import count, printable
+from experiments.sweeps.text import count, csv_text, printable
 
 EPILOG = """examples:
   python -m experiments.sweep scaling --data makemore      five widths at four lengths, each at several rates

@@ -24,9 +24,8 @@ from experiments.cli.flags import (
 from experiments.cli.terminal import CommandLine, Quiet, working
 from experiments.runner import run as runner
 from experiments.runner.compilation_cache import use_compilation_cache
-from experiments.runner.halving import LongerStages
 from experiments.runner.interrupt import Interruption
-from experiments.runner.stages import Stages, Studies
+from experiments.runner.stages import LongerStages, Stages, Studies
 from experiments.store import Store
 from experiments.sweeps.catalog import SWEEPS
 from experiments.sweeps.grids import Grid, SweepSpec

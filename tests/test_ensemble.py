@@ -9,10 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.analysis.baselines import load_baselines
 from experiments.analysis.ensembles import FAMILIES, log_linear_mixture, measure_ensembles
 from experiments.analysis.looks import read_looks
-from experiments.analysis.results import open_sweep
+from experiments.analysis.results import load_baselines, open_sweep
 from experiments.ensemble import main as ensemble
 from mlp_lm.config import Architecture
 from mlp_lm.data.dataset import Windows, load_dataset

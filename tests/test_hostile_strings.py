@@ -12,12 +12,11 @@ import matplotlib.pyplot as plt
 import pytest
 
 from experiments.analysis.summary import as_markdown, write_summary
-from experiments.analysis.tables import csv_text, markdown_table
 from experiments.store import Store
 from experiments.store.atomic import Damaged
 from experiments.sweeps.catalog import SWEEPS
 from experiments.sweeps.request import Request, make_request, read_request
-from experiments.sweeps.text import code, inert, printable
+from experiments.sweeps.text import code, csv_text, inert, markdown_table, printable
 from mlp_lm.data.dataset import load_dataset
 from tests.cli import sweep, sweep_here
 from tests.synthetic import write_request

@@ -13,11 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from experiments.analysis.comparisons import tune
 from experiments.analysis.results import open_sweep
 from experiments.analysis.studies import make_study
 from experiments.analysis.style import far_off, far_off_side_by_side, save_figure
-from experiments.analysis.tables import csv_text
-from experiments.analysis.tuned import tune
 from experiments.initialisation import snapshots as snapshots_module
 from experiments.initialisation import width as width_module
 from experiments.initialisation.__main__ import main
@@ -41,6 +40,7 @@ from experiments.store import Store
 from experiments.store.atomic import replace_file
 from experiments.sweeps.catalog import SWEEPS
 from experiments.sweeps.request import FILE_NAME, Request, encode_request
+from experiments.sweeps.text import csv_text
 from mlp_lm.config import BUILT_IN, RunConfig
 from mlp_lm.data.dataset import load_dataset
 from mlp_lm.diagnostics import diagnose_runs

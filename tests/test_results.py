@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from experiments.analysis.baselines import load_baselines
+from experiments.analysis.results import load_baselines
 from experiments.sweeps.request import read_request
 from tests.quoted_numbers import CELLS, ROOT, problems, quotes, unfounded
 

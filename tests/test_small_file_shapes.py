@@ -13,7 +13,7 @@ from experiments.analysis.trained_models import HeldOut, Samples, write_samples
 from experiments.bengio2003.table import Measured, _read_measured
 from experiments.report.__main__ import main as report
 from experiments.report.sections import Section, write_sections
-from experiments.runner.halving import round_name
+from experiments.runner.stages import round_name
 from experiments.store.atomic import Damaged
 from experiments.store.small_files import as_type, read_small, seal, write_small
 from experiments.sweeps.ranges import Range

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from experiments.analysis.kept import read_failures
+from experiments.analysis.results import read_failures
 from experiments.store import Store
 from experiments.store.atomic import Damaged
 from experiments.store.small_files import (

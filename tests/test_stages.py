@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 from experiments.analysis.results import open_sweep
 from experiments.report.build import read_report, render
 from experiments.report.computed_sections import round_rows
-from experiments.runner.halving import LongerStages, round_name
-from experiments.runner.stages import breadth_first, what_fits
+from experiments.runner.stages import LongerStages, breadth_first, round_name, what_fits
 from experiments.sweeps.grids import Grid, SweepSpec
 from mlp_lm.config import RunConfig
 from tests import cli

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from experiments.analysis.comparisons import tolerated, tune, tuned_rows, tuned_study, tunings
 from experiments.analysis.studies import make_study
-from experiments.analysis.tuned import tolerated, tune, tuned_rows, tuned_study, tunings
 from experiments.sweeps.ranges import Range
 from mlp_lm.config import RunConfig
 from tests.synthetic import synthetic_row, synthetic_rows

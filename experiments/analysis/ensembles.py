@@ -8,16 +8,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from experiments.analysis.baselines import load_baselines
 from experiments.analysis.comparisons import over_words
-from experiments.analysis.kept import read_kept
 from experiments.analysis.looks import add_look
-from experiments.analysis.results import SweepResults
+from experiments.analysis.results import SweepResults, load_baselines, read_kept
 from experiments.analysis.studies import make_study
-from experiments.analysis.tables import csv_text, markdown_table
 from experiments.runner.rows import Row
 from experiments.store.atomic import make_folder, replace_file
 from experiments.store.small_files import write_small
+from experiments.sweeps.text import csv_text, markdown_table
 from mlp_lm.ngram.baselines import count_model_name, fit_count_model
 from mlp_lm.ngram.counts import count_ngrams
 from mlp_lm.ngram.models import CountModel

@@ -11,8 +11,8 @@ from experiments.analysis.comparisons import over_words
 from experiments.analysis.ensembles import Ensemble
 from experiments.analysis.results import SweepResults
 from experiments.analysis.style import ASIDE, LINE_COLOURS, STYLE, save_figure, set_title
-from experiments.analysis.tables import csv_text
 from experiments.store.atomic import make_folder, replace_file
+from experiments.sweeps.text import csv_text
 
 LAST = 10  # From here on, positions are one group.
 

@@ -1,23 +1,67 @@
-"""A sweep's folder, opened to read what it has: the runs that were asked for, their data and their weights."""
+"""A sweep's folder, opened to read what it has: the runs that were asked for, their data, baselines and weights.
 
-from dataclasses import dataclass, field, replace
+What is damaged is said in one line, and left out.
+"""
+
+import sys
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pyarrow as pa
 
-from experiments.analysis.baselines import load_baselines
-from experiments.analysis.kept import say
 from experiments.analysis.studies import Cell, Study, make_study, perplexity_of
-from experiments.analysis.tables import html_table
 from experiments.runner.rows import DIVERGED, Row, config_of
 from experiments.store import Store
+from experiments.store.atomic import Damaged
+from experiments.store.small_files import FAILURES, by_reason, read_as, write_small
 from experiments.sweeps.request import Request, read_request
-from experiments.sweeps.text import count
+from experiments.sweeps.text import count, html_table, printable
 from mlp_lm.config import near_match
 from mlp_lm.data.dataset import Dataset, is_text_source
-from mlp_lm.ngram.baselines import Baselines
+from mlp_lm.ngram.baselines import Baselines, measure_baselines
+
+T = TypeVar("T")
+
+
+def say(message: str) -> None:
+    """What the reader of a folder should know, on stderr, whether that is a terminal or a notebook."""
+    print(printable(message), file=sys.stderr)
+
+
+def read_kept(kind: type[T], folder: Path, name: str, unsealed: bool = False) -> T | None:
+    """What a small file says, as a type; None where it is missing, or damaged, which is said in one line."""
+    try:
+        return read_as(kind, folder, name, unsealed)
+    except (OSError, Damaged) as error:
+        say(str(error))
+        return None
+
+
+def read_failures(folder: Path, run_ids: Collection[str]) -> dict[str, list[str]]:
+    """By reason, those of the runs that were given up."""
+    reasons = read_kept(dict[str, str], folder, FAILURES, unsealed=True) or {}
+    return by_reason({run_id: reasons[run_id] for run_id in sorted(reasons.keys() & run_ids)})
+
+
+FILE_NAME = "baselines.json"
+
+
+def load_baselines(folder: Path, request: Request, dataset: Dataset | None = None) -> Baselines:
+    """What is kept in a sweep's folder, or else computed from its data and kept.
+
+    Raises:
+        ValueError: nothing is kept, and the data cannot be had.
+    """
+    known = read_kept(Baselines, folder, FILE_NAME)
+    if known is not None and known.data_hash == request.data_hash:
+        return known
+    measured = measure_baselines(dataset or request.load_dataset())
+    write_small(folder, FILE_NAME, asdict(measured))
+    return measured
+
 
 if TYPE_CHECKING:
     import pandas

@@ -12,11 +12,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from experiments.analysis.comparisons import FEWEST_VALUES, tune
 from experiments.analysis.results import SweepResults
 from experiments.analysis.studies import Cell, Estimate, make_study, t_quantile
 from experiments.analysis.style import LINE_COLOURS, MARKERS, set_title
 from experiments.analysis.tradeoffs import pareto_front
-from experiments.analysis.tuned import FEWEST_VALUES, tune
 from experiments.sweeps.text import count
 from mlp_lm.config import AXES, DEFAULTS
 

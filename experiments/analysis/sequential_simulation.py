@@ -16,8 +16,8 @@ from scipy import stats
 
 from experiments.analysis.sequential import BEHIND, Outcome, decide
 from experiments.analysis.style import LINE_COLOURS, STYLE, save_figure
-from experiments.analysis.tables import csv_text
 from experiments.store.atomic import make_folder, replace_file
+from experiments.sweeps.text import csv_text
 
 MAX_SEEDS = 32
 N_CONFIGURATIONS = (2, 6, 22)

@@ -8,8 +8,7 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 
-from experiments.analysis.baselines import load_baselines
-from experiments.analysis.comparisons import comparison_rows
+from experiments.analysis.comparisons import comparison_rows, tuned_rows
 from experiments.analysis.diagnostics import EXPLANATION, diagnostic_rows, diagnostic_table, has_diagnostics
 from experiments.analysis.effects import (
     best_run,
@@ -20,23 +19,20 @@ from experiments.analysis.effects import (
     rise_from_lowest,
 )
 from experiments.analysis.figures import write_figures
-from experiments.analysis.kept import read_failures
 from experiments.analysis.looks import HeldOut, read_looks
 from experiments.analysis.response import marginal_rows, neighbour_rows, response_rows
-from experiments.analysis.results import SweepResults, ranked_table, select_results
+from experiments.analysis.results import SweepResults, load_baselines, ranked_table, read_failures, select_results
 from experiments.analysis.sequential_figures import draw_seeds, seed_outcomes, seed_rows
 from experiments.analysis.studies import Cell, Study, estimate
 from experiments.analysis.style import STYLE, file_stems, save_figure
-from experiments.analysis.tables import csv_text, markdown_table
 from experiments.analysis.tradeoffs import tradeoff_rows
 from experiments.analysis.trained_models import keep_samples, look_at_test
-from experiments.analysis.tuned import tuned_rows
 from experiments.runner.rows import DIVERGED
 from experiments.store import Store
 from experiments.store.atomic import make_folder, replace_file
 from experiments.store.small_files import describe_failures
 from experiments.sweeps.request import read_request
-from experiments.sweeps.text import code, count, inert
+from experiments.sweeps.text import code, count, csv_text, inert, markdown_table
 from mlp_lm.data.dataset import SAMPLED_TRAINING, Dataset
 from mlp_lm.ngram.baselines import Baselines
 

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from experiments.analysis.kept import read_kept, say
 from experiments.analysis.looks import HeldOut, add_look, read_looks
-from experiments.analysis.results import SweepResults
+from experiments.analysis.results import SweepResults, read_kept, say
 from experiments.analysis.studies import Cell
 from experiments.runner.rows import DIVERGED, Row
 from experiments.store.small_files import write_small

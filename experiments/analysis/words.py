@@ -2,9 +2,8 @@
 
 from collections.abc import Iterator, Mapping
 
-from experiments.analysis.kept import read_failures
 from experiments.analysis.looks import HeldOut
-from experiments.analysis.results import SweepResults
+from experiments.analysis.results import SweepResults, read_failures
 from experiments.analysis.studies import Cell, Estimate, Study, estimate, perplexity_of
 from experiments.runner.rows import DIVERGED
 from experiments.runner.run import format_seconds

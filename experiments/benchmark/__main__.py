@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from experiments.analysis.tables import markdown_table
 from experiments.benchmark.rounds import Row
 from experiments.cli.command import command, command_parser, folder_path
 from experiments.runner.devices import available_cores, choose_device
@@ -15,6 +14,7 @@ from experiments.runner.interrupt import Interruption
 from experiments.runner.rows import processor, provenance
 from experiments.runner.run import RESULTS
 from experiments.store.atomic import make_folder, replace_file
+from experiments.sweeps.text import markdown_table
 from mlp_lm.data.dataset import load_dataset
 from mlp_lm.settings import SINGLE_THREADED
 

@@ -15,11 +15,9 @@ from jaxtyping import Float, Int
 
 from experiments.analysis.effects import best_run
 from experiments.analysis.ensembles import Predictions
-from experiments.analysis.kept import read_kept
 from experiments.analysis.looks import add_look, describe_looks, read_looks
-from experiments.analysis.results import SweepResults
+from experiments.analysis.results import SweepResults, read_kept
 from experiments.analysis.studies import Cell, Estimate, estimate
-from experiments.analysis.tables import csv_text, markdown_table
 from experiments.analysis.trained_models import keep_samples, read_samples
 from experiments.bengio2003.figures import draw_map, draw_novelty, unit_vectors
 from experiments.bengio2003.models import MIXED_WEIGHT, MODELS, PUBLISHED_COUNTS, model_of
@@ -27,7 +25,7 @@ from experiments.report.sections import Section, read_sections, write_sections
 from experiments.runner.rows import Row
 from experiments.store.atomic import make_folder, replace_file
 from experiments.store.small_files import write_small
-from experiments.sweeps.text import count, inert
+from experiments.sweeps.text import count, csv_text, inert, markdown_table
 from mlp_lm.data.dataset import Dataset, Windows
 from mlp_lm.data.texts import RARE, RARE_TOKEN
 from mlp_lm.data.vocabulary import Vocabulary

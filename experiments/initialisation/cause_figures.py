@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
+from experiments.analysis.comparisons import tuned_study
 from experiments.analysis.studies import Cell, Study
 from experiments.analysis.style import LINE_COLOURS, MARKERS, scheme_label, scheme_style
-from experiments.analysis.tuned import tuned_study
 from experiments.initialisation.cause_rows import places, scale_lines, transfer_lines
 from experiments.initialisation.causes import DEPTHS, GAINS, LENGTHS, PLANE, RATES, TRANSFER, Causes
 from experiments.initialisation.sweep_figures import LOSS, NORMS, add_legend, lengths, scheme_groups

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.analysis.comparisons import compare
+from experiments.analysis.comparisons import compare, tolerated, tune, tuned_study
 from experiments.analysis.diagnostics import diagnostic
 from experiments.analysis.studies import Cell, Estimate, Study, estimate, paired_difference, rank_cells
-from experiments.analysis.tuned import tolerated, tune, tuned_study
 from experiments.initialisation.tables import Table, place_on_axes, rate_table
 from mlp_lm.config import RunConfig
 from mlp_lm.schemes import RELU_GAIN, SCHEMES, TANH_GAIN

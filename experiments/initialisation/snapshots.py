@@ -14,10 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.analysis.style import STYLE, save_figure, scheme_colour
-from experiments.analysis.tables import csv_text
 from experiments.initialisation.tables import Table
 from experiments.store.atomic import replace_file
 from experiments.sweeps.catalog import LECTURE
+from experiments.sweeps.text import csv_text
 from mlp_lm.activations import activation_named
 from mlp_lm.config import RunConfig
 from mlp_lm.data.dataset import Dataset

@@ -13,11 +13,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from experiments.analysis.comparisons import tuned_study
 from experiments.analysis.diagnostics import diagnostic, has_diagnostics
 from experiments.analysis.figures import MAX_LINES, at_edge
 from experiments.analysis.studies import Cell, Estimate, Study, estimate, paired_difference
 from experiments.analysis.style import COLOURS, STYLE, far_off, save_figure, scheme_label, scheme_style
-from experiments.analysis.tuned import tuned_study
 from experiments.initialisation.tables import (
     REFERENCE,
     Scheme,

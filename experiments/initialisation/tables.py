@@ -8,10 +8,9 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from experiments.analysis.baselines import load_baselines
-from experiments.analysis.comparisons import MARGIN, compare
+from experiments.analysis.comparisons import MARGIN, compare, tolerated, tuned_study
 from experiments.analysis.diagnostics import diagnostic
-from experiments.analysis.results import SweepResults, open_beside
+from experiments.analysis.results import SweepResults, load_baselines, open_beside
 from experiments.analysis.studies import (
     Cell,
     Study,
@@ -21,10 +20,9 @@ from experiments.analysis.studies import (
     predict_one_more,
 )
 from experiments.analysis.style import scheme_label
-from experiments.analysis.tables import csv_text, markdown_table
-from experiments.analysis.tuned import tolerated, tuned_study
 from experiments.store.atomic import replace_file
 from experiments.sweeps.catalog import LECTURE
+from experiments.sweeps.text import csv_text, markdown_table
 from mlp_lm.config import AXES, Architecture, RunConfig
 from mlp_lm.data.word_lists import MAKEMORE_SHA256
 from mlp_lm.ngram.baselines import Baselines

@@ -17,11 +17,10 @@ from matplotlib.figure import Figure
 
 from experiments.analysis.studies import Estimate, estimate
 from experiments.analysis.style import STYLE, save_figure, scheme_style
-from experiments.analysis.tables import csv_text, markdown_table
 from experiments.initialisation.snapshots import train_through
 from experiments.initialisation.tables import Table
 from experiments.store.atomic import replace_file
-from experiments.sweeps.text import count
+from experiments.sweeps.text import count, csv_text, markdown_table
 from mlp_lm.config import RunConfig
 from mlp_lm.data.dataset import Dataset
 from mlp_lm.diagnostics import diagnose_runs

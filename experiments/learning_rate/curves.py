@@ -16,8 +16,8 @@ from scipy.ndimage import gaussian_filter1d
 
 from experiments.analysis.studies import describe, estimate
 from experiments.analysis.style import STYLE, save_figure, scheme_colour, set_title
-from experiments.analysis.tables import csv_text
 from experiments.store.atomic import replace_file
+from experiments.sweeps.text import csv_text
 from mlp_lm.config import DEFAULTS
 
 SMOOTHING = 0.02  # Standard deviation of the Gaussian that smooths a curve, as a share of the steps.

@@ -9,10 +9,10 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from experiments.analysis.tables import html_table
 from experiments.lecture.page import chapter_of, shared_code, source_of
 from experiments.lecture.published import HEADER
 from experiments.lecture.walk import SECTIONS, Walk
+from experiments.sweeps.text import html_table
 
 FILE = Path(__file__).with_name("lecture.ipynb")
 WIDTH = 700  # Of a figure, in pixels.

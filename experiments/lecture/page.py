@@ -12,14 +12,13 @@ import jinja2
 from markupsafe import Markup, escape
 
 from experiments.analysis.style import save_figure
-from experiments.analysis.tables import csv_text, markdown_table
 from experiments.lecture import sections
 from experiments.lecture.figures import draw_figure
 from experiments.lecture.published import ANY, HEADER, Line
 from experiments.lecture.walk import SECTIONS, Walk
 from experiments.report.sections import picture_uri
 from experiments.store.atomic import make_folder, replace_file
-from experiments.sweeps.text import count, inert
+from experiments.sweeps.text import count, csv_text, inert, markdown_table
 
 
 @dataclass(frozen=True)

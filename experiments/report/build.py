@@ -14,13 +14,12 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from experiments.analysis.baselines import load_baselines
 from experiments.analysis.diagnostics import END, START, diagnostic, diagnostic_table, has_diagnostics
 from experiments.analysis.diagnostics import EXPLANATION as EXPLANATION_OF_DIAGNOSTICS
 from experiments.analysis.effects import FEWEST_SEEDS, Importance, best_run, importance
 from experiments.analysis.ensembles import EnsembleRow, chosen_words, ensembles_note, mixing_words, read_ensembles
 from experiments.analysis.looks import HeldOut, describe_looks, read_looks
-from experiments.analysis.results import SweepResults, open_sweep
+from experiments.analysis.results import SweepResults, load_baselines, open_sweep
 from experiments.analysis.studies import Cell, Estimate, Study, best_study, estimate
 from experiments.analysis.style import file_stems, scheme_colour
 from experiments.analysis.summary import describe_losses, looks_of

@@ -2,7 +2,16 @@
 
 from collections.abc import Iterator
 
-from experiments.analysis.comparisons import HIGHER, LOWER, MARGIN, compare, is_default, reference_of
+from experiments.analysis.comparisons import (
+    HIGHER,
+    LOWER,
+    MARGIN,
+    compare,
+    is_default,
+    reference_of,
+    tuned_study,
+    tunings,
+)
 from experiments.analysis.effects import value_name
 from experiments.analysis.response import Response, fit_response
 from experiments.analysis.results import SweepResults
@@ -11,9 +20,8 @@ from experiments.analysis.sequential_figures import conclusion, saving, seed_out
 from experiments.analysis.studies import Cell, Study
 from experiments.analysis.style import file_stems
 from experiments.analysis.tradeoffs import COSTS, cost_of, fronts
-from experiments.analysis.tuned import tuned_study, tunings
 from experiments.report.sections import Section
-from experiments.runner.halving import round_name
+from experiments.runner.stages import round_name
 from experiments.sweeps.text import count, percent
 
 SHOWN_SHARES = 12

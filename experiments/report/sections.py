@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from experiments.analysis.kept import read_kept
+from experiments.analysis.results import read_kept
 from experiments.store.small_files import write_small
 
 FILE_NAME = "sections.json"
