@@ -85,7 +85,7 @@ def few_data(few_dataset):
     return training_data(few_dataset, 3)
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def tables():
     """The tables of definitions by field; what a test adds to them, or loads, is undone."""
     before = {name: dict(table) for name, table in TABLES.items()}
