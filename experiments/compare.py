@@ -10,7 +10,7 @@ from experiments.analysis.results import open_sweep
 from experiments.cli.command import command, command_parser, folder_path
 from experiments.cli.terminal import stdout_console
 from experiments.runner.interrupt import Interruption
-from experiments.store.atomic import make_folder, replace_file
+from experiments.store.atomic import replace_file
 from experiments.sweep import write_analysis
 from experiments.sweeps.text import count, csv_text, printable
 
@@ -42,7 +42,6 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
         store = merge(several, options.out, shlex.join(parts))
         _, path = write_analysis(store, several[0].dataset)
         if comparison:
-            make_folder(store.root / "tables")
             replace_file(store.root / "tables" / "compare.csv", csv_text(list(comparison.rows())).encode())
         print(f"Merged {count(len(options.folders), 'folder')}: {path}")
     return 0

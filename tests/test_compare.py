@@ -75,6 +75,17 @@ def test_merged_folders_hold_every_run_once(tmp_path):
     }
 
 
+def test_what_is_damaged_in_a_merged_folder_is_said_and_stays_there(tmp_path, capsys):
+    a, b = folder(tmp_path / "a"), folder(tmp_path / "b")
+    results = [open_sweep(a), open_sweep(b)]
+    (shard,) = (a / "shards").iterdir()
+    shard.write_bytes(shard.read_bytes() + b"!")
+    merge(results, tmp_path / "out", "")
+    assert capsys.readouterr().err.count("does not match its checksum: left out") == 1
+    assert shard.exists() and not (a / "damaged").exists()
+    assert len(open_sweep(tmp_path / "out").rows) == len(results[1].rows)  # All are in the other folder as well.
+
+
 def test_a_run_with_two_results_is_refused_and_nothing_is_written(tmp_path):
     a, b = folder(tmp_path / "a"), folder(tmp_path / "b", offset=0.05)
     with pytest.raises(ValueError, match=r"has dev_loss .* keep them apart"):

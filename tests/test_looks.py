@@ -4,10 +4,11 @@ import json
 
 import pytest
 
-from experiments.analysis.looks import LOOKS_FILE, add_look, read_looks
+from experiments.analysis.looks import LOCK_FILE, LOOKS_FILE, add_look, read_looks
 from experiments.analysis.results import open_sweep
 from experiments.report.__main__ import main as report
 from experiments.store import Store
+from experiments.store.folder import folder_lock
 from experiments.store.mirror import copy_analysis
 from experiments.store.small_files import write_small
 from tests.synthetic import synthetic_folder, synthetic_rows
@@ -67,6 +68,13 @@ def test_damage_is_noticed(results, damage):
     path.write_bytes(b"".join(damaged[damage]))
     with pytest.raises(ValueError, match=LOOKS_FILE):
         read_looks(results.folder)
+
+
+def test_a_look_is_refused_while_another_is_added(results):
+    look(results, 2.0, 2.5)
+    with folder_lock(results.folder / LOCK_FILE), pytest.raises(ValueError, match="in use"):
+        look(results, 2.1, what="a second one")
+    assert look(results, 2.1, what="a second one").look == 2
 
 
 def test_a_report_names_every_look(results):

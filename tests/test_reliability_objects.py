@@ -102,6 +102,15 @@ def test_failures_are_forgotten_once_their_runs_are_done(swept):
     assert not {"failures.json"} & {*Store(place).folder.names(""), *Store(here).folder.names("")}
 
 
+def test_a_table_that_an_analysis_drops_goes_from_the_bucket_too(swept):
+    place, here = swept
+    for name in ("tables/differences.csv", "tables/my_own.csv"):
+        Store(place).folder.put(name, b"study\n")
+    assert sweep(*TWO, "--out", place, "--fetch-to", str(here)).code == 0
+    names = Store(place).folder.names("tables")
+    assert "my_own.csv" in names and "differences.csv" not in names  # The grid is balanced.
+
+
 def test_fetch_of_nothing(address, tmp_path, capsys):
     assert fetch.main([address(), str(tmp_path / "x")]) == 2
     assert "has no finished run" in capsys.readouterr().err

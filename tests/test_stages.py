@@ -1,5 +1,7 @@
 """Runs chosen in rounds, and what fits a limit of time."""
 
+import re
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -10,9 +12,12 @@ from hypothesis import strategies as st
 from experiments.analysis.results import open_sweep
 from experiments.report.build import read_report, render
 from experiments.report.computed_sections import round_rows
+from experiments.runner.plan import make_plan
+from experiments.runner.run import Planner, RunOptions
 from experiments.runner.stages import LongerStages, breadth_first, round_name, what_fits
+from experiments.store import Store
 from experiments.sweeps.grids import Grid, SweepSpec
-from mlp_lm.config import RunConfig
+from mlp_lm.config import CPU_RUNS, RunConfig
 from tests import cli
 from tests.synthetic import synthetic_folder, synthetic_row
 
@@ -126,7 +131,24 @@ def test_a_sweep_within_a_time_has_every_configuration_once_before_any_twice(fla
 
 def test_when_the_time_is_up_it_says_what_is_left(flags, tmp_path):
     said = cli.sweep(*flags, "--seeds", "2", "--time", "1s")
-    assert said.code == 0 and "the time is up: 6 runs of 6 are left" in said.output
+    assert said.code == 0
+    assert re.search("(no other run fits into the time|the time is up): 6 runs of 6 are left", said.output)
+
+
+def test_within_a_time_what_was_begun_without_one_goes_on_whole(tmp_path, few_dataset):
+    (runs,) = studies_of(n_seeds=2).values()
+    store = Store(tmp_path)
+    (begun, *_) = make_plan(runs.values(), few_dataset, CPU_RUNS).cohorts
+    run_ids = [run.run_id for run in begun.runs]
+    store.save_checkpoint(begun.cohort_id, {}, {"run_ids": run_ids})
+    for limit in (1.0, 3600.0):  # It goes on even where it will not come to its end.
+        planner = Planner(few_dataset, store, RunOptions(time=3600.0), "cpu")
+        planner.deadline = time.monotonic() + limit
+        plan = planner.missing(runs, ())
+        assert begun.cohort_id in {cohort.cohort_id for cohort in plan.cohorts}
+    assert {run.seed for run in begun.runs} == {0, 1}
+    planner.deadline = time.monotonic()
+    assert planner.missing(runs, ()).n_runs == 0
 
 
 @pytest.mark.parametrize(

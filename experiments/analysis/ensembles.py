@@ -13,7 +13,7 @@ from experiments.analysis.looks import add_look
 from experiments.analysis.results import SweepResults, load_baselines, read_kept
 from experiments.analysis.studies import make_study
 from experiments.runner.rows import Row
-from experiments.store.atomic import make_folder, replace_file
+from experiments.store.atomic import replace_file
 from experiments.store.small_files import write_small
 from experiments.sweeps.text import csv_text, markdown_table
 from mlp_lm.ngram.baselines import count_model_name, fit_count_model
@@ -301,7 +301,6 @@ def write_ensembles(results: SweepResults, ensembles: Sequence[Ensemble]) -> lis
     """Keep the ensembles in FILE_NAME, and write `tables/ensembles.csv` and `.md`, and the weights of each bucket."""
     folder, rows = results.folder, ensemble_rows(results, ensembles)
     write_small(folder, FILE_NAME, [asdict(row) for row in rows])
-    make_folder(folder / "tables")
     cells = [asdict(row) | {"run_ids": " ".join(row.run_ids)} for row in rows]
     replace_file(folder / "tables" / "ensembles.csv", csv_text(cells).encode())
     replace_file(folder / "tables" / "ensembles.md", as_markdown(rows).encode())

@@ -47,7 +47,6 @@ from experiments.analysis.style import (
 from experiments.analysis.tradeoffs import draw_tradeoffs
 from experiments.runner.rows import Row
 from experiments.store import Store
-from experiments.store.atomic import make_folder
 from experiments.sweeps.text import count, printable
 from mlp_lm.data.vocabulary import Vocabulary
 from mlp_lm.schemes import SCHEMES
@@ -71,7 +70,6 @@ Line = dict[Any, Estimate]
 def write_figures(store: Store, studies: Sequence[Study], vocabulary: Vocabulary) -> None:
     """Draw what the studies allow into the folder `figures/`."""
     folder = store.root / "figures"
-    make_folder(folder)
     with plt.rc_context(STYLE):
         for study, stem in zip(studies, file_stems([study.name for study in studies]), strict=True):
             undrawn = set(FIGURES)

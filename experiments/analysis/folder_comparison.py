@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from experiments.analysis.results import SweepResults
+from experiments.analysis.results import SweepResults, say
 from experiments.analysis.studies import Cell, Estimate, Study, make_study, paired_difference
 from experiments.runner.rows import Row
 from experiments.store import Store
@@ -91,6 +91,8 @@ def _side(cell: Cell | None, reference: Cell) -> Side | None:
 def merge(several: Sequence[SweepResults], out: Path, command: str) -> Store:
     """One folder with the runs of all; a run that two folders have must have the same numbers in both.
 
+    What is damaged in one of them is said, and left out.
+
     Raises:
         ValueError: other data, other ideas, or a run with two results.
     """
@@ -116,7 +118,8 @@ def merge(several: Sequence[SweepResults], out: Path, command: str) -> Store:
     store = Store(out)
     with store.lock():
         for results in several:
-            store.adopt(results.store)
+            for message in store.adopt(results.store, set_aside=False):
+                say(message)
         store.folder.put(FILE_NAME, encode_request(_merged_request(several, command)))
     return store
 

@@ -15,8 +15,10 @@ from typing import Any
 
 from experiments.analysis.results import SweepResults
 from experiments.store.atomic import Damaged, replace_file
+from experiments.store.folder import folder_lock
 from experiments.store.small_files import LOOKS_FILE, as_type, read_small
 
+LOCK_FILE = ".looks.lock"  # Held while a look is added: two at once would leave one.
 FIRST_FILE = "test.json"  # Of version 0.1.0: one look, or a list of them.
 
 
@@ -51,17 +53,18 @@ def add_look(
     """Add a look to the folder's file, and return it; the same numbers of the same runs again are no second look.
 
     Raises:
-        ValueError: the file is damaged.
+        ValueError: the file is damaged, or another process is adding a look.
     """
-    looks = read_looks(results.folder)
-    for known in looks:
-        if (known.what, known.run_ids, known.losses) == (what, run_ids, losses):
-            return known
-    when = datetime.now(UTC).isoformat(timespec="seconds")
-    look = HeldOut(len(looks) + 1, what, results.request.data_hash, run_ids, losses, together, when, command)
-    path = results.folder / LOOKS_FILE
-    before = path.read_bytes() if path.exists() else b""
-    replace_file(path, before + _line(asdict(look)))
+    with folder_lock(results.folder / LOCK_FILE):
+        looks = read_looks(results.folder)
+        for known in looks:
+            if (known.what, known.run_ids, known.losses) == (what, run_ids, losses):
+                return known
+        when = datetime.now(UTC).isoformat(timespec="seconds")
+        look = HeldOut(len(looks) + 1, what, results.request.data_hash, run_ids, losses, together, when, command)
+        path = results.folder / LOOKS_FILE
+        before = path.read_bytes() if path.exists() else b""
+        replace_file(path, before + _line(asdict(look)))
     return look
 
 

@@ -11,7 +11,7 @@ from experiments.analysis.comparisons import over_words
 from experiments.analysis.ensembles import Ensemble
 from experiments.analysis.results import SweepResults
 from experiments.analysis.style import ASIDE, LINE_COLOURS, STYLE, save_figure, set_title
-from experiments.store.atomic import make_folder, replace_file
+from experiments.store.atomic import replace_file
 from experiments.sweeps.text import csv_text
 
 LAST = 10  # From here on, positions are one group.
@@ -57,8 +57,6 @@ def write_positions(results: SweepResults, ensembles: Sequence[Ensemble]) -> Non
     """Write `tables/positions.csv` and `figures/positions.png`, but for running text."""
     rows = position_rows(results, ensembles)
     if rows:
-        for name in ("tables", "figures"):
-            make_folder(results.folder / name)
         replace_file(results.folder / "tables" / "positions.csv", csv_text(rows).encode())
         with plt.rc_context(STYLE):
             save_figure(draw_positions(rows), results.folder / "figures" / "positions.png")

@@ -16,7 +16,7 @@ from scipy import stats
 
 from experiments.analysis.sequential import BEHIND, Outcome, decide
 from experiments.analysis.style import LINE_COLOURS, STYLE, save_figure
-from experiments.store.atomic import make_folder, replace_file
+from experiments.store.atomic import replace_file
 from experiments.sweeps.text import csv_text
 
 MAX_SEEDS = 32
@@ -143,8 +143,6 @@ def write_simulation(folder: Path, measured: Mapping[str, tuple[Any, Any]], n_re
 
     `measured` has means and standard deviations of dev losses, by a name for the schemes that they are of.
     """
-    for name in ("tables", "figures"):
-        make_folder(folder / name)
     errors, runs = list(error_rows(n_repeats)), list(run_rows(measured, max(n_repeats // 10, 1)))
     replace_file(folder / "tables" / "error_rate.csv", csv_text(errors).encode())
     replace_file(folder / "tables" / "runs.csv", csv_text(runs).encode())

@@ -117,7 +117,7 @@ def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as a PNG file and close it."""
     drawn, file = io.BytesIO(), io.BytesIO()
     with _boxes_for_missing_glyphs():
-        figure.savefig(drawn, format="png")
+        figure.savefig(drawn, format="png", pil_kwargs={"compress_level": 0})  # It is read again at once.
     plt.close(figure)
     with Image.open(drawn) as picture:
         colours = picture.convert("RGB")

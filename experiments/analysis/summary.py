@@ -29,7 +29,7 @@ from experiments.analysis.tradeoffs import tradeoff_rows
 from experiments.analysis.trained_models import keep_samples, look_at_test
 from experiments.runner.rows import DIVERGED
 from experiments.store import Store
-from experiments.store.atomic import make_folder, replace_file
+from experiments.store.atomic import replace_file
 from experiments.store.small_files import describe_failures
 from experiments.sweeps.request import read_request
 from experiments.sweeps.text import code, count, csv_text, inert, markdown_table
@@ -81,7 +81,6 @@ def write_summary(store: Store, dataset: Dataset, test: bool = False) -> Summary
     )
     text = as_markdown(summary)
     tables = store.root / "tables"
-    make_folder(tables)
     replace_file(tables / "summary.csv", csv_text(list(_csv_rows(summary))).encode())
     replace_file(tables / "summary.md", text.encode())
     for name, make_rows in TABLES.items():

@@ -13,7 +13,7 @@ from experiments.runner.devices import available_cores, choose_device
 from experiments.runner.interrupt import Interruption
 from experiments.runner.rows import processor, provenance
 from experiments.runner.run import RESULTS
-from experiments.store.atomic import make_folder, replace_file
+from experiments.store.atomic import replace_file
 from experiments.sweeps.text import markdown_table
 from mlp_lm.data.dataset import load_dataset
 from mlp_lm.settings import SINGLE_THREADED
@@ -76,7 +76,6 @@ def write_table(folder: Path, device: str, rows: Sequence[Row]) -> None:
     content = {"command": command, "device": name, **provenance(), "rows": [asdict(row) for row in rows]}
     head = f"# Benchmark on {name}\n\n`{command}`, commit {content['commit']}, {content['versions']}.\n"
     note = "Ratios are medians over interleaved rounds on a shared machine.\n"
-    make_folder(folder)
     replace_file(folder / f"{device}.json", json.dumps(content, indent=1).encode())
     table = markdown_table(HEADER, [row.cells for row in rows])
     replace_file(folder / f"{device}.md", f"{head}\n{note}\n{table}\n".encode())

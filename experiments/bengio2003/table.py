@@ -23,7 +23,7 @@ from experiments.bengio2003.figures import draw_map, draw_novelty, unit_vectors
 from experiments.bengio2003.models import MIXED_WEIGHT, MODELS, PUBLISHED_COUNTS, model_of
 from experiments.report.sections import Section, read_sections, write_sections
 from experiments.runner.rows import Row
-from experiments.store.atomic import make_folder, replace_file
+from experiments.store.atomic import replace_file
 from experiments.store.small_files import write_small
 from experiments.sweeps.text import count, csv_text, inert, markdown_table
 from mlp_lm.data.dataset import Dataset, Windows
@@ -152,8 +152,6 @@ def write_tables(results: SweepResults, test: str | None = None) -> Summary:
         models = dict.fromkeys(_model_name(row) for row in summary.looked_at)
         add_look(results, f"{', '.join(models)}, alone and mixed, and count models", run_ids, losses, test)
     summary = replace(summary, head=[*summary.head, describe_looks(read_looks(folder))])
-    for name in ("tables", "figures"):
-        make_folder(folder / name)
     measured = {names: asdict(one) for names, one in summary.measured.items()}
     write_small(folder, MEASURED_FILE, measured)
     replace_file(folder / "tables" / "table1.csv", csv_text([line.as_columns() for line in summary.lines]).encode())

@@ -17,7 +17,7 @@ from experiments.lecture.figures import draw_figure
 from experiments.lecture.published import ANY, HEADER, Line
 from experiments.lecture.walk import SECTIONS, Walk
 from experiments.report.sections import picture_uri
-from experiments.store.atomic import make_folder, replace_file
+from experiments.store.atomic import replace_file
 from experiments.sweeps.text import count, csv_text, inert, markdown_table
 
 
@@ -75,7 +75,6 @@ def shared_code() -> str:
 
 def write_page(folder: Path, walk: Walk, chapters: Sequence[Chapter]) -> Path:
     """Write `README.md`, `report.html` and `numbers.csv`; the figures are there already. Returns the HTML file."""
-    make_folder(folder)
     own = walk.is_own
     lines = [(chapter, row) for chapter in chapters for row in chapter.rows(own)]
     table = [{"section": chapter.title} | dict(zip(HEADER, row, strict=True)) for chapter, row in lines]

@@ -19,7 +19,7 @@ from experiments.runner.stages import COLUMNS, AllAtOnce, Stages, Studies, bread
 from experiments.runner.worker import Job
 from experiments.store import Contents, Location, Store
 from experiments.store.atomic import explained
-from experiments.store.mirror import copy_analysis, fetch
+from experiments.store.mirror import analysis_files, copy_analysis, fetch
 from experiments.store.small_files import by_reason, describe_failures, write_failures
 from experiments.sweeps.grids import SweepSpec
 from experiments.sweeps.ranges import drawn_shapes
@@ -151,17 +151,23 @@ def run_sweep(
             return 1 if failures else 0
         n_left = len(asked.keys() - rows.keys() - failures.keys())
         if options.time is not None and n_left:
-            left = f"{count(n_left, 'run')} of {len(asked):,}"
-            terminal.say(f"the time is up: {left} are left; the same command goes on from here")
+            left = f"{count(n_left, 'run')} of {len(asked):,} are left"
+            if time.monotonic() < planner.deadline:
+                terminal.say(f"no other run fits into the time: {left}; the same command with more --time goes on")
+            else:
+                terminal.say(f"the time is up: {left}; the same command goes on from here")
         store.drop_checkpoints_of(asked.keys() & rows.keys())
         for kept in {id(store): store, id(copy): copy}.values():
             write_failures(kept, failures)
         if copy is not store:
             for message in fetch(store, copy):
                 terminal.complain(message)
+        before = analysis_files(copy.folder)
         if asked.keys() & rows.keys():
             analyse(copy, dataset)
         if copy is not store:
+            for name in set(before) - set(analysis_files(copy.folder)):  # A table that this request does not have.
+                store.folder.remove(name)
             for message in copy_analysis(copy.folder, store.folder):
                 terminal.complain(message)
     if copy is not store:
@@ -190,18 +196,26 @@ class Planner:
     def missing(self, runs: Mapping[str, RunConfig], done: Collection[str], pace: float = 1.0) -> Plan:
         """What is missing of some runs; with a limit of time, of one seed each, and no more than fits.
 
-        `pace` is how many times as long as planned training has taken so far.
+        What has a checkpoint goes on first, whole. `pace` is how many times as long as planned training has taken so
+        far.
         """
         started = [metadata["run_ids"] for metadata in self.store.started().values() if "run_ids" in metadata]
 
         def plan(chosen: Iterable[RunConfig]) -> Plan:
             return make_plan(chosen, self.dataset, self.widest, started)
 
-        missing = [run for run_id, run in runs.items() if run_id not in done]
+        missing = {run_id: run for run_id, run in runs.items() if run_id not in done}
         if self.deadline == math.inf:
-            return plan(missing)
+            return plan(missing.values())
         seconds = (self.deadline - time.monotonic()) / pace
-        return plan(what_fits(breadth_first(missing), seconds, lambda chosen: self.seconds(plan(chosen))))
+        if seconds <= 0:
+            return plan(())
+        going_on: list[RunConfig] = []
+        for run_ids in started:
+            if missing.keys() >= set(run_ids):
+                going_on += [missing.pop(run_id) for run_id in run_ids]
+        new = breadth_first(list(missing.values()))
+        return plan([*going_on, *what_fits(new, seconds, lambda some: self.seconds(plan([*going_on, *some])))])
 
     def seconds(self, plan: Plan) -> float:
         """A guess at the wall time of a plan on these cores."""

@@ -83,7 +83,8 @@ def remove_temporaries(folder: Path) -> None:
 def make_folder(folder: Path) -> None:
     """Create a folder and its parents, durably."""
     if not folder.is_dir():
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
         sync_folder(folder.parent)
 
 

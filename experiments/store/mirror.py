@@ -44,15 +44,22 @@ def copy_analysis(source: Folder, target: Folder) -> tuple[str, ...]:
     Returns a message for each small file that is damaged, and so left out.
     """
     messages = []
-    for kind, pattern in ANALYSIS.items():
-        for name in filter(pattern.fullmatch, source.names(kind)):
-            path = f"{kind}/{name}" if kind else name
-            data = source.read(path)
-            try:
-                if name in SMALL_FILES:
-                    unseal(data, source.describe(path), unsealed=True)
-                if name != LOOKS_FILE or _goes_on(data, target):
-                    target.put(path, data)
-            except Damaged as damage:
-                messages.append(f"{damage}; it is not copied")
+    for path in analysis_files(source):
+        data = source.read(path)
+        try:
+            if path in SMALL_FILES:
+                unseal(data, source.describe(path), unsealed=True)
+            if path != LOOKS_FILE or _goes_on(data, target):
+                target.put(path, data)
+        except Damaged as damage:
+            messages.append(f"{damage}; it is not copied")
     return tuple(messages)
+
+
+def analysis_files(folder: Folder) -> list[str]:
+    """The files of analysis in a folder, such as `tables/summary.csv`."""
+    return [
+        f"{kind}/{name}" if kind else name
+        for kind, pattern in ANALYSIS.items()
+        for name in filter(pattern.fullmatch, folder.names(kind))
+    ]

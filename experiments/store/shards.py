@@ -139,9 +139,7 @@ class Store:
         if set_aside:
             messages = tuple(move_damaged(self.folder, *damaged) for damaged in damage.items())
         else:
-            messages = tuple(
-                f"{reason}: left out, the next sweep computes its runs again" for reason in damage.values()
-            )
+            messages = tuple(map(_left_out, damage.values()))
         try:
             return Contents(unite(tables), messages)
         except pa.ArrowException as error:
@@ -188,12 +186,13 @@ class Store:
             raise ValueError(move_damaged(self.folder, cohort_id, str(damage)))
         raise ValueError(f"{weights} is sound but this row is not its own: read the rows again")
 
-    def adopt(self, other: "Store") -> tuple[str, ...]:
+    def adopt(self, other: "Store", set_aside: bool = True) -> tuple[str, ...]:
         """Commit what is finished in another store and not here; returns a message for each cohort damaged there.
 
-        What is damaged there is set aside, so that the next sweep computes it again.
+        What is damaged there is set aside, so that the next sweep computes it again; or left where it is, as who does
+        not hold that store's lock must.
         """
-        adopt = functools.partial(self._adopt, other.folder)
+        adopt = functools.partial(self._adopt, other.folder, set_aside=set_aside)
         messages = each(other.folder, adopt, cohort_ids(other.folder, "manifests"))
         return tuple(message for message in messages if message)
 
@@ -221,7 +220,7 @@ class Store:
             if not done.isdisjoint(metadata.get("run_ids", ())):
                 self.drop_checkpoint(cohort_id)
 
-    def _adopt(self, other: Folder, cohort_id: str) -> str | None:
+    def _adopt(self, other: Folder, cohort_id: str, set_aside: bool) -> str | None:
         if is_committed(self.folder, cohort_id):
             return None
         try:
@@ -229,7 +228,7 @@ class Store:
             kinds = [kind for kind in promises if kind != "weights" or locate(other, kind, cohort_id, promises[kind])]
             contents = {kind: read_verified(other, kind, cohort_id, promises[kind]) for kind in kinds}
         except Damaged as error:
-            return move_damaged(other, cohort_id, str(error))
+            return move_damaged(other, cohort_id, str(error)) if set_aside else _left_out(str(error))
         with explained(self.location):
             commit(self.folder, cohort_id, contents, promises)
         return None
@@ -341,6 +340,10 @@ def move_damaged(folder: Folder, cohort_id: str, reason: str) -> str:
     except OSError as error:
         return f"{reason}: its runs count as not done (it could not be set aside: {error.strerror})"
     return f"{reason}: set aside in {place}, the next sweep computes its runs again"
+
+
+def _left_out(reason: str) -> str:
+    return f"{reason}: left out, the next sweep computes its runs again"
 
 
 def _mismatch(folder: Folder, name: str) -> Damaged:
