@@ -104,6 +104,9 @@ class RunConfig:
     clip_norm: float = _field(0.0, Role.SWITCH, "largest norm of the gradient of a step; 0 = any")
     dropout: float = _field(0.0, Role.SWITCH, "share of hidden units dropped at each step", below=1)
     input_dropout: float = _field(0.0, Role.SWITCH, "share of the context's features dropped at each step", below=1)
+    token_noise: float = _field(
+        0.0, Role.SWITCH, "share of the context's tokens replaced at each step by others of the training part", below=1
+    )
     early_stopping: bool = _field(False, Role.SHAPE, "end with the weights of the evaluation with the lowest dev loss")
     precision: str = _field(FLOAT32, Role.SHAPE, "factors of the output layer's products in training", table=PRECISIONS)
     gain: float = _field(1.0, Role.HOST, "factor on the scheme's hidden weights")
@@ -137,8 +140,11 @@ class RunConfig:
             value, chosen = getattr(self, name), getattr(self, chooser)
             if value != DEFAULTS[name] and chosen != owner and chosen in BUILT_IN[chooser]:
                 raise ValueError(f"{name} {value} is of {owner}; leave it out with {chooser} {chosen}")
-        if self.batch_size == 0 and (self.drops or self.shuffle or self.precision != FLOAT32):
-            raise ValueError("batch_size 0 (full-batch gradient descent) has no dropout, shuffle or other precision")
+        drawn = self.drops or self.token_noise or self.shuffle
+        if self.batch_size == 0 and (drawn or self.precision != FLOAT32):
+            raise ValueError(
+                "batch_size 0 (full-batch gradient descent) has no dropout, token_noise, shuffle or other precision"
+            )
         if self.batch_norm and self.precision != FLOAT32:
             raise ValueError(f"precision {self.precision} is for models without batch norm; leave one of them out")
         if self.hidden_size == 0 and not self.direct:

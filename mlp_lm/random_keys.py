@@ -4,7 +4,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Key, UInt32
 
-WEIGHTS, MINIBATCH, SAMPLING, DROPOUT = range(4)
+WEIGHTS, MINIBATCH, SAMPLING, DROPOUT, NOISE = range(5)
 # The probe minibatch of mlp_lm.diagnostics is drawn from what are also the keys of dropout's first two steps: a window
 # of the probe has nothing to do with a unit dropped, and a number of its own would change every recorded diagnostic.
 PROBE = DROPOUT

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Key
 
 from mlp_lm.config import CPU_RUNS, FLOAT32, LARGE_VOCABULARY, Numbers, RunConfig, run_batch_size
 from mlp_lm.cpu_gradients import arrange_all, arranged_loss_and_grad, can_arrange
@@ -41,7 +41,7 @@ from mlp_lm.model import Dropout, Leaf, Params
 from mlp_lm.optimizers import ELEMENTWISE, OPTIMIZERS
 from mlp_lm.padding import share_out, stack_runs, take_run, unpad_params
 from mlp_lm.parametrizations import PARAMETRIZATIONS, REST, kinds
-from mlp_lm.random_keys import DROPOUT, purpose_key
+from mlp_lm.random_keys import DROPOUT, NOISE, purpose_key
 from mlp_lm.sampling import sample_from
 from mlp_lm.schedules import PLATEAU, learning_rates, plateau
 from mlp_lm.schemes import PRIOR_BIAS, log_frequencies, scheme_of
@@ -162,6 +162,9 @@ def step_loss(
     if program.batch_size == 0:
         return partial(full_batch_loss_and_grad, examples=cast(EvaluationSet, data.examples))
     contexts, targets, dropout = data.contexts[windows], data.targets[windows], None
+    if numbers.token_noise is not None:
+        key = jax.random.fold_in(purpose_key(numbers.seed, NOISE), step)
+        contexts = replace_tokens(contexts, key, numbers.token_noise, data.targets)
     if program.drops:
         key = jax.random.fold_in(purpose_key(numbers.seed, DROPOUT), step)
         dropout = Dropout(key, numbers.dropout, numbers.input_dropout)
@@ -174,6 +177,15 @@ def step_loss(
         return minibatch_loss_and_grad(params, contexts, targets, dropout)
 
     return loss_and_grad
+
+
+def replace_tokens(
+    contexts: Int[Array, "batch block"], key: Key[Array, ""], share: Float[Array, ""], tokens: Int[Array, " n"]
+) -> Int[Array, "batch block"]:
+    """Contexts with this share of their tokens replaced by draws from `tokens` (Xie et al. 2017, unigram noise)."""
+    chosen, drawn = jax.random.split(key)
+    others = tokens[jax.random.randint(drawn, contexts.shape, 0, len(tokens))]
+    return jnp.where(jax.random.bernoulli(chosen, share, contexts.shape), others, contexts)
 
 
 def train_step(

@@ -27,7 +27,7 @@ ONE_LAYER = RunConfig(hidden_size=12, embedding_dim=3, batch_size=7)
 CONFIGS = {
     "one hidden layer": ONE_LAYER,
     "two layers with batch norm": replace(ONE_LAYER, n_layers=2, batch_norm=True),
-    "dropout and Adam": replace(ONE_LAYER, dropout=0.5, input_dropout=0.2, optimizer="adam"),
+    "dropout and Adam": replace(ONE_LAYER, dropout=0.5, input_dropout=0.2, token_noise=0.1, optimizer="adam"),
     "a rate for each kind of matrix": replace(ONE_LAYER, parametrization="mup", weight_decay=0.1, n_layers=2),
     "full batch": replace(ONE_LAYER, batch_size=0),
     "blockwise softmax": replace(ONE_LAYER, precision=BFLOAT16),

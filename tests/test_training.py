@@ -1,5 +1,6 @@
 """Laws of training: what a run's numbers may depend on, and what they may not."""
 
+import math
 from dataclasses import replace
 from functools import partial
 
@@ -12,7 +13,7 @@ import pytest
 
 from mlp_lm.config import RunConfig
 from mlp_lm.cpu_gradients import arrange, arranged_loss_and_grad
-from mlp_lm.data.dataset import Dataset
+from mlp_lm.data.dataset import Dataset, load_dataset
 from mlp_lm.data.vocabulary import Vocabulary
 from mlp_lm.data.word_lists import split_words
 from mlp_lm.initializers import draw_params
@@ -21,6 +22,7 @@ from mlp_lm.minibatches import draw_batch, draw_minibatches, permute
 from mlp_lm.model import Dropout, drop, forward
 from mlp_lm.optimizers import decays
 from mlp_lm.padding import pad_params, stack_runs, take_run, unpad_params
+from mlp_lm.random_keys import NOISE, purpose_key
 from mlp_lm.schedules import SCHEDULES, learning_rates
 from mlp_lm.schemes import SCHEMES
 from mlp_lm.training import (
@@ -29,6 +31,9 @@ from mlp_lm.training import (
     advance_batch,
     evaluate_batch,
     init_batch,
+    initial_params,
+    replace_tokens,
+    step_loss,
     training_data,
 )
 
@@ -52,6 +57,7 @@ VARIANTS = {
         early_stopping=True,
     ),
     "shuffled": replace(SMALL, schedule="constant", shuffle=True),
+    "noised": replace(SMALL, schedule="cosine", token_noise=0.1),
     "block by block in bfloat16": replace(SMALL, schedule="constant", dropout=0.2, precision="bfloat16"),
 }  # fmt: skip
 each_config = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS.keys())
@@ -267,6 +273,33 @@ def test_early_stopping_keeps_the_weights_of_the_lowest_dev_loss(data):
         best = min(range(len(evaluations)), key=lambda j: evaluations[j][0][i, 1])
         np.testing.assert_array_equal(states.best.losses[i], evaluations[best][0][i])
         assert_same_bits(take_run(states.best.params, i), take_run(evaluations[best][1], i))
+
+
+def test_noise_replaces_its_share_by_tokens_as_often_as_they_occur():
+    tokens = jnp.array([1, 1, 1, 2])
+    contexts = jnp.zeros((5_000, 8), jnp.int32)
+    noised = replace_tokens(contexts, jax.random.key(0), jnp.float32(0.2), tokens)
+    # Binomial shares of 40,000 draws: four standard errors.
+    assert float((noised > 0).mean()) == pytest.approx(0.2, abs=4 * math.sqrt(0.2 * 0.8 / 40_000))
+    assert float((noised == 2).sum() / (noised > 0).sum()) == pytest.approx(0.25, abs=4 * math.sqrt(3 / 16 / 8_000))
+    assert not replace_tokens(contexts, jax.random.key(0), jnp.float32(0.0), tokens).any()
+
+
+def test_noise_acts_on_contexts_alone_and_anew_at_every_step(data):
+    config = VARIANTS["noised"]
+    windows, params = jnp.arange(64), jax.tree.map(jnp.asarray, initial_params(config, load_dataset("ssa2018")))
+
+    def loss(config, step):
+        numbers = config.numbers()
+        return float(step_loss(data, windows, jnp.array(step), numbers, config.program())(params)[0])
+
+    plain = replace(config, token_noise=0.0)
+    noised = replace_tokens(
+        data.contexts[windows], jax.random.fold_in(purpose_key(np.uint32(0), NOISE), 3), jnp.float32(0.1), data.targets
+    )
+    expected = minibatch_loss(params, noised, data.targets[windows])
+    assert loss(config, 3) == pytest.approx(float(expected), abs=1e-6)
+    assert loss(plain, 3) == loss(plain, 4) and len({loss(config, 3), loss(config, 4), loss(plain, 3)}) == 3
 
 
 def test_dropout_drops_its_share_and_keeps_the_mean():

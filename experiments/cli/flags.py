@@ -29,7 +29,7 @@ AXIS_GROUPS = {
     ),
     "training": (
         "n_steps", "learning_rate", "batch_size", "schedule", "optimizer", "momentum", "weight_decay", "dropout",
-        "input_dropout", "early_stopping", "diagnostics", "n_evaluations",
+        "input_dropout", "token_noise", "early_stopping", "diagnostics", "n_evaluations",
     ),
 }  # fmt: skip
 DATA_HELP = "ssa2018 (embedded), makemore, brown (downloaded once), small (made here), a file, or three: train dev test"

@@ -261,6 +261,20 @@ _SWEEPS = (
         data="makemore",
     ),
     SweepSpec(
+        "records-noise",
+        "AdamW without dropout, with tokens of the context replaced at random: how many, and at which decay?",
+        (
+            Grid(
+                "noise and decay",
+                ADAMW,
+                n_seeds=1,
+                token_noise=(0.0, 0.01, 0.03, 0.1),
+                weight_decay=(0.02, 0.05),
+            ),
+        ),
+        data="makemore",
+    ),
+    SweepSpec(
         "records",
         "AdamW without dropout: which decay and rate are best?",
         (
