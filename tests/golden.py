@@ -89,8 +89,8 @@ def _model() -> str:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return "of unknown model"
-    told = dict(map(str.strip, line.split(":", 1)) for line in lines if ":" in line)
-    return f"family {told.get('cpu family')} model {told.get('model')}"
+    fields = dict(map(str.strip, line.split(":", 1)) for line in lines if ":" in line)
+    return f"family {fields.get('cpu family')} model {fields.get('model')}"
 
 
 if __name__ == "__main__":

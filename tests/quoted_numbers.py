@@ -94,9 +94,9 @@ class Quote:
         assert match is not None
         return match
 
-    def agrees(self, found: "Cell | float") -> bool:
-        """Whether this is `found`, rounded."""
-        cell = found if isinstance(found, Cell) else Cell(float(found))
+    def agrees(self, actual: "Cell | float") -> bool:
+        """Whether this is `actual`, rounded."""
+        cell = actual if isinstance(actual, Cell) else Cell(float(actual))
         near = [_near(self.value, cell.value, self.step)]
         if self.half is not None:
             near.append(_near(self.half, cell.half, self.step))
@@ -199,16 +199,16 @@ def quotes(text: str) -> list[Quote]:
 
 def problems(page: Path, cells: Path) -> list[str]:
     """What is wrong with a page or with the file of its cells, a line each."""
-    found = quotes(page.read_text("utf-8"))
+    actual = quotes(page.read_text("utf-8"))
     lines = [line for line in cells.read_text("utf-8").splitlines() if line.strip() and not line.startswith("#")]
-    for quote, line in zip(found, lines, strict=False):
+    for quote, line in zip(actual, lines, strict=False):
         if line.partition(" = ")[0] != quote.text:
             return [f"line {quote.line} has {quote.text!r}, and {cells.name} goes on with {line!r}"]
-    if len(found) != len(lines):
-        return [f"{page.name} has {len(found)} numbers, and {cells.name} {len(lines)} lines: {(found + lines)[-1]}"]
+    if len(actual) != len(lines):
+        return [f"{page.name} has {len(actual)} numbers, and {cells.name} {len(lines)} lines: {(actual + lines)[-1]}"]
     names: dict[str, Any] = {**_small_files(page.parent), **tables(page.parent)}
     wrong = []
-    for quote, line in zip(found, lines, strict=True):
+    for quote, line in zip(actual, lines, strict=True):
         source = line.partition(" = ")[2].strip()
         if source in KINDS:
             continue
@@ -253,8 +253,8 @@ def draft(page: Path) -> Iterator[str]:
 def unfounded(page: Path) -> list[str]:
     """Of a page without a file of cells: the numbers in backquotes that no table beside it has."""
     every = [cell for *_, cell in _own_cells(page)]
-    found = [Quote(match[1], 0) for match in IN_CODE.finditer(page.read_text("utf-8")) if "." in match[1]]
-    return [one.text for one in found if not any(map(one.agrees, every))]
+    actual = [Quote(match[1], 0) for match in IN_CODE.finditer(page.read_text("utf-8")) if "." in match[1]]
+    return [one.text for one in actual if not any(map(one.agrees, every))]
 
 
 def _own_cells(page: Path) -> Iterator[tuple[str, Table, dict[str, str], str, Cell]]:

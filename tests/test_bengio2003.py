@@ -57,14 +57,14 @@ def lines(folder):
 
 def test_every_model_stands_beside_the_paper_alone_and_mixed(study):
     folder, output, _ = study
-    found = lines(folder)
+    actual = lines(folder)
     for recipe in RECIPES:
         for name, mixed in (("MLP3", "MLP4"), ("MLP9", "MLP10")):
-            assert float(found[recipe, name]["paper_test"]) == MODELS[name].test
-            assert float(found[recipe, mixed]["paper_test"]) == MODELS[name].mixed_test
-            assert 1 < float(found[recipe, name]["test"]) < 99
+            assert float(actual[recipe, name]["paper_test"]) == MODELS[name].test
+            assert float(actual[recipe, mixed]["paper_test"]) == MODELS[name].mixed_test
+            assert 1 < float(actual[recipe, name]["test"]) < 99
             assert f"\n{name} " in output
-    assert float(found["", "uniform"]["test"]) == len(load_dataset("small").vocabulary)
+    assert float(actual["", "uniform"]["test"]) == len(load_dataset("small").vocabulary)
     for name in ("report.html", "figures/map.png", "figures/novelty.png", "tables/summary.md", "tables/novelty.csv"):
         assert (folder / name).stat().st_size > 200
 
@@ -80,11 +80,11 @@ def test_the_test_part_is_looked_at_on_request_and_once(study, capsys, tmp_path)
     assert main([*flags, "--test"]) == 0
     assert main([*flags, "--test"]) == 0
     assert main(flags) == 0
-    found = lines(tmp_path / "out")
+    actual = lines(tmp_path / "out")
     (look,) = read_looks(tmp_path / "out")
-    assert look.losses == [pytest.approx(math.log(float(found["modern", "MLP3"]["test"])))]
+    assert look.losses == [pytest.approx(math.log(float(actual["modern", "MLP3"]["test"])))]
     assert look.command.endswith("--test") and look.data_hash == open_sweep(tmp_path / "out").request.data_hash
-    assert all(row["test"] for row in found.values())  # What was seen stays in view.
+    assert all(row["test"] for row in actual.values())  # What was seen stays in view.
     assert "look 1, MLP3" in (tmp_path / "out" / "tables" / "summary.md").read_text("utf-8")
     assert len(read_looks(study[0])) == 1  # All models of one command.
 
@@ -258,9 +258,9 @@ def test_a_dry_run_trains_nothing(capsys, tmp_path):
 def test_parameters_are_the_papers_where_its_formula_applies():
     assert TABLE[0].published_params(16_383) == 5_762_483
     for model in TABLE:
-        ours = Architecture(16_383, model.order - 1, model.dim, model.hidden, direct=model.direct).n_params
+        own = Architecture(16_383, model.order - 1, model.dim, model.hidden, direct=model.direct).n_params
         without = 0 if model.direct else 16_383 * (model.order - 1) * model.dim
-        assert ours == model.published_params(16_383) - without
+        assert own == model.published_params(16_383) - without
 
 
 def test_recipes_are_what_the_paper_says_and_what_one_would_do_now():

@@ -59,11 +59,11 @@ class Failing(io.StringIO):
 
 @pytest.mark.parametrize("name", FOLDER_COMMANDS)
 @pytest.mark.parametrize(
-    ("code", "exit_code", "told"),
+    ("code", "exit_code", "message"),
     [(errno.EPIPE, 141, ""), (errno.ENOSPC, 2, "its output could not be written (No space left on device)")],
     ids=["closed pipe", "full disk"],
 )
-def test_an_output_that_fails_changes_no_file(folder, name, code, exit_code, told, monkeypatch, capsys):
+def test_an_output_that_fails_changes_no_file(folder, name, code, exit_code, message, monkeypatch, capsys):
     main, arguments, written = FOLDER_COMMANDS[name]
     assert main(arguments(str(folder))) == 0
     expected = (folder / written).read_bytes()
@@ -73,8 +73,8 @@ def test_an_output_that_fails_changes_no_file(folder, name, code, exit_code, tol
     assert main(arguments(str(folder))) == exit_code
     assert (folder / written).read_bytes() == expected
     errors = capsys.readouterr().err
-    assert told in errors
-    assert errors.count("\n") == bool(told)
+    assert message in errors
+    assert errors.count("\n") == bool(message)
 
 
 def test_what_an_encoding_lacks_is_written_as_an_escape(monkeypatch):
@@ -113,11 +113,14 @@ def test_real_streams():
     reader, writer = os.pipe()
     os.close(reader)
     with open("/dev/full", "w") as full, open(writer, "w") as closed:  # noqa: PTH123
-        for stream, code, told in ((closed, 141, b""), (full, 2, b"x: its output could not be written (No space left")):
+        for stream, code, message in (
+            (closed, 141, b""),
+            (full, 2, b"x: its output could not be written (No space left"),
+        ):
             done = subprocess.run([sys.executable, "-c", script], stdout=stream, stderr=subprocess.PIPE)
             assert done.returncode == code
-            assert done.stderr.startswith(told)
-            assert done.stderr.count(b"\n") == bool(told)
+            assert done.stderr.startswith(message)
+            assert done.stderr.count(b"\n") == bool(message)
 
 
 @pytest.mark.parametrize("name", WORK)

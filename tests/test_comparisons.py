@@ -79,13 +79,13 @@ def test_verdicts():
         noise = spread * np.array([-3, -2, -1, -0.5, 0.5, 1, 2, 3])
         rows += [synthetic_row(RunConfig(init=init, seed=i), 2.1 + mean + float(noise[i])) for i in range(8)]
     cells = {cell.settings["init"]: cell for cell in make_study("schemes", rows).cells}
-    found = {c.cell.settings["init"]: c for c in compare(cells.values(), cells["kaiming_tanh"])}
-    verdicts = {init: comparison.verdict for init, comparison in found.items()}
+    actual = {c.cell.settings["init"]: c for c in compare(cells.values(), cells["kaiming_tanh"])}
+    verdicts = {init: comparison.verdict for init, comparison in actual.items()}
     assert verdicts == {"fan_in": EQUIVALENT, "xavier": HIGHER, "scaled_hidden": LOWER, "normal": UNRESOLVED}
-    assert found["scaled_hidden"].within_margin and not found["normal"].within_margin
+    assert actual["scaled_hidden"].within_margin and not actual["normal"].within_margin
     # Four comparisons: the smallest p-value is four times its own.
     one = compare([cells["xavier"]], cells["kaiming_tanh"])[0]
-    assert one.p_difference <= found["xavier"].p_difference <= 4 * one.p_difference
+    assert one.p_difference <= actual["xavier"].p_difference <= 4 * one.p_difference
 
 
 def test_the_reference_is_the_default_configuration_where_it_ran():
@@ -110,14 +110,14 @@ def test_an_interval_over_words_is_that_of_words_drawn_anew():
     lengths = rng.integers(2, 12, 300)
     words = np.repeat(np.arange(300), lengths)
     losses = rng.gamma(2, 1, len(words)) + rng.normal(0, 1, 300)[words]  # Tokens of a word are alike.
-    found = over_words(losses, words)
-    assert found.mean == pytest.approx(losses.mean())
+    actual = over_words(losses, words)
+    assert actual.mean == pytest.approx(losses.mean())
     sums = np.bincount(words, losses)
     drawn = rng.integers(0, 300, (4000, 300))
     means = sums[drawn].sum(axis=1) / lengths[drawn].sum(axis=1)
-    assert found.half == pytest.approx(1.96 * means.std(), rel=0.05)
+    assert actual.half == pytest.approx(1.96 * means.std(), rel=0.05)
     alone = over_words(losses, np.arange(len(losses)))
-    assert alone.half < 0.8 * found.half  # As if tokens were independent.
+    assert alone.half < 0.8 * actual.half  # As if tokens were independent.
 
 
 def test_a_constant_difference_has_no_width_over_words_and_one_word_has_no_interval():

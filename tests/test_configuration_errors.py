@@ -68,8 +68,8 @@ TOML = {
     "tables nested 2,000 deep": (f"hidden_size = {'[' * 2000}{']' * 2000}", "cannot be read as TOML"),
     "a beaten name": ("name = 3", "name must be text, got 3"),
     **{
-        f"400 digits for {name}": (f"{name} = {DIGITS}", told)
-        for name, told in (
+        f"400 digits for {name}": (f"{name} = {DIGITS}", part)
+        for name, part in (
             ("hidden_size", "hidden_size must be at most"),
             ("learning_rate", "learning_rate must be a positive number, got inf"),
             ("seeds", "seeds must be at most 1,000,000"),
@@ -84,10 +84,10 @@ TOML = {
 
 @pytest.mark.parametrize("case", TOML.values(), ids=TOML.keys())
 def test_sweep_files(tmp_path, case):
-    line, *told = case
+    line, *parts = case
     path = tmp_path / "mine.toml"
     path.write_text(f"[[study]]\n{line}\n")
-    assert_one_line(sweep("--config", str(path), "--dry-run"), *told)
+    assert_one_line(sweep("--config", str(path), "--dry-run"), *parts)
 
 
 WHOLE_FILES = {
@@ -106,10 +106,10 @@ WHOLE_FILES = {
 
 @pytest.mark.parametrize("case", WHOLE_FILES.values(), ids=WHOLE_FILES.keys())
 def test_whole_files(tmp_path, case):
-    content, *told = case
+    content, *parts = case
     path = tmp_path / "mine.toml"
     path.write_bytes(content)
-    assert_one_line(sweep("--config", str(path), "--dry-run"), *told, "mine.toml")
+    assert_one_line(sweep("--config", str(path), "--dry-run"), *parts, "mine.toml")
 
 
 def test_files_that_are_none(tmp_path):
@@ -155,7 +155,7 @@ FLAGS = {
     "a rate that is infinite in float32": (["--learning-rate", "1e60"], "at most 3.4e38"),
     "a hundred million layers": (["--n-layers", "100000000"], "n_layers must be at most 1000"),
     "a long name": (["--out", "x" * 300], "a name is too long for this file system; choose another folder"),
-    **{f"400 digits for {flag}": ([flag, DIGITS], told) for flag, told in (
+    **{f"400 digits for {flag}": ([flag, DIGITS], part) for flag, part in (
         ("--hidden-size", "hidden_size must be at most"), ("--gain", "gain must be at least 0, got inf"),
         ("--seeds", "seeds must be at most 1,000,000"), ("--first-seed", "seed must be at most"),
         ("--n-layers", "n_layers must be"),
@@ -174,8 +174,8 @@ FLAGS = {
 @pytest.mark.parametrize("case", FLAGS.values(), ids=FLAGS.keys())
 def test_flags(case, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    flags, *told = case
-    assert_one_line(sweep(*flags), *told)
+    flags, *parts = case
+    assert_one_line(sweep(*flags), *parts)
     assert list(tmp_path.iterdir()) == []
 
 

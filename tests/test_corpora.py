@@ -73,11 +73,11 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("raw", "told"), REFUSED.values(), ids=REFUSED.keys())
-def test_these_lists_get_one_line(tmp_path, raw, told):
+@pytest.mark.parametrize(("raw", "message"), REFUSED.values(), ids=REFUSED.keys())
+def test_these_lists_get_one_line(tmp_path, raw, message):
     path = tmp_path / "words.txt"
     path.write_bytes(raw)
-    assert_one_line(dry_run(path), str(path), told)
+    assert_one_line(dry_run(path), str(path), message)
     assert not (tmp_path / "words.txt.out").exists()
 
 

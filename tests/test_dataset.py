@@ -39,8 +39,8 @@ def test_counts_are_those_of_the_windows(first, second, block_size):
     counted = count_contexts(splits, len(vocabulary))
     assert len({tuple(c) for c in counted.contexts}) == len(counted.contexts)
     for windows, counts in zip(splits, counted.counts, strict=True):
-        found = {(tuple(counted.contexts[i]), k): counts[i, k] for i, k in zip(*np.nonzero(counts), strict=True)}
-        assert found == Counter((tuple(c), t) for c, t in zip(windows.contexts, windows.targets, strict=True))
+        actual = {(tuple(counted.contexts[i]), k): counts[i, k] for i, k in zip(*np.nonzero(counts), strict=True)}
+        assert actual == Counter((tuple(c), t) for c, t in zip(windows.contexts, windows.targets, strict=True))
 
 
 def test_the_boundary_is_token_0_whatever_sorts_before_it():

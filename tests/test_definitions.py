@@ -55,8 +55,8 @@ def test_an_activation_is_its_formula_and_jax_s(name):
 @each_activation
 def test_a_model_has_its_own_activation(name, few_data, few_dataset):
     params = jax.tree.map(jnp.asarray, initial_params(replace(SMALL, activation=name, n_layers=2), few_dataset))
-    found = forward(params, few_data.contexts[:50])
-    for z, h in zip(found.preactivations, found.hidden, strict=True):
+    actual = forward(params, few_data.contexts[:50])
+    for z, h in zip(actual.preactivations, actual.hidden, strict=True):
         np.testing.assert_allclose(h, FORMULAS[name](np.asarray(z, np.float64)), rtol=1e-5, atol=1e-6)
 
 
@@ -127,11 +127,11 @@ def test_saturation_is_zero_where_there_is_no_bound(name, few_data, few_dataset)
     config = replace(SMALL, activation=name)
     params = jax.tree.map(lambda leaf: 30 * jnp.asarray(leaf), initial_params(config, few_dataset))
     widths = make_widths(config.architecture(VOCAB))
-    found = jax.jit(layer_statistics)(params, few_data.examples, (), widths)
+    actual = jax.jit(layer_statistics)(params, few_data.examples, (), widths)
     if activation_named(name).saturation is None:
-        assert found.saturated_share.tolist() == found.dead_units.tolist() == [0]
+        assert actual.saturated_share.tolist() == actual.dead_units.tolist() == [0]
     else:
-        assert found.saturated_share[0] > 0.9  # tanh alone has one here.
+        assert actual.saturated_share[0] > 0.9  # tanh alone has one here.
         assert name == "tanh"
 
 
@@ -260,7 +260,7 @@ def test_three_steps_are_optax_s(name, activation, few_data, few_dataset):
     params = jax.tree.map(jnp.asarray, initial_params(config, few_dataset))
     numbers, program = stack_runs([config.numbers()]), config.program()
     states = init_batch(stack_runs([params]), numbers, program)
-    found = take_run(advance_batch(states, numbers, few_data, 0, 3, 10, program).params, 0)
+    actual = take_run(advance_batch(states, numbers, few_data, 0, 3, 10, program).params, 0)
 
     @jax.jit
     def step(carry, windows):
@@ -271,7 +271,7 @@ def test_three_steps_are_optax_s(name, activation, few_data, few_dataset):
 
     windows = draw_minibatches(np.uint32(0), jnp.arange(3), 32, len(few_data.targets))
     (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), windows)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, params)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), actual, params)
 
 
 def test_a_clipped_step_is_as_long_as_the_largest_norm(few_data, few_dataset):
@@ -306,9 +306,9 @@ def test_a_user_s_optimiser_takes_the_rate_and_the_numbers(tables, few_data, few
     config = replace(SMALL, optimizer="damped", weight_decay=1.0, schedule="constant", n_steps=5, n_evaluations=1)
     assert config.trained_widths == (20, 3)  # Nothing is known of it, so it is not padded.
     twin = replace(SMALL, learning_rate=0.05, schedule="constant", n_steps=5, n_evaluations=1)
-    found, expected = (trained_params(one, few_dataset, 5) for one in (config, twin))
+    actual, expected = (trained_params(one, few_dataset, 5) for one in (config, twin))
     inside = unpad_params(expected, twin.architecture(VOCAB))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), found, inside)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), actual, inside)
 
 
 def test_the_tables_are_as_they_were():

@@ -84,14 +84,14 @@ def naive_forward(params, contexts):
 @each_variant
 def test_layer_statistics_equal_those_of_all_windows(variant, few_data):
     state, config, program = trained(make_config(variant), few_data, "normal")
-    found, _ = diagnosed(state, config, few_data, program)
+    actual, _ = diagnosed(state, config, few_data, program)
     for i, (z, h) in enumerate(naive_forward(state.params, few_data.contexts)):
-        assert found.saturated_share[i] == pytest.approx((np.abs(h) > 0.99).mean(), abs=1e-4)
-        assert found.dead_units[i] == (np.abs(h) > 0.99).all(axis=0).sum()
-        assert found.preactivation_mean[i] == pytest.approx(z.mean(), abs=1e-4)
-        assert found.preactivation_std[i] == pytest.approx(z.std(), rel=1e-4)
-        assert found.activation_mean[i] == pytest.approx(h.mean(), abs=1e-4)
-        assert found.activation_std[i] == pytest.approx(h.std(), rel=1e-4)
+        assert actual.saturated_share[i] == pytest.approx((np.abs(h) > 0.99).mean(), abs=1e-4)
+        assert actual.dead_units[i] == (np.abs(h) > 0.99).all(axis=0).sum()
+        assert actual.preactivation_mean[i] == pytest.approx(z.mean(), abs=1e-4)
+        assert actual.preactivation_std[i] == pytest.approx(z.std(), rel=1e-4)
+        assert actual.activation_mean[i] == pytest.approx(h.mean(), abs=1e-4)
+        assert actual.activation_std[i] == pytest.approx(h.std(), rel=1e-4)
 
 
 def test_dead_units_are_those_saturated_on_every_training_context(few_data):
@@ -105,28 +105,28 @@ def test_dead_units_are_those_saturated_on_every_training_context(few_data):
     params = Params(table, (Dense(weight, np.array([20, -20, 0, 0], np.float32)),), (), output, None)
     contexts = np.asarray(few_data.contexts)
     assert (contexts[:, 0] == 3).any() and (contexts[:, 0] != 3).any()
-    found = jax.jit(layer_statistics)(params, few_data.examples, (), make_widths(Architecture(vocab, 3, 2, 4)))
-    assert found.dead_units.tolist() == [2]
+    actual = jax.jit(layer_statistics)(params, few_data.examples, (), make_widths(Architecture(vocab, 3, 2, 4)))
+    assert actual.dead_units.tolist() == [2]
 
 
 @each_variant
 def test_gradients_are_those_of_the_probe_minibatch(variant, few_data):
     config = make_config({k: v for k, v in variant.items() if k != "batch_norm"})
     state, _, program = trained(config, few_data)
-    _, found = diagnosed(state, config, few_data, program)
+    _, actual = diagnosed(state, config, few_data, program)
     probe = np.asarray(draw_probe(np.uint32(config.seed), 32, len(few_data.targets)))
     contexts, targets = np.asarray(few_data.contexts)[probe], np.asarray(few_data.targets)[probe]
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), state.params)
     by_hand = naive_output_gradient(params, contexts, targets)
     output = len(params.hidden) + 1
-    assert found.gradient_std[output] == pytest.approx(by_hand.std(), rel=1e-3)
-    assert found.weight_std[output] == pytest.approx(params.output.weight.std(), rel=1e-4)
-    assert found.weight_std[0] == pytest.approx(params.embedding.std(), rel=1e-4)
-    assert len(found.weight_std) == 2 + config.n_layers + config.direct
+    assert actual.gradient_std[output] == pytest.approx(by_hand.std(), rel=1e-3)
+    assert actual.weight_std[output] == pytest.approx(params.output.weight.std(), rel=1e-4)
+    assert actual.weight_std[0] == pytest.approx(params.embedding.std(), rel=1e-4)
+    assert len(actual.weight_std) == 2 + config.n_layers + config.direct
     ratio = by_hand.std() / params.output.weight.std()
-    assert found.gradient_to_weight[output] == pytest.approx(ratio, rel=1e-3)
+    assert actual.gradient_to_weight[output] == pytest.approx(ratio, rel=1e-3)
     # Half-way the schedule has fallen from 0.1 to 0.01.
-    assert found.log10_update_to_weight[output] == pytest.approx(math.log10(0.01 * ratio), abs=1e-3)
+    assert actual.log10_update_to_weight[output] == pytest.approx(math.log10(0.01 * ratio), abs=1e-3)
 
 
 def naive_output_gradient(params, contexts, targets):
@@ -149,14 +149,14 @@ def naive_error(params, contexts, targets):
 def test_activation_gradients(variant, few_data):
     state, *_ = trained(make_config(variant), few_data)
     contexts, targets = few_data.contexts[:50], few_data.targets[:50]
-    found = jax.jit(activation_gradients)(state.params, contexts, targets)
+    actual = jax.jit(activation_gradients)(state.params, contexts, targets)
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), state.params)
     last = naive_error(params, np.asarray(contexts), np.asarray(targets)) @ params.output.weight.T
-    np.testing.assert_allclose(found[-1], last, rtol=1e-3, atol=1e-7)
+    np.testing.assert_allclose(actual[-1], last, rtol=1e-3, atol=1e-7)
     # One layer further down by the chain rule: dL/dx = dL/dz W', and dL/dz = dL/dh (1 - h^2) without batch norm.
-    if len(found) > 1 and not params.norms:
+    if len(actual) > 1 and not params.norms:
         h = naive_forward(params, contexts)[-1][1]
-        np.testing.assert_allclose(found[-2], (last * (1 - h**2)) @ params.hidden[-1].weight.T, rtol=1e-3, atol=1e-7)
+        np.testing.assert_allclose(actual[-2], (last * (1 - h**2)) @ params.hidden[-1].weight.T, rtol=1e-3, atol=1e-7)
 
 
 def test_the_update_ratio_is_that_of_the_optimiser(few_data):
@@ -186,10 +186,10 @@ def test_a_padded_run_has_the_diagnostics_of_the_unpadded_one(variant, few_data)
 
 def test_a_full_batch_run_is_probed_with_every_window(few_data):
     state, config, program = trained(make_config({}, batch_size=0), few_data)
-    _, found = diagnosed(state, config, few_data, program)
+    _, actual = diagnosed(state, config, few_data, program)
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), state.params)
     by_hand = naive_output_gradient(params, np.asarray(few_data.contexts), np.asarray(few_data.targets))
-    assert found.gradient_std[2] == pytest.approx(by_hand.std(), rel=1e-3)
+    assert actual.gradient_std[2] == pytest.approx(by_hand.std(), rel=1e-3)
 
 
 def test_an_activation_without_a_bound_is_never_saturated(few_data):

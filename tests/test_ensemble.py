@@ -335,10 +335,10 @@ def test_the_test_loss_is_of_weights_that_were_fitted_to_dev_alone(folder, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [(["--top", "0"], "--top"), (["--context-length", "4", "99"], "99"), (["--log-linear", "13"], "--log-linear")],
 )
-def test_a_mistake_is_one_line(folder, capsys, arguments, told):
+def test_a_mistake_is_one_line(folder, capsys, arguments, message):
     assert ensemble([str(folder), *arguments]) == 2
     error = capsys.readouterr().err
-    assert told in error and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1

@@ -52,11 +52,11 @@ def test_moments_are_those_of_every_training_window(params, windows, few_data):
 
 
 def test_the_full_batch_gradient_is_that_of_every_training_window(params, windows, few_data):
-    ours = jax.jit(full_batch_loss_and_grad)(params, few_data.examples)
+    own = jax.jit(full_batch_loss_and_grad)(params, few_data.examples)
     naive = jax.jit(jax.value_and_grad(minibatch_loss))(
         params, jnp.asarray(windows[0].contexts), jnp.asarray(windows[0].targets)
     )
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-6), ours, naive)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=2e-6), own, naive)
 
 
 def test_uniform_logits_cost_the_log_of_the_vocabulary(few_words, few_data):

@@ -54,9 +54,9 @@ def test_nothing_to_do_starts_nothing(tmp_path):
 def test_worker_that_dies_after_its_write_has_done_its_work(tmp_path):
     cohorts = toy.toy_cohorts(3)
     events = run_toy(tmp_path, toy.start_dying_after_write, cohorts)
-    told = Counter(row["run_id"] for event in events for row in event.rows)
+    counts = Counter(row["run_id"] for event in events for row in event.rows)
     assert (tmp_path / "death.0").exists()
-    assert told == Counter({run.run_id: 1 for cohort in cohorts for run in cohort.runs})
+    assert counts == Counter({run.run_id: 1 for cohort in cohorts for run in cohort.runs})
     assert {path.stem for path in (tmp_path / "manifests").iterdir()} == {cohort.cohort_id for cohort in cohorts}
 
 
@@ -242,10 +242,10 @@ def test_stopping_saves_what_is_begun_and_starts_no_more(tmp_path):
     cohorts, seen = toy.toy_cohorts(30), []
     for event in execute(cohorts, Job("", tmp_path, start=toy.start_toy), TWO, lambda: len(seen) > 20):
         seen.append(event)
-    begun = Store(tmp_path).started()
+    in_progress = Store(tmp_path).started()
     assert 0 < len(Store(tmp_path).run_ids()) < 120
-    assert 1 <= len(begun) <= 2
-    assert all(0 < metadata["step"] <= toy.N_STEPS for metadata in begun.values())
+    assert 1 <= len(in_progress) <= 2
+    assert all(0 < metadata["step"] <= toy.N_STEPS for metadata in in_progress.values())
 
 
 # The rules alone, without processes.

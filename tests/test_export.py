@@ -75,9 +75,9 @@ def test_pytorch_computes_the_same_logits(architecture):
     params = init_params(jax.random.key(3), SCHEMES["kaiming_tanh"], architecture)
     moments = random_moments(params)
     contexts = np.random.default_rng(1).integers(0, 27, (64, architecture.block_size)).astype(np.int32)
-    ours = np.asarray(jax.jit(lambda *arguments: forward(*arguments).logits)(params, jnp.asarray(contexts), moments))
+    own = np.asarray(jax.jit(lambda *arguments: forward(*arguments).logits)(params, jnp.asarray(contexts), moments))
     theirs = torch_logits(architecture, state_dict(params, moments), contexts)
-    np.testing.assert_allclose(theirs, ours, atol=1e-5)
+    np.testing.assert_allclose(theirs, own, atol=1e-5)
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_tensorboard_gets_every_run(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         ([], "nothing to write"),
         (["zz"], "no run 'zz'"),
@@ -142,11 +142,11 @@ def test_tensorboard_gets_every_run(tmp_path):
         (["--rows", "a.csv", "--out", "b"], "--out"),
     ],
 )
-def test_a_mistake_is_one_line(folder, tmp_path, monkeypatch, capsys, arguments, told):
+def test_a_mistake_is_one_line(folder, tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     assert export([*arguments, "--dir", str(folder)]) == 2
     error = capsys.readouterr().err
-    assert told in error and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -30,14 +30,14 @@ from tests.synthetic import synthetic_rows
 AXES = {"hidden_size": (50, 100, 200), "embedding_dim": (2, 10), "block_size": (3, 4, 5, 8)}
 
 
-def found(loss, n_seeds=3, noise=0.0, axes=AXES) -> Importance:
+def importance_of(loss, n_seeds=3, noise=0.0, axes=AXES) -> Importance:
     result = importance(make_study("grid", synthetic_rows(axes, n_seeds, loss, noise)))
     assert isinstance(result, Importance)
     return result
 
 
 def test_a_loss_of_one_axis_is_explained_by_it_alone():
-    shares = {share.axes: share.value for share in found(lambda hidden_size, **_: 2 + 1 / hidden_size).shares}
+    shares = {share.axes: share.value for share in importance_of(lambda hidden_size, **_: 2 + 1 / hidden_size).shares}
     assert shares.pop(("hidden_size",)) == pytest.approx(1)
     assert all(abs(value) < 1e-9 for value in shares.values())
 
@@ -51,7 +51,7 @@ def test_shares_by_hand():
         a, b = sign[hidden_size], sign[block_size]
         return 20 + a + 2 * b + 4 * a * b
 
-    result = found(loss, axes=axes)
+    result = importance_of(loss, axes=axes)
     assert [share.axes for share in result.shares] == [("hidden_size", "block_size"), ("block_size",), ("hidden_size",)]
     np.testing.assert_allclose([share.value for share in result.shares], [16 / 21, 4 / 21, 1 / 21])
     assert result.std == pytest.approx(np.sqrt(21))
@@ -62,7 +62,7 @@ def test_three_axes_that_act_together_only_are_told_as_such():
         return 5.0 + (-1) ** ((hidden_size == 50) + (embedding_dim == 2) + (block_size == 3))
 
     axes = {"hidden_size": (50, 100), "embedding_dim": (2, 10), "block_size": (3, 8)}
-    assert found(loss, axes=axes).higher.value == pytest.approx(1)
+    assert importance_of(loss, axes=axes).higher.value == pytest.approx(1)
 
 
 @settings(max_examples=25, deadline=None)
@@ -98,7 +98,7 @@ def test_intervals_hold_the_estimate_and_widen_with_noise():
     def loss(hidden_size, **_):
         return 2 + 1 / hidden_size
 
-    quiet, loud = found(loss, 6, 0.0005), found(loss, 6, 0.01)
+    quiet, loud = importance_of(loss, 6, 0.0005), importance_of(loss, 6, 0.01)
     for result in (quiet, loud):
         (first, *_) = [share for share in result.shares if share.axes == ("hidden_size",)]
         assert first.low <= first.value <= first.high
@@ -191,9 +191,9 @@ def test_neighbours_in_one_axis_of_an_unbalanced_study_are_compared():
             if cell.settings["block_size"] != 8 or cell.settings["hidden_size"] == 50
         ],
     )
-    told = {(row["axis"], row["value"], row["minus_value"]): row for row in difference_rows([unbalanced])}
-    assert told.keys() == {("hidden_size", 100, 50), ("block_size", 8, 3)}
-    assert told["hidden_size", 100, 50]["dev_loss_difference"] == pytest.approx(((2.3 - 2.4) + (2.2 - 2.5)) / 2)
+    rows = {(row["axis"], row["value"], row["minus_value"]): row for row in difference_rows([unbalanced])}
+    assert rows.keys() == {("hidden_size", 100, 50), ("block_size", 8, 3)}
+    assert rows["hidden_size", 100, 50]["dev_loss_difference"] == pytest.approx(((2.3 - 2.4) + (2.2 - 2.5)) / 2)
     for cell in unbalanced.cells:
         for row in cell.rows:
             row["dev_unseen_loss"] = None  # Every dev word is one of training's.
@@ -201,12 +201,12 @@ def test_neighbours_in_one_axis_of_an_unbalanced_study_are_compared():
 
 
 def test_a_step_is_told_for_each_value_of_every_other_axis():
-    told = {(r["held_axis"], r["held_value"], r["value"]): r for r in interaction_rows([stepping_study()])}
-    assert len(told) == 8
-    assert told["block_size", 3, 100]["to_previous"] == pytest.approx(((2.3 - 2.4) + (2.2 - 2.5)) / 2)
-    assert told["hidden_size", 100, 8]["to_previous"] == pytest.approx(((2.0 - 2.3) + (2.4 - 2.2)) / 2)
-    assert "to_previous" not in told["hidden_size", 100, 3] and "to_previous" not in told["block_size", 8, 50]
-    assert told["block_size", 8, 50]["dev_loss"] == pytest.approx(2.35)
+    rows = {(r["held_axis"], r["held_value"], r["value"]): r for r in interaction_rows([stepping_study()])}
+    assert len(rows) == 8
+    assert rows["block_size", 3, 100]["to_previous"] == pytest.approx(((2.3 - 2.4) + (2.2 - 2.5)) / 2)
+    assert rows["hidden_size", 100, 8]["to_previous"] == pytest.approx(((2.0 - 2.3) + (2.4 - 2.2)) / 2)
+    assert "to_previous" not in rows["hidden_size", 100, 3] and "to_previous" not in rows["block_size", 8, 50]
+    assert rows["block_size", 8, 50]["dev_loss"] == pytest.approx(2.35)
 
 
 def test_schemes_have_no_previous_one_and_unbalanced_studies_no_effects():

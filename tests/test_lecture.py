@@ -179,8 +179,8 @@ def test_the_lectures_list_gives_the_lectures_numbers(section):
 def test_sections_use_public_names_alone_and_are_short_enough_to_copy():
     tree = ast.parse(Path(sections.__file__).read_text())
     imports = [node for node in tree.body if isinstance(node, ast.ImportFrom)]
-    ours = {node.module for node in imports if node.module.split(".")[0] in ("mlp_lm", "experiments")}
-    assert ours == {"mlp_lm", "experiments"}
+    own = {node.module for node in imports if node.module.split(".")[0] in ("mlp_lm", "experiments")}
+    assert own == {"mlp_lm", "experiments"}
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
     for name in SECTIONS:
         first, last = functions[name].body[1], functions[name].body[-1]  # After the docstring.

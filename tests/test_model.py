@@ -93,9 +93,9 @@ def test_an_independent_flax_model_agrees_on_loss_and_gradient(architecture):
             logits = model.apply(variables, contexts)
         return -jnp.take_along_axis(jax.nn.log_softmax(logits), targets[:, None], axis=1).mean()
 
-    ours = jax.jit(jax.value_and_grad(minibatch_loss))(params, contexts, targets)
+    own = jax.jit(jax.value_and_grad(minibatch_loss))(params, contexts, targets)
     theirs = jax.jit(jax.value_and_grad(linen_loss))(params)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6), ours, theirs)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6), own, theirs)
 
 
 @each_variant

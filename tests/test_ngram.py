@@ -98,8 +98,8 @@ def nltk_distribution(model, contexts):
 
 
 def assert_same_as_nltk(model, theirs, contexts):
-    ours = model.distribution(contexts)[:, :VOCAB_SIZE]
-    np.testing.assert_allclose(ours, nltk_distribution(theirs, contexts), rtol=1e-12, atol=1e-15)
+    own = model.distribution(contexts)[:, :VOCAB_SIZE]
+    np.testing.assert_allclose(own, nltk_distribution(theirs, contexts), rtol=1e-12, atol=1e-15)
 
 
 def contexts_seen_and_unseen(contexts):
@@ -111,28 +111,28 @@ def test_kneser_ney_equals_nltk():
     """nltk leaves its unigrams undiscounted: a discount of 0 for order 0."""
     contexts, targets = word_windows(TEXT, 2)
     theirs = nltk_model(KneserNeyInterpolated(3, discount=0.4), contexts, targets)
-    ours = kneser_ney(count_ngrams(contexts, targets, 2, VOCAB_SIZE), [0.0, 0.4, 0.4])
-    assert_same_as_nltk(ours, theirs, contexts_seen_and_unseen(contexts))
+    own = kneser_ney(count_ngrams(contexts, targets, 2, VOCAB_SIZE), [0.0, 0.4, 0.4])
+    assert_same_as_nltk(own, theirs, contexts_seen_and_unseen(contexts))
 
 
 def test_absolute_discount_equals_nltk():
     contexts, targets = word_windows(TEXT, 2)
     theirs = nltk_model(AbsoluteDiscountingInterpolated(3, discount=0.75), contexts, targets)
-    ours = absolute_discount(count_ngrams(contexts, targets, 2, VOCAB_SIZE), [0.0, 0.75, 0.75])
-    assert_same_as_nltk(ours, theirs, contexts_seen_and_unseen(contexts))
+    own = absolute_discount(count_ngrams(contexts, targets, 2, VOCAB_SIZE), [0.0, 0.75, 0.75])
+    assert_same_as_nltk(own, theirs, contexts_seen_and_unseen(contexts))
 
 
 def test_add_one_equals_nltk():
     contexts, targets = word_windows(TEXT, 2)
     theirs = nltk_model(Laplace(3), contexts, targets)
-    ours = add_k(count_ngrams(contexts, targets, 2, len(theirs.vocab)))
-    assert_same_as_nltk(ours, theirs, contexts_seen_and_unseen(contexts))
+    own = add_k(count_ngrams(contexts, targets, 2, len(theirs.vocab)))
+    assert_same_as_nltk(own, theirs, contexts_seen_and_unseen(contexts))
 
 
 def test_maximum_likelihood_equals_nltk():
     contexts, targets = word_windows(TEXT, 2)
-    ours = maximum_likelihood(count_ngrams(contexts, targets, 2, VOCAB_SIZE))
-    assert_same_as_nltk(ours, nltk_model(MLE(3), contexts, targets), np.unique(contexts, axis=0))
+    own = maximum_likelihood(count_ngrams(contexts, targets, 2, VOCAB_SIZE))
+    assert_same_as_nltk(own, nltk_model(MLE(3), contexts, targets), np.unique(contexts, axis=0))
 
 
 # --- Recomputed with plain dictionaries ---
@@ -483,8 +483,8 @@ def test_lecture_bigrams(lecture_words):
 
 def test_lecture_distinct_contexts(lecture_splits):
     counts = count_ngrams(*lecture_splits[0], 8, 27)
-    found = {length: counts.shortened(length).distinct_contexts for length in (3, 4, 5, 8)}
-    assert found == {3: 5_438, 4: 20_243, 5: 36_544, 8: 50_457}
+    actual = {length: counts.shortened(length).distinct_contexts for length in (3, 4, 5, 8)}
+    assert actual == {3: 5_438, 4: 20_243, 5: 36_544, 8: 50_457}
 
 
 @pytest.mark.parametrize(("length", "expected"), [(1, 2.453), (2, 2.224), (3, 2.088), (4, 2.058), (5, 2.100)])

@@ -124,9 +124,9 @@ def test_mup_is_the_model_with_logits_divided_by_the_width(few_dataset):
         momenta = jax.tree.map(lambda m, g: 0.9 * m + g, momenta, gradients)
         params = jax.tree.map(lambda p, r, m: p - 0.1 * r * m, params, rates, momenta)
     batch.advance(10)
-    ours = batch.trained_params()[0]
-    np.testing.assert_allclose(ours.hidden[1].weight, params.hidden[1].weight, rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(M * ours.output.weight, params.output.weight, rtol=1e-4, atol=1e-5)
+    by_rates = batch.trained_params()[0]
+    np.testing.assert_allclose(by_rates.hidden[1].weight, params.hidden[1].weight, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(M * by_rates.output.weight, params.output.weight, rtol=1e-4, atol=1e-5)
     assert np.abs(params.hidden[1].weight - start.hidden[1].weight).max() > 1e-2
 
 

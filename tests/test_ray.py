@@ -66,8 +66,8 @@ def test_a_sweep_on_ray_is_the_local_one(cluster, tmp_path, uninterrupted):
     events = run(tmp_path)
     assert contents(tmp_path) == uninterrupted
     assert sum(event.model_steps for event in events) <= 40 * 4 * toy.N_STEPS
-    told = Counter(row["run_id"] for event in events for row in event.rows)
-    assert told == Counter(dict.fromkeys(uninterrupted, 1))
+    counts = Counter(row["run_id"] for event in events for row in event.rows)
+    assert counts == Counter(dict.fromkeys(uninterrupted, 1))
 
 
 def test_tasks_write_to_a_bucket_themselves(cluster, address, uninterrupted):
@@ -82,7 +82,7 @@ def test_tasks_are_told_whole_paths(tmp_path, monkeypatch):
     for name in ("ssa2018", "small"):
         (tmp_path / name).write_text("not this\n")  # The name of a list or text goes before a file's.
     (tmp_path / "brown-folder").mkdir()
-    for data, told in {
+    for data, expected in {
         "words.txt": str(tmp_path / "words.txt"),
         "text:words:words.txt": f"text:words:{tmp_path / 'words.txt'}",
         "text:closed:brown-folder": f"text:closed:{tmp_path / 'brown-folder'}",
@@ -90,7 +90,7 @@ def test_tasks_are_told_whole_paths(tmp_path, monkeypatch):
         "text:training:small": "text:training:small",
         "missing.txt": str(tmp_path / "missing.txt"),
     }.items():
-        assert from_anywhere(Job(data, Path("out"))) == Job(told, tmp_path / "out")
+        assert from_anywhere(Job(data, Path("out"))) == Job(expected, tmp_path / "out")
     assert from_anywhere(Job("ssa2018", "s3://bucket/x")).root == "s3://bucket/x"
 
 

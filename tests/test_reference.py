@@ -54,7 +54,7 @@ def test_500_minibatch_steps_follow_pytorch(reference, lecture_words):
     after, losses = descend(torch_params(reference, "kaiming"), windows.contexts[indices], windows.targets[indices])
     np.testing.assert_allclose(losses, reference["kaiming/loss"], atol=2e-4)
     jax.tree.map(
-        lambda ours, theirs: np.testing.assert_allclose(ours, theirs, atol=2e-4),
+        lambda own, theirs: np.testing.assert_allclose(own, theirs, atol=2e-4),
         after,
         torch_params(reference, "kaiming/after500"),
     )

@@ -21,9 +21,9 @@ def contents(folder: Path) -> dict[str, tuple]:
     store = Store(folder)
     rows = store.rows()
     assert rows.damaged == ()
-    told = rows.table.to_pylist()
-    assert max(Counter(row["run_id"] for row in told).values(), default=0) <= 1
-    return {row["run_id"]: (*(row[c] for c in COMPARED), store.weights(row)["state"].tobytes()) for row in told}
+    listed = rows.table.to_pylist()
+    assert max(Counter(row["run_id"] for row in listed).values(), default=0) <= 1
+    return {row["run_id"]: (*(row[c] for c in COMPARED), store.weights(row)["state"].tobytes()) for row in listed}
 
 
 @pytest.fixture(scope="module")

@@ -37,13 +37,13 @@ def test_a_broken_link_and_a_link_to_a_folder(tmp_path):
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
 def test_a_disk_that_refuses(tmp_path, monkeypatch, code):
-    told = ("cannot be written", "no space left")
+    reasons = ("cannot be written", "no space left")
 
     def refuse(*_):
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(atomic, "_write_through", refuse)
-    assert_one_line(sweep(*FAST, "--out", str(tmp_path / "out")), str(tmp_path / "out"), told[code == errno.ENOSPC])
+    assert_one_line(sweep(*FAST, "--out", str(tmp_path / "out")), str(tmp_path / "out"), reasons[code == errno.ENOSPC])
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or not shutil.which("mount"), reason="mounting needs the superuser")

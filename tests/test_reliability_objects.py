@@ -83,8 +83,8 @@ def test_damage_is_set_aside_and_the_same_command_trains_just_that(address, swep
     whole, name = contents(store), data_names(store.folder, "weights", cohort_ids(store.folder, "manifests")[0])[0]
     store.folder.put(name, store.folder.read(name)[:-1])
     assert fetch.main([store.location, str(tmp_path / "other")]) == 0
-    told = f"{store.location}/{name} does not match its checksum: set aside in {store.location}/damaged/"
-    assert told in capsys.readouterr().err
+    message = f"{store.location}/{name} does not match its checksum: set aside in {store.location}/damaged/"
+    assert message in capsys.readouterr().err
     left = contents(store)
     assert len(left) == 1
     assert ": 2 runs, 1 to train" in sweep(*TWO, "--out", store.location, "--dry-run").output
@@ -228,9 +228,9 @@ def refusing():
 def test_credentials_that_do_not_suffice_are_told(address, tmp_path):
     with refusing() as endpoint:
         place = f"s3://bucket/x?endpoint_override={endpoint}&scheme=http"
-        told = "s3://bucket/x: access is denied; set credentials as the cloud's own tools take them"
-        assert_one_line(sweep(*FAST, "--out", place, "--fetch-to", str(tmp_path / "x")), told)
-        assert_one_line(sweep(*FAST, "--out", place, "--dry-run"), told)
+        message = "s3://bucket/x: access is denied; set credentials as the cloud's own tools take them"
+        assert_one_line(sweep(*FAST, "--out", place, "--fetch-to", str(tmp_path / "x")), message)
+        assert_one_line(sweep(*FAST, "--out", place, "--dry-run"), message)
 
 
 def test_a_server_that_is_not_there_is_told(address, tmp_path):
@@ -242,10 +242,10 @@ def test_googles_store_out_of_reach_is_told(monkeypatch):
     key = {"disable_oauth": True, "client_email": "", "private_key": "", "private_key_id": ""}  # As for an emulator.
     monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", json.dumps(key))
     place = "gs://bucket/x?endpoint_override=127.0.0.1:1&scheme=http"
-    told = ("gs://bucket/x: out of reach (", "check address and network")
-    assert_one_line(sweep(*FAST, "--out", place), *told)
+    parts = ("gs://bucket/x: out of reach (", "check address and network")
+    assert_one_line(sweep(*FAST, "--out", place), *parts)
     monkeypatch.delenv("GOOGLE_SERVICE_ACCOUNT_KEY")
-    assert_one_line(sweep(*FAST, "--out", f"{place}&anonymous=true", "--dry-run"), *told)
+    assert_one_line(sweep(*FAST, "--out", f"{place}&anonymous=true", "--dry-run"), *parts)
 
 
 def test_azures_store_out_of_reach_and_without_an_account_is_told(monkeypatch):

@@ -41,8 +41,8 @@ def test_slices_side_by_side_make_the_sweep(tmp_path):
     assert len(Store(tmp_path / "sliced").run_ids()) == 8
     assert sweep(*FLAGS, "--out", sliced, "--dry-run").output.startswith("smoke: 12 runs, 4 to train")
     assert sweep(*FLAGS, "--out", sliced).code == 0  # Trains what the third slice did not, and writes the tables.
-    ours, theirs = (without_places(contents(Store(tmp_path / name))) for name in ("sliced", "whole"))
-    assert ours == theirs
+    own, theirs = (without_places(contents(Store(tmp_path / name))) for name in ("sliced", "whole"))
+    assert own == theirs
 
 
 def test_slices_share_a_folder_and_the_whole_waits(tmp_path):

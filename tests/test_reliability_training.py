@@ -138,8 +138,8 @@ def check_neighbours(batch: RunBatch, hurt, sound, place: int) -> None:
     """Everything but what stands at `place` is equal, and so are the losses."""
     both = [(state, evaluate_batch(state, batch.data, batch.program)[1]) for state in (hurt, sound)]
     for i in set(range(4)) - {place}:
-        ours, theirs = ([np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(take_run(s, i))] for s in both)
-        assert ours == theirs
+        own, theirs = ([np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(take_run(s, i))] for s in both)
+        assert own == theirs
         assert int(hurt.diverged_step[i]) == -1
 
 

@@ -76,12 +76,12 @@ def test_the_head_answers_in_one_sentence_with_its_interval(page):
 
 
 def test_the_answer_names_the_test_loss_only_of_the_same_runs(folder):
-    found = read_report(folder)
-    best = found.results.studies[0].best
+    actual = read_report(folder)
+    best = actual.results.studies[0].best
     ids = [row["run_id"] for row in best.finished]
     looks = {"size": HeldOut(1, "winner of size", "", ids, [2.1, 2.2, 2.3])}
-    assert "test words it has" in render(replace(found, looks=looks))
-    assert "test words it has" not in render(replace(found, looks={}))
+    assert "test words it has" in render(replace(actual, looks=looks))
+    assert "test words it has" not in render(replace(actual, looks={}))
 
 
 def write_ensembles(folder: Path, run_ids) -> None:
@@ -203,12 +203,12 @@ def test_a_sweep_of_nothing_but_diverged_runs_has_a_page(tmp_path):
     )
 
 
-@pytest.mark.parametrize(("folder_name", "told"), [("nowhere", "no sweep's folder"), ("empty", "no finished run")])
-def test_a_mistake_is_one_line(tmp_path, capsys, folder_name, told):
+@pytest.mark.parametrize(("folder_name", "message"), [("nowhere", "no sweep's folder"), ("empty", "no finished run")])
+def test_a_mistake_is_one_line(tmp_path, capsys, folder_name, message):
     synthetic_folder(tmp_path / "empty", {})
     assert report([str(tmp_path / folder_name)]) == 2
     error = capsys.readouterr().err
-    assert told in error and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1
 
 
 def fits(train: float, dev: float) -> str:
@@ -234,9 +234,9 @@ def test_a_plane_keeps_two_dimensions_as_they_are_and_projects_more():
     flat = rng.standard_normal((1, 27, 2))
     np.testing.assert_array_equal(plane_of(flat, [0]).places, flat)
     turned = flat @ np.linalg.qr(rng.standard_normal((10, 10)))[0][:2]
-    found = plane_of(turned, [0])
-    assert found.explained == pytest.approx(1) and found.is_projected
-    distances = [np.linalg.norm(p[0][:, None] - p[0][None], axis=-1) for p in (flat, found.places)]
+    actual = plane_of(turned, [0])
+    assert actual.explained == pytest.approx(1) and actual.is_projected
+    distances = [np.linalg.norm(p[0][:, None] - p[0][None], axis=-1) for p in (flat, actual.places)]
     np.testing.assert_allclose(distances[0], distances[1], atol=1e-9)
 
 

@@ -64,7 +64,7 @@ def folder(tmp_path) -> Path:
     return tmp_path
 
 
-def found(folder: Path, *lines: str) -> list[str]:
+def actual(folder: Path, *lines: str) -> list[str]:
     (folder / "cells.txt").write_text("\n".join(lines))
     return problems(folder / "README.md", folder / "cells.txt")
 
@@ -74,7 +74,7 @@ def test_names_settings_years_code_and_links_are_no_claims():
 
 
 def test_a_page_whose_cells_are_named_passes(folder):
-    assert found(folder, "# a remark", *LINES) == []
+    assert actual(folder, "# a remark", *LINES) == []
 
 
 @pytest.mark.parametrize(
@@ -91,14 +91,14 @@ def test_a_page_whose_cells_are_named_passes(folder):
 )
 def test_a_number_that_is_not_its_cell_is_found(folder, i, line, said):
     lines = [*LINES[:i], line, *LINES[i + 1 :]]
-    (problem,) = found(folder, *lines)
+    (problem,) = actual(folder, *lines)
     assert said in problem
 
 
 @pytest.mark.parametrize("text", ["2.1770 ± 0.0026", "2.1771 ± 0.0027", "2.178"])
 def test_a_rounding_error_is_found(folder, text):
     (folder / "README.md").write_text(PAGE.replace("2.1771 ± 0.0026", text))
-    (problem,) = found(folder, f"{text} = summary(rank=1).dev_loss", *LINES[1:])
+    (problem,) = actual(folder, f"{text} = summary(rank=1).dev_loss", *LINES[1:])
     assert text in problem
 
 
@@ -109,5 +109,5 @@ def test_a_number_in_backquotes_that_no_table_has_is_found(folder):
 
 
 def test_a_number_more_or_less_is_found(folder):
-    assert len(found(folder, *LINES[:-1])) == 1
-    assert len(found(folder, *LINES, "9.9 = published")) == 1
+    assert len(actual(folder, *LINES[:-1])) == 1
+    assert len(actual(folder, *LINES, "9.9 = published")) == 1

@@ -123,7 +123,7 @@ def test_a_run_may_be_named_by_the_beginning_of_its_id_and_kept(folder, capsys):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "message"),
     [
         (["nowhere"], "no sweep's folder"),
         (["--run", "zzz"], "no run 'zzz'"),
@@ -131,7 +131,7 @@ def test_a_run_may_be_named_by_the_beginning_of_its_id_and_kept(folder, capsys):
         (["--runn", "1"], "--run"),
     ],
 )
-def test_a_mistake_is_one_line(folder, capsys, arguments, told):
+def test_a_mistake_is_one_line(folder, capsys, arguments, message):
     assert sample([*([] if arguments[0] == "nowhere" else [str(folder)]), *arguments]) == 2
     error = capsys.readouterr().err
-    assert told in error and error.count("\n") == 1
+    assert message in error and error.count("\n") == 1

@@ -39,7 +39,7 @@ def assert_detected_and_repairable(store: Store, kind: str, damage: bytes) -> No
     assert set(table["cohort_id"].to_pylist()) == {OTHER}
     assert str(path) in message
     assert "\n" not in message
-    set_aside = [found.read_bytes() for found in (store.root / "damaged").glob(f"{COHORT}.*/{COHORT}.*")]
+    set_aside = [actual.read_bytes() for actual in (store.root / "damaged").glob(f"{COHORT}.*/{COHORT}.*")]
     assert len(set_aside) == 3
     assert damage in set_aside
     assert store.rows().damaged == ()

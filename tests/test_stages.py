@@ -138,15 +138,15 @@ def test_when_the_time_is_up_it_says_what_is_left(flags, tmp_path):
 def test_within_a_time_what_was_begun_without_one_goes_on_whole(tmp_path, few_dataset):
     (runs,) = studies_of(n_seeds=2).values()
     store = Store(tmp_path)
-    (begun, *_) = make_plan(runs.values(), few_dataset, CPU_RUNS).cohorts
-    run_ids = [run.run_id for run in begun.runs]
-    store.save_checkpoint(begun.cohort_id, {}, {"run_ids": run_ids})
+    (started, *_) = make_plan(runs.values(), few_dataset, CPU_RUNS).cohorts
+    run_ids = [run.run_id for run in started.runs]
+    store.save_checkpoint(started.cohort_id, {}, {"run_ids": run_ids})
     for limit in (1.0, 3600.0):  # It goes on even where it will not come to its end.
         planner = Planner(few_dataset, store, RunOptions(time=3600.0), "cpu")
         planner.deadline = time.monotonic() + limit
         plan = planner.missing(runs, ())
-        assert begun.cohort_id in {cohort.cohort_id for cohort in plan.cohorts}
-    assert {run.seed for run in begun.runs} == {0, 1}
+        assert started.cohort_id in {cohort.cohort_id for cohort in plan.cohorts}
+    assert {run.seed for run in started.runs} == {0, 1}
     planner.deadline = time.monotonic()
     assert planner.missing(runs, ()).n_runs == 0
 

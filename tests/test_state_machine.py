@@ -131,10 +131,10 @@ def test_laws_of_the_plan(parts, chance, width):
 @given(sweeps, sweeps, st.sets(st.integers(0, 9)))
 def test_cohorts_that_are_begun_stay_whole_whatever_is_asked_beside_them(sweep, more, chosen):
     before = cohorts_of(asked(sweep).values(), 4)
-    begun = [before[i] for i in chosen if i < len(before)]
+    in_progress = [before[i] for i in chosen if i < len(before)]
     everything = asked(sweep) | asked(more)
-    cohorts = cohorts_of(everything.values(), 4, [[run.run_id for run in cohort.runs] for cohort in begun])
-    assert {cohort.cohort_id for cohort in begun} <= {cohort.cohort_id for cohort in cohorts}
+    cohorts = cohorts_of(everything.values(), 4, [[run.run_id for run in cohort.runs] for cohort in in_progress])
+    assert {cohort.cohort_id for cohort in in_progress} <= {cohort.cohort_id for cohort in cohorts}
     assert sorted(run.run_id for cohort in cohorts for run in cohort.runs) == sorted(everything)
 
 
@@ -198,15 +198,15 @@ class ToySweep(RuleBasedStateMachine):
     def the_store_has_what_was_done(self):
         rows = self.store.rows()
         assert rows.damaged == ()
-        told = {row["run_id"]: row["dev_loss"] for row in rows.table.to_pylist()}
-        assert told == {run_id: loss for run_id, (loss, _) in self.done.items()}
-        assert len(rows.table) == len(told)
+        losses = {row["run_id"]: row["dev_loss"] for row in rows.table.to_pylist()}
+        assert losses == {run_id: loss for run_id, (loss, _) in self.done.items()}
+        assert len(rows.table) == len(losses)
 
     def execute(self, faults, n_messages) -> set[str]:
         """What `experiments.sweep` does, up to so many messages; the runs that were given up."""
         missing = [run for run_id, run in asked(self.sweep).items() if run_id not in self.store.run_ids()]
-        begun = [metadata["run_ids"] for metadata in self.store.started().values()]
-        ledger = Ledger(cohorts_of(missing, 2, begun), lambda c: self.store.cohort_rows(c.cohort_id))
+        in_progress = [metadata["run_ids"] for metadata in self.store.started().values()]
+        ledger = Ledger(cohorts_of(missing, 2, in_progress), lambda c: self.store.cohort_rows(c.cohort_id))
         faults, failed = list(faults), set()
         while ledger.pending and not ledger.hopeless:
             task = ledger.pending.popleft()

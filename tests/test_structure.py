@@ -46,13 +46,13 @@ WITHOUT_JAX = (
 
 def imports_of(path: Path) -> set[str]:
     """Our own modules that a file imports, anywhere in it."""
-    found = set()
+    actual = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            actual |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found & MODULES.keys()
+            actual |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return actual & MODULES.keys()
 
 
 def room_of(module: str) -> str:

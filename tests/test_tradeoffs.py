@@ -30,8 +30,8 @@ def test_the_front_of_a_study():
     for row in rows:
         row["wall_seconds"] = {50: 9.0, 100: 1.0, 200: 2.0, 300: 3.0}[row["hidden_size"]]
     study = make_study("size", rows)
-    found = {cost: [cell.settings["hidden_size"] for cell in cells] for cost, cells in fronts(study).items()}
-    assert found == {"n_params": [50, 100, 300], "wall_seconds": [100, 300]}
+    actual = {cost: [cell.settings["hidden_size"] for cell in cells] for cost, cells in fronts(study).items()}
+    assert actual == {"n_params": [50, 100, 300], "wall_seconds": [100, 300]}
     table = [(row["against"], row["hidden_size"], row["cost"]) for row in tradeoff_rows([study])]
     assert ("wall_seconds", 300, 3.0) in table and len(table) == 5
     figure = draw_tradeoffs(study)

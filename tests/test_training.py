@@ -315,12 +315,12 @@ def test_dropout_drops_its_share_and_keeps_the_mean():
 def test_dropout_falls_on_features_and_hidden_units_at_their_own_rates():
     params = jax.tree.map(jnp.asarray, draw_params(0, SCHEMES["fan_in"], MODEL))
     contexts = jnp.zeros((500, 3), int)
-    found = forward(params, contexts, dropout=Dropout(jax.random.key(1), jnp.float32(0.5), jnp.float32(0.0)))
-    np.testing.assert_array_equal(found.features, forward(params, contexts).features)
-    assert (found.hidden[0] == 0).mean() == pytest.approx(0.5, abs=0.03)
-    found = forward(params, contexts, dropout=Dropout(jax.random.key(1), jnp.float32(0.0), jnp.float32(0.25)))
-    assert (found.features == 0).mean() == pytest.approx(0.25, abs=0.03)
-    assert (found.hidden[0] == 0).mean() == 0
+    actual = forward(params, contexts, dropout=Dropout(jax.random.key(1), jnp.float32(0.5), jnp.float32(0.0)))
+    np.testing.assert_array_equal(actual.features, forward(params, contexts).features)
+    assert (actual.hidden[0] == 0).mean() == pytest.approx(0.5, abs=0.03)
+    actual = forward(params, contexts, dropout=Dropout(jax.random.key(1), jnp.float32(0.0), jnp.float32(0.25)))
+    assert (actual.features == 0).mean() == pytest.approx(0.25, abs=0.03)
+    assert (actual.hidden[0] == 0).mean() == 0
 
 
 @pytest.mark.parametrize(
