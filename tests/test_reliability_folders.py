@@ -24,7 +24,7 @@ FAST = ("smoke", "--data", str(FEW_WORDS), "--hidden-size", "8", "--n-steps", "2
 def test_folders_that_cannot_be_made():
     assert_one_line(sweep(*FAST, "--out", "/proc/x"), "/proc/x: cannot be created there; choose another folder")
     assert_one_line(sweep(*FAST, "--out", "/dev/null"), "/dev/null is a file, not a folder")
-    assert_one_line(sweep(*FAST, "--out", "/dev/null/x"), "/dev/null/x is a file where a folder should be")
+    assert_one_line(sweep(*FAST, "--out", "/dev/null/x"), "/dev/null is a file where a folder should be")
 
 
 def test_a_broken_link_and_a_link_to_a_folder(tmp_path):
