@@ -54,7 +54,11 @@ TOML = {
         "optimizer = 'adam'\nadam_epsilon = 1e-39",
         "adam_epsilon must be at least 1.2e-38",
     ),
-    "a full batch in random order": ("batch_size = 0\nshuffle = true", "batch_size 0", "no dropout, token_noise, shuffle or"),
+    "a full batch in random order": (
+        "batch_size = 0\nshuffle = true",
+        "batch_size 0",
+        "no dropout, token_noise, shuffle or",
+    ),
     "an empty axis": ("hidden_size = []", "axis hidden_size is empty"),
     "no seeds": ("seeds = 0", "seeds must be at least 1, got 0"),
     "half a seed": ("seeds = 1.5", "seeds must be a whole number, got 1.5"),
