@@ -2,7 +2,14 @@
 
 import sys
 
-from experiments.analysis.ensembles import as_table, measure_ensembles, write_ensembles
+from experiments.analysis.ensembles import (
+    LIST_ORDERS,
+    as_table,
+    check_context_lengths,
+    log_linear_orders,
+    measure_ensembles,
+    write_ensembles,
+)
 from experiments.analysis.looks import this_command
 from experiments.analysis.positions import write_positions
 from experiments.analysis.results import open_sweep
@@ -24,8 +31,6 @@ Writes tables/ensembles.csv and tables/ensembles.md, and the report anew, which 
 word the loss is (tables/positions.csv, figures/positions.png)."""
 
 MAX_TOP = 100  # All members' probabilities are held in memory.
-MAX_CONTEXT_LENGTH = 12
-LIST_ORDERS = (2, 3, 4, 6, 9)  # Of the count models that are mixed log-linearly: on names, more add nothing on dev.
 
 
 @command("ensemble")
@@ -47,17 +52,13 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     options = parser.parse_args(arguments)
     if not 1 <= options.top <= MAX_TOP:
         parser.error(f"--top must be between 1 and {MAX_TOP}, got {options.top}")
-    for flag, lengths in (("--context-length", options.context_length), ("--log-linear", options.log_linear)):
-        wrong = [k for k in lengths or () if not 1 <= k <= MAX_CONTEXT_LENGTH]
-        if wrong:
-            parser.error(f"{flag} must be between 1 and {MAX_CONTEXT_LENGTH}, got {wrong[0]}")
+    check_context_lengths("--context-length", options.context_length or ())
+    check_context_lengths("--log-linear", options.log_linear or ())
     results = open_sweep(options.folder)
     use_compilation_cache()
-    log_linear = options.log_linear
-    if log_linear is not None:
-        log_linear = log_linear or (TEXT_LENGTHS if results.is_running_text else LIST_ORDERS)
+    log_linear = log_linear_orders(results, options.log_linear)
     test = this_command("experiments.ensemble", arguments) if options.test else None
-    ensembles = measure_ensembles(results, options.top, options.context_length, test, log_linear or ())
+    ensembles = measure_ensembles(results, options.top, options.context_length, test, log_linear)
     kept = write_ensembles(results, ensembles)
     write_positions(results, ensembles)
     path = write_report(results.folder)

@@ -6,7 +6,7 @@ float64: averages of small numbers, logarithms of averages.
 """
 
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import jax
@@ -20,9 +20,9 @@ from mlp_lm.evaluation import each_loss
 from mlp_lm.model import Moments, Params, forward
 from mlp_lm.ngram.counts import NgramCounts
 from mlp_lm.ngram.models import CountModel
+from mlp_lm.sampling import LogDistributions
 
 Probabilities = Float[np.ndarray, " n"]
-LogDistributions = Callable[[Int[np.ndarray, "n block"]], Float[np.ndarray, "n vocab"]]
 Stacked = Float[np.ndarray, "n vocab members"]
 
 FOLDS = 2
@@ -202,6 +202,15 @@ class LogLinear:
             for chunk in _chunks(windows)
         ]
         return np.concatenate(each) if each else np.zeros(0)
+
+    def mixed(self, weights: Float[np.ndarray, "buckets members"]) -> LogDistributions:
+        """The mixture with these weights; its log-probabilities are not normalised."""
+
+        def distributions(contexts):
+            chosen = weights[self.buckets.of(contexts)]
+            return np.matmul(self.stack(contexts), chosen[:, :, None])[:, :, 0]
+
+        return distributions
 
     def stack(self, contexts: Int[np.ndarray, "n block"]) -> Stacked:
         """All members' log-probabilities."""

@@ -1,5 +1,6 @@
 """Words and sentences drawn from a model, one token after another, until the boundary."""
 
+from collections.abc import Callable
 from functools import partial
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from mlp_lm.data.dataset import Dataset
-from mlp_lm.data.vocabulary import BOUNDARY, BOUNDARY_ID, Vocabulary
+from mlp_lm.data.vocabulary import BOUNDARY, BOUNDARY_ID
 from mlp_lm.model import Moments, Params, forward
 from mlp_lm.random_keys import SAMPLING, purpose_key
 
@@ -16,6 +17,11 @@ MAX_WORDS = 100_000  # Drawn at once, all in memory,
 MAX_LOGITS = 1 << 28  # as are their logits.
 LEAST_TEMPERATURE = 1e-6  # Below, logits may overflow in float32.
 MAX_LENGTH = 100  # Tokens after which a word that never ends is cut.
+MOST_MIXED = 10_000_000  # Words drawn from a mixture, of which WORDS_AT_ONCE side by side,
+WORDS_AT_ONCE = 10_000
+MAX_NOISE = 1 << 24  # or fewer of a large vocabulary: numbers drawn at once.
+
+LogDistributions = Callable[[Int[np.ndarray, "n block"]], Float[np.ndarray, "n vocab"]]
 
 
 def sample_from(
@@ -42,25 +48,79 @@ def sample_from(
     Raises:
         ValueError: an `n`, a `seed` or a temperature out of bounds.
     """
-    check_draw(n, seed, temperature, len(dataset.vocabulary))
+    check_draw(n, seed, temperature, min(MAX_WORDS, MAX_LOGITS // len(dataset.vocabulary)))
     key = purpose_key(np.uint32(seed), SAMPLING)
     if not dataset.is_running_text:
         ids = sample_ids(params, moments, key, jnp.float32(temperature), n, params.block_size)
-        return [dataset.vocabulary.decode(word) for word in np.asarray(ids)]
-    contexts = dataset.windows("train", params.block_size).contexts
-    ends = np.flatnonzero(contexts[:, -1] == BOUNDARY_ID)  # At least one: a text begins after a boundary.
-    starts = jnp.asarray(contexts[np.random.default_rng(seed).choice(ends, n)])
+        return [_spelled(word, dataset) for word in np.asarray(ids)]
+    starts = jnp.asarray(_beginnings(dataset, params.block_size, n, np.random.default_rng(seed)))
     ids = sample_ids(params, moments, key, jnp.float32(temperature), n, params.block_size, starts)
-    return [_sentence(line, dataset.vocabulary) for line in np.asarray(ids)]
+    return [_spelled(line, dataset) for line in np.asarray(ids)]
 
 
-def check_draw(n: int, seed: int, temperature: float | int, vocab_size: int) -> None:
+def sample_from_mixture(
+    log_distributions: LogDistributions,
+    dataset: Dataset,
+    block_size: int,
+    n: int = 20,
+    seed: int = 0,
+    temperature: float | int = 1.0,
+) -> list[str]:
+    """Draw words, or sentences, from whatever gives the log-probabilities of the next token after contexts.
+
+    Such as an average of networks or their mixture with count models (`mlp_lm.mixtures`). The first few of many are the
+    few of the same seed.
+
+    Args:
+        log_distributions: of the vocabulary, after contexts of `block_size` tokens.
+        dataset: what the models were trained on.
+        block_size: tokens of context.
+        n: how many to draw.
+        seed: of the draws.
+        temperature: divides the log-probabilities.
+
+    Raises:
+        ValueError: an `n`, a `seed` or a temperature out of bounds.
+    """
+    check_draw(n, seed, temperature, MOST_MIXED)
+    vocab_size = len(dataset.vocabulary)
+    at_once = min(WORDS_AT_ONCE, MAX_NOISE // vocab_size)
+    words: list[str] = []
+    for first in range(0, n, at_once):
+        random = np.random.default_rng((seed, first))
+        if dataset.is_running_text:
+            contexts = _beginnings(dataset, block_size, at_once, random)
+        else:
+            contexts = np.full((at_once, block_size), BOUNDARY_ID, np.int32)
+        lines = np.full((at_once, MAX_LENGTH), BOUNDARY_ID, np.int32)
+        unfinished = np.arange(min(at_once, n - first))
+        for t in range(MAX_LENGTH):
+            # The largest sum of a log-probability and Gumbel noise is a draw; noise is drawn for those that ended, too.
+            noise = random.gumbel(size=(at_once, vocab_size))[unfinished]
+            distinct, which = np.unique(contexts[unfinished], axis=0, return_inverse=True)
+            drawn = np.argmax(log_distributions(distinct)[which] / temperature + noise, axis=1)
+            lines[unfinished, t] = drawn
+            contexts[unfinished] = np.column_stack([contexts[unfinished, 1:], drawn])
+            unfinished = unfinished[drawn != BOUNDARY_ID]
+            if not len(unfinished):
+                break
+        words += [_spelled(line, dataset) for line in lines[: n - first]]
+    return words
+
+
+def _beginnings(dataset: Dataset, block_size: int, n: int, random: np.random.Generator) -> Int[np.ndarray, "n block"]:
+    """Contexts at which a sentence of the training part of a running text begins, drawn at random."""
+    contexts = dataset.windows("train", block_size).contexts
+    ends = np.flatnonzero(contexts[:, -1] == BOUNDARY_ID)  # At least one: a text begins after a boundary.
+    return contexts[random.choice(ends, n)]
+
+
+def check_draw(n: int, seed: int, temperature: float | int, most: int) -> None:
     """Refuse what cannot be drawn.
 
     Raises:
         ValueError: an `n`, a `seed` or a temperature out of bounds.
     """
-    most = min(MAX_WORDS, MAX_LOGITS // vocab_size)
     if not 1 <= n <= most:
         raise ValueError(f"n must be at least 1 and at most {most:,}, got {n:,}")
     if not 0 <= seed < 2**32:
@@ -105,7 +165,10 @@ def sample_ids(
     return jax.lax.while_loop(unfinished, draw, (0, line, contexts, jnp.zeros(n, bool)))[1]
 
 
-def _sentence(ids: Int[np.ndarray, " length"], vocabulary: Vocabulary) -> str:
+def _spelled(ids: Int[np.ndarray, " length"], dataset: Dataset) -> str:
+    """A word, or a sentence of a running text."""
+    if not dataset.is_running_text:
+        return dataset.vocabulary.decode(ids)
     ended = np.flatnonzero(ids == BOUNDARY_ID)
-    words = [vocabulary.tokens[i] for i in ids[: ended[0] if len(ended) else None]]
+    words = [dataset.vocabulary.tokens[i] for i in ids[: ended[0] if len(ended) else None]]
     return " ".join(words) + (BOUNDARY if len(ended) else "")

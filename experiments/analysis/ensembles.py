@@ -16,7 +16,7 @@ from experiments.runner.rows import Row
 from experiments.store.atomic import replace_file
 from experiments.store.small_files import write_small
 from experiments.sweeps.text import csv_text, markdown_table
-from mlp_lm.ngram.baselines import count_model_name, fit_count_model
+from mlp_lm.ngram.baselines import TEXT_LENGTHS, count_model_name, fit_count_model
 from mlp_lm.ngram.counts import count_ngrams
 from mlp_lm.ngram.models import CountModel
 
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 FILE_NAME = "ensembles.json"
 FAMILIES = ("absolute discount", "modified Kneser-Ney")  # Of count models, which are mixed in.
 LOG_LINEAR_FAMILY = "modified Kneser-Ney"  # Which rules nothing out: the log of a probability is finite.
+LIST_ORDERS = (2, 3, 4, 6, 9)  # Mixed log-linearly: on names, more add nothing on dev.
+MAX_CONTEXT_LENGTH = 12  # Of a count model.
 LINEAR, LOG_LINEAR = "linear", "log-linear"
 CROSS_VALIDATED, ON_ALL = "in two folds of dev", "on all of dev"
 
@@ -198,6 +200,23 @@ def _mixed_log_linearly(pool: Ensemble, orders: tuple[int, ...], results: SweepR
     )
     name = f"{LOG_LINEAR_FAMILY}, {', '.join(map(str, orders))} context tokens"
     return replace(pool, counted=name, mixing=LOG_LINEAR, weights=weights, losses=losses, buckets=buckets)
+
+
+def check_context_lengths(flag: str, lengths: Sequence[int]) -> None:
+    """Refuse a context length that no count model has.
+
+    Raises:
+        ValueError: one is out of bounds; the message names the flag.
+    """
+    if wrong := [k for k in lengths if not 1 <= k <= MAX_CONTEXT_LENGTH]:
+        raise ValueError(f"{flag} must be between 1 and {MAX_CONTEXT_LENGTH}, got {wrong[0]}")
+
+
+def log_linear_orders(results: SweepResults, wanted: Sequence[int] | None) -> Sequence[int]:
+    """The context lengths that `--log-linear` asks for: none without the flag, the usual ones where it names none."""
+    if wanted is None:
+        return ()
+    return wanted or (TEXT_LENGTHS if results.is_running_text else LIST_ORDERS)
 
 
 def log_linear_mixture(results: SweepResults, runs: Sequence[Row], orders: Sequence[int]) -> "LogLinear":

@@ -8,14 +8,19 @@ from experiments.analysis.looks import HeldOut, add_look, read_looks
 from experiments.analysis.results import SweepResults, read_kept, say
 from experiments.analysis.studies import Cell
 from experiments.runner.rows import DIVERGED, Row
+from experiments.store.atomic import replace_file
 from experiments.store.small_files import write_small
+from mlp_lm.data.dataset import PARTS
 
 SAMPLES_FILE = "samples.json"
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Words (or sentences) drawn from one run, and which of them are new: not in the training part."""
+    """Words (or sentences) drawn from one run, and which of them are new: not in the training part.
+
+    Of several runs together, `run_id` are their ids with a blank between.
+    """
 
     run_id: str
     seed: int
@@ -51,8 +56,64 @@ def draw_samples(results: SweepResults, row: Row, n: int = 20, seed: int = 0, te
         raise ValueError(f"run {row['run_id']} diverged, so that it has no words; give another run")
     params, moments = results.load_model(row)
     words = sample_from(params, moments, results.dataset, n, seed, temperature)
+    return _samples(results, [row], words, seed, temperature)
+
+
+def draw_samples_together(
+    results: SweepResults,
+    rows: Sequence[Row],
+    orders: Sequence[int] = (),
+    n: int = 20,
+    seed: int = 0,
+    temperature: float = 1.0,
+) -> Samples:
+    """Draw from the average of stored runs or, with `orders`, from its log-linear mixture with count models.
+
+    The weights of the mixture are fitted to dev.
+
+    Raises:
+        ValueError: their weights or their data cannot be had.
+    """
+    from experiments.analysis.ensembles import log_linear_mixture
+    from mlp_lm.mixtures import log_average
+    from mlp_lm.sampling import sample_from_mixture
+
+    dataset = results.dataset
+    block_size = max([*orders, *(row["block_size"] for row in rows)])
+    if orders:
+        mixture = log_linear_mixture(results, rows, orders)
+        log_distributions = mixture.mixed(mixture.fit(dataset.windows("dev", block_size)))
+    else:
+        log_distributions = log_average([results.load_model(row) for row in rows])
+    words = sample_from_mixture(log_distributions, dataset, block_size, n, seed, temperature)
+    return _samples(results, rows, words, seed, temperature)
+
+
+def _samples(results: SweepResults, rows: Sequence[Row], words: list[str], seed: int, temperature: float) -> Samples:
     known = results.dataset.spelled("train")
-    return Samples(row["run_id"], seed, temperature, words, [word not in known for word in words])
+    run_ids = " ".join(row["run_id"] for row in rows)
+    return Samples(run_ids, seed, temperature, words, [word not in known for word in words])
+
+
+def write_word_lists(results: SweepResults, words: Sequence[str], folder: Path) -> None:
+    """Write `train.txt`, the training words and these, and `dev.txt` and `test.txt` as they are, one word a line.
+
+    Trained on these three files, a network learns from the models that the words were drawn from (sequence-level
+    distillation, Kim and Rush 2016), and is measured where they were.
+
+    Raises:
+        ValueError: a running text, or one of the files is there already.
+    """
+    if results.is_running_text:
+        raise ValueError(f"{results.folder} is of running text, whose sentences are no list of words; leave out --out")
+    drawn = [tuple(word) for word in words if word]  # A list has no empty word.
+    dataset = results.dataset
+    parts = {part: [*dataset.parts[part], *(drawn if part == "train" else [])] for part in PARTS}
+    paths = {part: folder / f"{part}.txt" for part in PARTS}
+    if taken := next((path for path in paths.values() if path.exists()), None):
+        raise ValueError(f"{taken} is there already; give --out another folder")
+    for part, path in paths.items():
+        replace_file(path, "".join(f"{''.join(word)}\n" for word in parts[part]).encode())
 
 
 def keep_samples(results: SweepResults, rows: Sequence[Row]) -> None:
