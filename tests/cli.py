@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +23,15 @@ class Said(NamedTuple):
     code: int
     output: str
     errors: str
+
+    @property
+    def complaints(self) -> str:
+        return without_progress(self.errors)
+
+
+def without_progress(errors: str) -> str:
+    """What stderr holds beside the lines of progress, which a slow machine has more of."""
+    return re.sub(r"^\d+/\d+ runs, .* left\n", "", errors, flags=re.MULTILINE)
 
 
 def sweep(*arguments: str) -> Said:

@@ -59,7 +59,7 @@ def test_the_ideas_file_is_swept_against_built_in_entries(tmp_path):
     short = ["--n-steps", "20", "--n-evaluations", "1", "--seeds", "1", "--hidden-size", "8"]
     out = str(tmp_path / "out")
     said = sweep_here("single", "--data", str(FEW_WORDS), "--ideas", str(file), *choices, *short, "--out", out)
-    assert (said.code, said.errors) == (0, "")
+    assert (said.code, said.complaints) == (0, "")
     assert "4 of 4 runs done" in said.output and "log1p" in said.output
     ideas = load_ideas(file)
     assert {name: set(added) for name, added in ideas.names.items()} == {

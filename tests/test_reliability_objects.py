@@ -38,7 +38,7 @@ def swept(address, tmp_path_factory):
     """The address of a finished sweep, and the folder of this machine that it was copied to."""
     place, here = address(), tmp_path_factory.mktemp("swept") / "here"
     said = sweep(*TWO, "--out", place, "--fetch-to", str(here))
-    assert (said.code, said.errors) == (0, "")
+    assert (said.code, said.complaints) == (0, "")
     assert f"{place} is copied to {here}" in said.output
     return place, here
 
@@ -98,7 +98,7 @@ def test_failures_are_forgotten_once_their_runs_are_done(swept):
     for store in (Store(place), Store(here)):
         write_failures(store, failed)
     said = sweep(*TWO, "--out", place, "--fetch-to", str(here))
-    assert (said.code, said.errors) == (0, "")
+    assert (said.code, said.complaints) == (0, "")
     assert not {"failures.json"} & {*Store(place).folder.names(""), *Store(here).folder.names("")}
 
 
@@ -121,7 +121,7 @@ def test_slices_meet_in_a_bucket_and_need_no_folder_here(address, tmp_path, monk
     place = address()
     for number in (1, 2):
         said = sweep(*TWO, "--out", place, "--shard", f"{number}/2")
-        assert (said.code, said.errors) == (0, "")
+        assert (said.code, said.complaints) == (0, "")
     assert list(tmp_path.iterdir()) == []
     assert ": 2 runs, 0 to train" in sweep(*TWO, "--out", place, "--dry-run").output
 

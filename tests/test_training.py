@@ -290,12 +290,12 @@ def test_noise_acts_on_contexts_alone_and_anew_at_every_step(data):
     windows, params = jnp.arange(64), jax.tree.map(jnp.asarray, initial_params(config, load_dataset("ssa2018")))
 
     def loss(config, step):
-        numbers = config.numbers()
+        numbers = jax.tree.map(jnp.asarray, config.numbers())
         return float(step_loss(data, windows, jnp.array(step), numbers, config.program())(params)[0])
 
     plain = replace(config, token_noise=0.0)
     noised = replace_tokens(
-        data.contexts[windows], jax.random.fold_in(purpose_key(np.uint32(0), NOISE), 3), jnp.float32(0.1), data.targets
+        data.contexts[windows], jax.random.fold_in(purpose_key(np.uint32(0), NOISE), 3), jnp.array(0.1), data.targets
     )
     expected = minibatch_loss(params, noised, data.targets[windows])
     assert loss(config, 3) == pytest.approx(float(expected), abs=1e-6)
