@@ -80,3 +80,45 @@ def test_an_accelerator_that_is_not_here_is_one_clear_line(monkeypatch, capsys):
     monkeypatch.setattr("experiments.runner.devices.best_device", lambda: "cpu")
     assert main(["smoke", "--device", "gpu"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.fixture
+def cores(monkeypatch) -> tuple[int, ...]:
+    """Numbers of three cores that no sweep on this machine has claimed, because there are none such."""
+    three = tuple(10**6 * os.getpid() + i for i in range(3))
+    monkeypatch.setattr(devices, "available_cores", lambda: three)
+    return three
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are bound to cores on Linux alone")
+def test_two_sweeps_side_by_side_train_on_different_cores_while_there_are_some(cores):
+    with devices.claimed_cores(cores[:2]) as first:
+        assert first == list(cores[:2])
+        with devices.claimed_cores(cores[:2]) as second:
+            assert second == [cores[2], cores[0]]
+        with devices.claimed_cores(cores[:1]) as again:
+            assert again == [cores[2]]
+    with devices.claimed_cores(cores[:2]) as later:
+        assert later == list(cores[:2])
+
+
+def test_more_workers_than_cores_share_them_and_an_accelerator_is_not_claimed(cores):
+    with devices.claimed_cores(cores[:1] * 5) as shared:
+        assert shared == [*cores, cores[0], cores[0]]
+    with devices.claimed_cores((None,)) as slots:
+        assert slots == (None,)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are bound to cores on Linux alone")
+def test_the_claim_of_a_killed_sweep_ends_with_it(cores):
+    begin = f"from experiments.runner import devices\nwith devices.claimed_cores(({cores[0]},)):"
+    code = begin + "\n print('here', flush=True)\n input()"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"here\n"
+        with devices.claimed_cores(cores[:1]) as others:
+            assert others == [cores[1]]
+        holder.kill()
+        holder.wait()
+    with devices.claimed_cores(cores[:1]) as own:
+        assert own == [cores[0]]

@@ -1,9 +1,14 @@
 """Which devices train: the processor's cores, or the local accelerators with the run axis shared out among them."""
 
+import contextlib
+import errno
 import importlib.util
 import os
 import shutil
+import socket
 import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 
 from mlp_lm.config import CPU_RUNS, check_name
 
@@ -42,6 +47,32 @@ def available_cores() -> tuple[int, ...]:
     if hasattr(os, "sched_getaffinity"):
         return tuple(sorted(os.sched_getaffinity(0)))
     return tuple(range(os.cpu_count() or 1))
+
+
+@contextlib.contextmanager
+def claimed_cores(slots: Sequence[int | None]) -> Iterator[Sequence[int | None]]:
+    """As many cores as these, and these if they are free: two sweeps side by side train on different cores.
+
+    Others are taken where another sweep here has claimed one, while there are others. A claim is a name among
+    Linux's abstract sockets, which ends with its process; elsewhere processes are bound to no core, and nothing is
+    claimed.
+    """
+    if sys.platform != "linux" or None in slots:
+        yield slots
+        return
+    with contextlib.ExitStack() as claims:
+        claimed: list[int | None] = []
+        for core in dict.fromkeys([*slots, *available_cores()]):
+            if len(claimed) == len(slots):
+                break
+            claim = claims.enter_context(socket.socket(socket.AF_UNIX))
+            try:
+                claim.bind(f"\0mlp-lm-core-{core}")
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    continue
+            claimed.append(core)
+        yield [*claimed, *(core for core in slots if core not in claimed), *slots][: len(slots)]
 
 
 def worker_slots(device: str) -> tuple[int | None, ...]:

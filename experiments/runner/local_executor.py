@@ -11,6 +11,7 @@ from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
 
+from experiments.runner.devices import claimed_cores
 from experiments.runner.plan import Cohort
 from experiments.runner.protocol import (
     FAILED,
@@ -48,8 +49,14 @@ def execute(
     Raises:
         CannotContinue: workers can't start, or nothing can be stored.
     """
-    ledger = make_ledger(cohorts, job)
-    workers = [_Slot(core, job) for core in slots]
+    with claimed_cores(slots) as cores:
+        yield from _execute_on(cores, make_ledger(cohorts, job), job, stopping)
+
+
+def _execute_on(
+    cores: Sequence[int | None], ledger: Ledger, job: Job, stopping: Callable[[], bool]
+) -> Generator[Progress]:
+    workers = [_Slot(core, job) for core in cores]
     most = len(workers)
     try:
         while ledger.pending or any(worker.task for worker in workers):
