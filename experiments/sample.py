@@ -8,6 +8,7 @@ from experiments.analysis.results import open_sweep
 from experiments.analysis.trained_models import (
     draw_samples,
     draw_samples_together,
+    new_word_lists,
     read_samples,
     write_samples,
     write_word_lists,
@@ -49,6 +50,7 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
         parser.error("--log-linear mixes runs together; give their number with --top")
     check_context_lengths("--log-linear", options.log_linear or ())
     results = open_sweep(options.folder)
+    lists = None if options.out is None else new_word_lists(results, options.out)
     use_compilation_cache()
     draws = options.n, options.seed, options.temperature
     if options.top is None:
@@ -63,10 +65,10 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
         who = f"the average of {count(options.top, 'run')}" + " with count models" * bool(orders)
     if options.keep:
         write_samples(options.folder, list((read_samples(options.folder) | {samples.run_id: samples}).values()))
-    if options.out is None:
+    if lists is None:
         print("\n".join(printable(word) or "(the empty word)" for word in samples.words) + "\n")
     else:
-        write_word_lists(results, samples.words, options.out)
+        write_word_lists(results.dataset, samples.words, lists)
         print(f"Lists: {printable(str(options.out))}/train.txt, dev.txt and test.txt")
     print(
         f"{who}, seed {samples.seed}, temperature {samples.temperature:g}: {samples.n_new:,} of "

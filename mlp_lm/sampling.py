@@ -87,16 +87,18 @@ def sample_from_mixture(
     at_once = min(WORDS_AT_ONCE, MAX_NOISE // vocab_size)
     words: list[str] = []
     for first in range(0, n, at_once):
-        random = np.random.default_rng((seed, first))
+        side_by_side = min(at_once, n - first)
         if dataset.is_running_text:
-            contexts = _beginnings(dataset, block_size, at_once, random)
+            contexts = _beginnings(dataset, block_size, side_by_side, np.random.default_rng((seed, first)))
         else:
-            contexts = np.full((at_once, block_size), BOUNDARY_ID, np.int32)
-        lines = np.full((at_once, MAX_LENGTH), BOUNDARY_ID, np.int32)
-        unfinished = np.arange(min(at_once, n - first))
+            contexts = np.full((side_by_side, block_size), BOUNDARY_ID, np.int32)
+        lines = np.full((side_by_side, MAX_LENGTH), BOUNDARY_ID, np.int32)
+        unfinished = np.arange(side_by_side)
         for t in range(MAX_LENGTH):
-            # The largest sum of a log-probability and Gumbel noise is a draw; noise is drawn for those that ended, too.
-            noise = random.gumbel(size=(at_once, vocab_size))[unfinished]
+            # The largest sum of a log-probability and Gumbel noise is a draw. Each position has a generator of its own,
+            # and those that ended keep their noise, so that a word does not depend on how many are drawn.
+            random = np.random.default_rng((seed, first, t + 1))
+            noise = random.gumbel(size=(side_by_side, vocab_size))[unfinished]
             distinct, which = np.unique(contexts[unfinished], axis=0, return_inverse=True)
             drawn = np.argmax(log_distributions(distinct)[which] / temperature + noise, axis=1)
             lines[unfinished, t] = drawn
@@ -104,7 +106,7 @@ def sample_from_mixture(
             unfinished = unfinished[drawn != BOUNDARY_ID]
             if not len(unfinished):
                 break
-        words += [_spelled(line, dataset) for line in lines[: n - first]]
+        words += [_spelled(line, dataset) for line in lines]
     return words
 
 

@@ -85,12 +85,13 @@ def test_an_accelerator_that_is_not_here_is_one_clear_line(monkeypatch, capsys):
 @pytest.fixture
 def cores(monkeypatch) -> tuple[int, ...]:
     """Numbers of three cores that no sweep on this machine has claimed, because there are none such."""
+    if sys.platform != "linux":
+        pytest.skip("processes are bound to cores on Linux alone")
     three = tuple(10**6 * os.getpid() + i for i in range(3))
     monkeypatch.setattr(devices, "available_cores", lambda: three)
     return three
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="processes are bound to cores on Linux alone")
 def test_two_sweeps_side_by_side_train_on_different_cores_while_there_are_some(cores):
     with devices.claimed_cores(cores[:2]) as first:
         assert first == list(cores[:2])
@@ -109,7 +110,6 @@ def test_more_workers_than_cores_share_them_and_an_accelerator_is_not_claimed(co
         assert slots == (None,)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="processes are bound to cores on Linux alone")
 def test_the_claim_of_a_killed_sweep_ends_with_it(cores):
     begin = f"from experiments.runner import devices\nwith devices.claimed_cores(({cores[0]},)):"
     code = begin + "\n print('here', flush=True)\n input()"

@@ -10,7 +10,7 @@ import pytest
 
 from experiments.analysis.ensembles import log_linear_mixture
 from experiments.analysis.results import open_sweep
-from experiments.analysis.trained_models import Samples, draw_samples_together, read_samples, write_word_lists
+from experiments.analysis.trained_models import Samples, draw_samples_together, new_word_lists, read_samples
 from experiments.sample import main as sample
 from mlp_lm.config import Architecture
 from mlp_lm.data.dataset import Dataset, load_dataset
@@ -215,7 +215,7 @@ def test_words_of_runs_with_count_models_are_drawn_from_what_ensemble_mixes(fold
 def test_no_list_of_words_is_written_of_a_text(tmp_path):
     results = SimpleNamespace(is_running_text=True, folder="a-folder")
     with pytest.raises(ValueError, match="a-folder is of running text"):
-        write_word_lists(results, ["a b."], tmp_path)
+        new_word_lists(results, tmp_path)
 
 
 @pytest.mark.parametrize(

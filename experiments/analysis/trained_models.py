@@ -1,6 +1,6 @@
 """What trained models give beside their losses: sampled words, and the winner's test losses; kept in small files."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from experiments.analysis.studies import Cell
 from experiments.runner.rows import DIVERGED, Row
 from experiments.store.atomic import replace_file
 from experiments.store.small_files import write_small
-from mlp_lm.data.dataset import PARTS
+from mlp_lm.data.dataset import PARTS, Dataset
 
 SAMPLES_FILE = "samples.json"
 
@@ -95,25 +95,30 @@ def _samples(results: SweepResults, rows: Sequence[Row], words: list[str], seed:
     return Samples(run_ids, seed, temperature, words, [word not in known for word in words])
 
 
-def write_word_lists(results: SweepResults, words: Sequence[str], folder: Path) -> None:
-    """Write `train.txt`, the training words and these, and `dev.txt` and `test.txt` as they are, one word a line.
-
-    Trained on these three files, a network learns from the models that the words were drawn from (sequence-level
-    distillation, Kim and Rush 2016), and is measured where they were.
+def new_word_lists(results: SweepResults, folder: Path) -> dict[str, Path]:
+    """Where `write_word_lists` will write each part: `train.txt`, `dev.txt` and `test.txt`.
 
     Raises:
-        ValueError: a running text, or one of the files is there already.
+        ValueError: a running text, or one of the files exists already.
     """
     if results.is_running_text:
         raise ValueError(f"{results.folder} is of running text, whose sentences are no list of words; leave out --out")
-    drawn = [tuple(word) for word in words if word]  # A list has no empty word.
-    dataset = results.dataset
-    parts = {part: [*dataset.parts[part], *(drawn if part == "train" else [])] for part in PARTS}
     paths = {part: folder / f"{part}.txt" for part in PARTS}
-    if taken := next((path for path in paths.values() if path.exists()), None):
-        raise ValueError(f"{taken} is there already; give --out another folder")
+    if existing := next((path for path in paths.values() if path.exists()), None):
+        raise ValueError(f"{existing} is there already; give --out another folder")
+    return paths
+
+
+def write_word_lists(dataset: Dataset, words: Sequence[str], paths: Mapping[str, Path]) -> None:
+    """Write the parts of a list, one word a line, with these words added to the training part.
+
+    A network that is trained on these files learns from the models that the words were drawn from (sequence-level
+    distillation, Kim and Rush 2016), and is evaluated on the same dev and test words as they were.
+    """
+    added = {"train": [word for word in words if word]}  # A list has no empty word.
     for part, path in paths.items():
-        replace_file(path, "".join(f"{''.join(word)}\n" for word in parts[part]).encode())
+        lines = [*map("".join, dataset.parts[part]), *added.get(part, ())]
+        replace_file(path, "".join(f"{line}\n" for line in lines).encode())
 
 
 def keep_samples(results: SweepResults, rows: Sequence[Row]) -> None:
