@@ -107,6 +107,12 @@ class RunConfig:
     token_noise: float = _field(
         0.0, Role.SWITCH, "share of the context's tokens replaced at each step by others of the training part", below=1
     )
+    weight_average: float = _field(
+        0.0,
+        Role.SWITCH,
+        "share of the running average of weights kept at each step; the run ends with that average; 0 = none",
+        below=1,
+    )
     early_stopping: bool = _field(False, Role.SHAPE, "end with the weights of the evaluation with the lowest dev loss")
     precision: str = _field(FLOAT32, Role.SHAPE, "factors of the output layer's products in training", table=PRECISIONS)
     gain: float = _field(1.0, Role.HOST, "factor on the scheme's hidden weights")

@@ -88,16 +88,23 @@ class Best:
 class TrainState:
     """A run between two steps.
 
-    `best` is None unless the run stops early; `loss_sum` adds up minibatch losses since the last evaluation, in nats
-    per token; `diverged_step` is the first step whose loss was absurd, or NOT_DIVERGED.
+    `average` is the running average of the weights where the run has one, and else None; `best` is None unless the run
+    stops early; `loss_sum` adds up minibatch losses since the last evaluation, in nats per token; `diverged_step` is
+    the first step whose loss was absurd, or NOT_DIVERGED.
     """
 
     params: Params
+    average: Params | None
     best: Best | None
     optimizer: optax.OptState
     plateau: optax.OptState
     loss_sum: Leaf
     diverged_step: Leaf
+
+    @property
+    def model(self) -> Params:
+        """The weights that are evaluated."""
+        return self.params if self.average is None else self.average
 
 
 def initial_params(config: RunConfig, dataset: Dataset) -> Params:
@@ -142,6 +149,7 @@ def init_state(params: Params, numbers: Numbers, program: RunConfig) -> TrainSta
     """The state before the first step."""
     return TrainState(
         params=params,
+        average=None if numbers.weight_average is None else params,
         best=Best(params, jnp.full(len(SplitLosses._fields), jnp.inf)) if program.early_stopping else None,
         optimizer=make_optimizer(numbers.learning_rate, numbers, program).init(params),
         plateau=plateau(program.patience).init(params),
@@ -200,9 +208,13 @@ def train_step(
     loss, grads = loss_and_grad(state.params)
     updates, optimizer = make_optimizer(rate, numbers, program).update(grads, state.optimizer, state.params)
     diverges = (state.diverged_step == NOT_DIVERGED) & ~(loss < DIVERGED_LOSS)
+    params, average = optax.apply_updates(state.params, updates), None
+    if numbers.weight_average is not None:
+        average = optax.incremental_update(params, state.average, 1 - numbers.weight_average)
     return replace(
         state,
-        params=optax.apply_updates(state.params, updates),
+        params=params,
+        average=average,
         optimizer=optimizer,
         loss_sum=state.loss_sum + loss,
         diverged_step=jnp.where(diverges, step, state.diverged_step),
@@ -241,14 +253,14 @@ def advance(
 
 def evaluate(state: TrainState, data: TrainingData, program: RunConfig) -> tuple[TrainState, Float[Array, " split"]]:
     """Exact losses of each split, in nats per token; early stopping and the schedule `plateau` take note of dev's."""
-    losses = exact_losses(state.params, data.examples, population_moments(state.params, data.examples))
+    losses = exact_losses(state.model, data.examples, population_moments(state.model, data.examples))
     if program.schedule == PLATEAU:
         nothing = jax.tree.map(jnp.zeros_like, state.params)
         _, noted = plateau(program.patience).update(nothing, state.plateau, state.params, value=losses[DEV])
         state = replace(state, plateau=noted)
     if state.best is not None:
         better = losses[DEV] < state.best.losses[DEV]
-        state = replace(state, best=jax.tree.map(partial(jnp.where, better), Best(state.params, losses), state.best))
+        state = replace(state, best=jax.tree.map(partial(jnp.where, better), Best(state.model, losses), state.best))
     return replace(state, loss_sum=jnp.zeros_like(state.loss_sum)), losses
 
 
@@ -370,7 +382,7 @@ class RunBatch:
     def trained_params(self) -> list[Params]:
         """The weights that each run ends with, at the widths of the program."""
         best = self.states.best
-        params = jax.device_get(self.states.params if best is None else best.params)
+        params = jax.device_get(self.states.model if best is None else best.params)
         return [take_run(params, i) for i in range(len(self.configs))]
 
 

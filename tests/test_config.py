@@ -19,7 +19,9 @@ SHAPES = (
     "parametrization", "patience", "precision", "schedule", "shuffle",
 )  # fmt: skip
 WIDTHS = ("embedding_dim", "hidden_size")
-SWITCHES = ("clip_norm", "dropout", "input_dropout", "momentum", "token_noise", "warmup", "weight_decay")
+SWITCHES = (
+    "clip_norm", "dropout", "input_dropout", "momentum", "token_noise", "warmup", "weight_average", "weight_decay",
+)  # fmt: skip
 NUMBERS = ("adam_epsilon", "decay_at", "decay_factor", "inverse_time_rate", "learning_rate", "seed")
 PACE = ("diagnostics", "n_evaluations", "n_steps")
 HOST = (
@@ -64,6 +66,7 @@ VALUES = {
     "dropout": [0.0, 0.1, 0.5],
     "input_dropout": [0.0, 0.2],
     "token_noise": [0.0, 0.05],
+    "weight_average": [0.0, 0.999],
     "early_stopping": [False, True],
     "precision": ["float32", "bfloat16"],
     "gain": [1.0, 2.0],
@@ -175,6 +178,7 @@ RUN_IDS = [
     ({"shuffle": True, "precision": "bfloat16", "n_steps": 1000, "n_evaluations": 1}, "39ef05c10223b1b3"),
     ({"diagnostics": True, "data_hash": "ab" * 32, "schedule": "cosine"}, "9714ca42c4acc9b1"),
     ({"token_noise": 0.05}, "82d75748a6eb72f3"),
+    ({"weight_average": 0.9}, "d79886135b6229b2"),
     ({"schedule": "constant", "n_steps": 200_000, "seed": 4_294_967_295}, "880f05dcf3d0a65d"),
 ]
 

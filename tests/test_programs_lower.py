@@ -33,7 +33,7 @@ CONFIGS = {
     "blockwise softmax": replace(ONE_LAYER, precision=BFLOAT16),
     "everything else": replace(
         ONE_LAYER, direct=True, shuffle=True, schedule="plateau", warmup=0.1, momentum=0.9, weight_decay=0.1,
-        clip_norm=1.0, early_stopping=True,
+        clip_norm=1.0, weight_average=0.9, early_stopping=True,
     ),
 }  # fmt: skip
 each_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)

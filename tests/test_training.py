@@ -58,6 +58,7 @@ VARIANTS = {
     ),
     "shuffled": replace(SMALL, schedule="constant", shuffle=True),
     "noised": replace(SMALL, schedule="cosine", token_noise=0.1),
+    "averaged": replace(SMALL, schedule="constant", batch_norm=True, weight_average=0.8, early_stopping=True),
     "block by block in bfloat16": replace(SMALL, schedule="constant", dropout=0.2, precision="bfloat16"),
 }  # fmt: skip
 each_config = pytest.mark.parametrize("config", VARIANTS.values(), ids=VARIANTS.keys())
@@ -273,6 +274,23 @@ def test_early_stopping_keeps_the_weights_of_the_lowest_dev_loss(data):
         best = min(range(len(evaluations)), key=lambda j: evaluations[j][0][i, 1])
         np.testing.assert_array_equal(states.best.losses[i], evaluations[best][0][i])
         assert_same_bits(take_run(states.best.params, i), take_run(evaluations[best][1], i))
+
+
+def test_a_run_is_evaluated_with_the_running_average_of_its_weights(data):
+    kept, plain = 0.7, replace(SMALL, schedule="constant")
+    states, numbers, program = start(plain, [0])
+    averaged, averaged_numbers, averaged_program = start(replace(plain, weight_average=kept), [0])
+    expected = states.params
+    for step in range(5):
+        states = advance_batch(states, numbers, data, step, step + 1, 5, program)
+        averaged = advance_batch(averaged, averaged_numbers, data, step, step + 1, 5, averaged_program)
+        expected = jax.tree.map(lambda old, new: kept * old + (1 - kept) * new, expected, states.params)
+        chex.assert_trees_all_close(averaged.model, expected, atol=1e-6)
+    chex.assert_trees_all_close(averaged.params, states.params, atol=1e-6)  # Training itself goes on as without.
+    _, losses = evaluate_batch(averaged, data, averaged_program)
+    _, of_average = evaluate_batch(replace(states, params=expected), data, program)
+    np.testing.assert_allclose(losses, of_average, atol=1e-6)
+    assert abs(losses - evaluate_batch(states, data, program)[1]).min() > 1e-4
 
 
 def test_noise_replaces_its_share_by_tokens_as_often_as_they_occur():

@@ -101,7 +101,7 @@ def train_batch(progress: CohortState) -> Iterator[int]:
             if statistics:
                 history.add_diagnostics({name: values[i] for name, values in statistics.items()})
             if tracks_embedding(config, len(batch.dataset.vocabulary)):
-                table = np.asarray(batch.states.params.embedding[i])[:, : config.embedding_dim]
+                table = np.asarray(batch.states.model.embedding[i])[:, : config.embedding_dim]
                 history.embedding.append(table.ravel().tolist())
             history.wall_seconds += (time.monotonic() - start) / n_runs
 
