@@ -42,7 +42,8 @@ def permute(key: Key[Array, ""], places: Int[Array, " k"], n: int | Int[Array, "
     """What stands at these places, each below n, of a random order of 0 to n - 1, without the rest of the order.
 
     A Feistel network (Luby and Rackoff 1988) permutes the numbers of an even count of bits, whatever its rounds mix in;
-    a result beyond n goes through it again until it is below (Black and Rogaway 2002, cycle walking).
+    a result beyond n goes through it again until it is below (Black and Rogaway 2002, cycle walking). Those few are
+    gathered for it, an eighth of all at a time.
     """
     limit = jnp.asarray(n, jnp.uint32)
     half = (33 - jax.lax.clz(limit - 1)) // 2
@@ -56,7 +57,8 @@ def permute(key: Key[Array, ""], places: Int[Array, " k"], n: int | Int[Array, "
         return left << half | right
 
     def again(numbers):
-        return jnp.where(numbers < limit, numbers, network(numbers))
+        (beyond,) = jnp.nonzero(numbers >= limit, size=max(1, len(numbers) // 8), fill_value=len(numbers))
+        return numbers.at[beyond].set(network(numbers[beyond]), mode="drop")
 
     numbers = jax.lax.while_loop(lambda numbers: (numbers >= limit).any(), again, network(places.astype(jnp.uint32)))
     return numbers.astype(jnp.int32)

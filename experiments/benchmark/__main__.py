@@ -2,10 +2,12 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from experiments.benchmark.rounds import Row
 from experiments.cli.command import command, command_parser, folder_path
@@ -31,7 +33,7 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     options = parser.parse_args(arguments)
     choose_device(options.device)
     rows = []
-    for row in cpu_rows() if options.device == "cpu" else accelerator_rows():
+    for row in cpu_rows() if options.device == "cpu" else gpu_rows():
         rows.append(row)
         print(" | ".join(row.cells), flush=True)
     write_table(options.out, options.device, rows)
@@ -44,41 +46,82 @@ def cpu_rows() -> Iterator[Row]:
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {SINGLE_THREADED}".strip()
     _use_cores(cores[:1])
     # JAX counts the cores when it starts.
-    from experiments.benchmark import device, processes
+    from experiments.benchmark import processes, processor
     from experiments.runner.devices import use_device
 
     use_device("cpu")
     dataset = load_dataset()
-    yield from device.step_rows(dataset)
-    yield from device.counting_rows(dataset)
-    yield from device.word_rows()
-    step_seconds = device.reference_step_seconds(dataset)
+    yield from processor.step_rows(dataset)
+    yield from processor.order_rows(dataset)
+    yield from processor.counting_rows(dataset)
+    yield from processor.word_rows()
+    step_seconds = processor.reference_step_seconds(dataset)
     _use_cores(cores)
-    yield processes.scaling_row(cores, dataset)
+    yield from processes.executor_rows(cores, dataset)
     yield processes.sweep_row(cores, step_seconds)
+    yield processes.default_sweep_row()
     yield from processes.compile_rows()
     yield from processes.memory_rows()
 
 
-def accelerator_rows() -> Iterator[Row]:
-    """A training step on an accelerator."""
-    from experiments.benchmark import device
+def gpu_rows() -> Iterator[Row]:
+    """Everything an accelerator can be asked."""
+    from experiments.benchmark.accelerator import accelerator_rows
 
-    yield from device.accelerator_rows(load_dataset())
+    yield from accelerator_rows(load_dataset())
 
 
 def write_table(folder: Path, device: str, rows: Sequence[Row]) -> None:
-    """Write the rows as JSON and as Markdown, with what they were measured on."""
-    import jax
+    """Keep the rows as JSON, one file a machine, and write the table of all machines that the folder has.
 
-    name = processor() if device == "cpu" else jax.devices()[0].device_kind
+    A row that an older version measured under another name has a line of its own.
+    """
+    name = processor_with_units() if device == "cpu" else accelerator_name()
     command = f"python -m experiments.benchmark --device {device}"
     content = {"command": command, "device": name, **provenance(), "rows": [asdict(row) for row in rows]}
-    head = f"# Benchmark on {name}\n\n`{command}`, commit {content['commit']}, {content['versions']}.\n"
-    note = "Ratios are medians over interleaved rounds on a shared machine.\n"
-    replace_file(folder / f"{device}.json", json.dumps(content, indent=1).encode())
-    table = markdown_table(HEADER, [row.cells for row in rows])
-    replace_file(folder / f"{device}.md", f"{head}\n{note}\n{table}\n".encode())
+    slug = "-".join(re.findall("[a-z0-9]+", name.lower()))
+    replace_file(folder / f"{device}-{slug}.json", json.dumps(content, indent=1).encode())
+    machines = [json.loads(path.read_text()) for path in sorted(folder.glob(f"{device}-*.json"))]
+    replace_file(folder / f"{device}.md", compare_machines(machines, device).encode())
+
+
+def compare_machines(machines: Sequence[dict[str, Any]], device: str) -> str:
+    """The table of all machines side by side, and below it each one's details."""
+    measured = [{row["what"]: Row(**row) for row in machine["rows"]} for machine in machines]
+    most_rows_first = sorted(measured, key=len, reverse=True)
+    targets = {what: row.target for rows in reversed(most_rows_first) for what, row in rows.items()}
+    lines = [
+        [what, targets[what], *(rows[what].result if what in rows else "-" for rows in measured)]
+        for what in dict.fromkeys(what for rows in most_rows_first for what in rows)
+    ]
+    parts = [
+        f"# Benchmark, `--device {device}`",
+        "Ratios are medians over interleaved rounds on shared machines.",
+        markdown_table(["what", "target", *(machine["device"] for machine in machines)], lines),
+    ]
+    for machine, rows in zip(machines, measured, strict=True):
+        parts += [
+            f"## {machine['device']}",
+            f"`{machine['command']}`, commit {machine['commit']}, {machine['versions']}.",
+            markdown_table(HEADER, [row.cells for row in rows.values()]),
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def processor_with_units() -> str:
+    """The processor's name, and whether it has matrix units for bfloat16 (AMX)."""
+    try:
+        has_amx = "amx_bf16" in Path("/proc/cpuinfo").read_text()
+    except OSError:
+        has_amx = False
+    return f"{processor()}, AMX" if has_amx else processor()
+
+
+def accelerator_name() -> str:
+    """What JAX calls the accelerator."""
+    import jax
+
+    return str(jax.devices()[0].device_kind)
 
 
 def _use_cores(cores: Sequence[int]) -> None:

@@ -30,9 +30,12 @@ def seconds(work: Callable[[], object], units: float = 1.0) -> Callable[[], floa
     return timed
 
 
-def alternate(slow: Callable[[], float], fast: Callable[[], float], rounds: int = ROUNDS) -> Ratio:
-    """How many times as long `slow` takes as `fast`, taken in turns after one warm-up each."""
-    slow(), fast()
+def alternate(
+    slow: Callable[[], float], fast: Callable[[], float], rounds: int = ROUNDS, warm_up: bool = True
+) -> Ratio:
+    """How many times as long `slow` takes as `fast`, taken in turns, after a first time each that does not count."""
+    if warm_up:
+        slow(), fast()
     pairs = [(slow(), fast()) for _ in range(rounds)]
     low, median, high = statistics.quantiles([a / b for a, b in pairs], n=4)
     return Ratio(median, low, high, statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs))
@@ -71,9 +74,18 @@ class Row:
     @property
     def cells(self) -> list[str]:
         """The row's cells as text."""
-        value = "-" if self.value is None else f"{self.value:.3g} {self.unit}"
         met = {True: "yes", False: "no", None: "-"}[self.met]
-        return [self.what, value, self.target, met, self.detail]
+        return [self.what, self.figure, self.target, met, self.detail]
+
+    @property
+    def figure(self) -> str:
+        """The value with its unit."""
+        return "-" if self.value is None else f"{self.value:.3g} {self.unit}"
+
+    @property
+    def result(self) -> str:
+        """The figure, and whether it misses its target."""
+        return f"{self.figure} (missed)" if self.met is False else self.figure
 
 
 def format_duration(seconds: float) -> str:

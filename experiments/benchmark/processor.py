@@ -1,4 +1,4 @@
-"""Rows measured in this process: training steps, exact evaluation by counting, the softmax of words, an accelerator."""
+"""Rows measured in this process, on one core: training steps, exact evaluation by counting, and words."""
 
 import statistics
 from collections.abc import Callable, Iterator
@@ -10,13 +10,12 @@ import jax
 import numpy as np
 
 from experiments.benchmark import peers
-from experiments.benchmark.rounds import ROUNDS, Row, alternate, seconds
-from experiments.runner.devices import use_device
+from experiments.benchmark.rounds import ROUNDS, Row, alternate, format_duration, seconds
 from mlp_lm.config import BFLOAT16, CPU_RUNS, Architecture, RunConfig, run_batch_size
-from mlp_lm.data.dataset import Dataset
-from mlp_lm.evaluation import EvaluationSet, exact_losses, full_batch_loss_and_grad
+from mlp_lm.data.dataset import SAMPLED_TRAINING, Dataset
+from mlp_lm.evaluation import WINDOW_CHUNK, EvaluationSet, exact_losses, full_batch_loss_and_grad
 from mlp_lm.initializers import init_params
-from mlp_lm.large_vocabulary import blockwise_loss_and_grad
+from mlp_lm.large_vocabulary import blockwise_loss_and_grad, blockwise_window_losses
 from mlp_lm.loss import minibatch_loss, minibatch_loss_and_grad
 from mlp_lm.minibatches import DRAWN_STEPS
 from mlp_lm.padding import take_run
@@ -33,15 +32,14 @@ N_MODELS = 32
 EAGER_STEPS, COMPILED_STEPS = 300, 20
 COUNTED_REPEATS = 20  # An evaluation by counting is too short to time alone.
 
-# The paper's MLP9 on the Brown corpus: 100 hidden units, and a training vocabulary of 14,114.
+# The paper's MLP9 and MLP1 on the Brown corpus, with a training vocabulary of 14,114.
 MLP9 = Architecture(vocab_size=14_114, block_size=4, embedding_dim=30, hidden_size=100)
+MLP1 = replace(MLP9, embedding_dim=60, hidden_size=50, direct=True)
 WORD_BATCH, WORD_STEPS = 512, 5
+# What the modern recipe trains on and evaluates: three passes, and the exact losses before, half-way and at the end.
+BROWN_WINDOWS, BROWN_DEV, BROWN_PASSES, BROWN_EVALUATIONS = 800_000, 200_000, 3, 3
+EVALUATED_CHUNKS = 8  # Of WINDOW_CHUNK windows each, timed in place of all.
 SIDE = 2048  # Of the square matrices whose product is taken for the processor's peak.
-
-RUNS_ON_ACCELERATOR = (128, 512, 1024, 2048)
-TARGET_RUNS, TARGET_MICROSECONDS = 1024, 0.35  # Memory traffic alone takes 0.17 on an H100.
-LECTURE_STEPS = 200_000
-ACCELERATOR_STEPS = 500
 
 
 def step_rows(dataset: Dataset) -> Iterator[Row]:
@@ -89,6 +87,15 @@ def reference_step_seconds(dataset: Dataset, rounds: int = 5) -> float:
     return statistics.median(step() for _ in range(rounds))
 
 
+def order_rows(dataset: Dataset) -> Iterator[Row]:
+    """What passing through all windows in every epoch adds to a small model's step."""
+    small = replace(REFERENCE, hidden_size=64)
+    ratio = alternate(our_step(replace(small, shuffle=True), dataset), our_step(small, dataset))
+    detail = f"{format_duration(ratio.numerator)} with shuffle against {format_duration(ratio.denominator)}"
+    extra = (ratio.numerator - ratio.denominator) * 1e6
+    yield Row.at_most("what shuffle adds to a model-step: hidden 64, batch 32", extra, "µs", 3.0, detail)
+
+
 def counting_rows(dataset: Dataset) -> Iterator[Row]:
     """Exact losses and gradients over distinct contexts, against the lecture's pass over every window at once."""
     for what, block_size, target in (
@@ -112,9 +119,14 @@ def counting_rows(dataset: Dataset) -> Iterator[Row]:
 
 def word_rows() -> Iterator[Row]:
     """Loss and gradient at 14,114 words block by block, against plain and against the processor's fastest products."""
-    plain, blockwise = _word_steps(minibatch_loss_and_grad), _word_steps(_bfloat16_loss_and_grad)
+    plain, blockwise = word_steps(minibatch_loss_and_grad), word_steps(bfloat16_loss_and_grad)
     ratio = alternate(seconds(plain, WORD_STEPS), seconds(blockwise, WORD_STEPS))
-    yield Row.of_ratio("softmax of 14,114 words, plain in float32 / block by block in bfloat16", ratio, at_least=1.0)
+    yield Row.of_ratio("softmax of 14,114 words, plain in float32 / block by block in bfloat16", ratio, at_least=1.5)
+    direct = seconds(word_steps(bfloat16_loss_and_grad, MLP1), WORD_STEPS)
+    direct()
+    step = statistics.median(direct() for _ in range(ROUNDS))
+    yield Row.at_most("a step of 512 words with direct connections (240 features)", step * 1e3, "ms", 80.0)
+    yield evaluation_row(ratio.denominator)
     flops = 6 * WORD_BATCH * MLP9.hidden_size * MLP9.vocab_size
     for precision in ("float32", "bfloat16"):
         what = f"its products' share of the {precision} peak (a product of {SIDE} x {SIDE} matrices in PyTorch)"
@@ -128,21 +140,20 @@ def word_rows() -> Iterator[Row]:
         yield Row(what, share.median, "x", "stated", None, rates)
 
 
-def accelerator_rows(dataset: Dataset) -> Iterator[Row]:
-    """Microseconds a model-step at several run batches, and what a thousand of the lecture's trainings come to."""
-    use_device("gpu")
-    config = replace(REFERENCE, n_steps=LECTURE_STEPS)
-    for size in RUNS_ON_ACCELERATOR:
-        timed = timed_steps(config, dataset, n_runs=size, size=size, n_steps=ACCELERATOR_STEPS)
-        timed()
-        step = statistics.median(timed() for _ in range(ROUNDS))
-        what = f"a model-step of the reference run, {size} runs side by side"
-        if size == TARGET_RUNS:
-            yield Row.at_most(what, step * 1e6, "µs", TARGET_MICROSECONDS)
-            thousand = f"{1000 * LECTURE_STEPS * step:.0f} s"
-            yield Row(f"1,000 trainings of {LECTURE_STEPS:,} steps, from it", None, "", "about 60 s", None, thousand)
-        else:
-            yield Row(what, step * 1e6, "µs", "stated", None, "")
+def evaluation_row(step_seconds: float) -> Row:
+    """The share of evaluations in the training of MLP9 on Brown by the modern recipe."""
+    params = init_params(jax.random.key(0), SCHEMES["bengio2003"], MLP9)
+    contexts, targets = _random_windows(MLP9, EVALUATED_CHUNKS * WINDOW_CHUNK)
+    chunks = contexts.reshape(-1, WINDOW_CHUNK, MLP9.block_size), targets.reshape(-1, WINDOW_CHUNK)
+    losses = jax.jit(lambda params, chunks: jax.lax.map(lambda c: blockwise_window_losses(params, *c), chunks))
+    timed = seconds(_ready(losses, params, chunks), len(targets))
+    timed()
+    a_window = statistics.median(timed() for _ in range(ROUNDS))
+    evaluating = BROWN_EVALUATIONS * (BROWN_DEV + BROWN_WINDOWS // SAMPLED_TRAINING) * a_window
+    training = BROWN_PASSES * BROWN_WINDOWS / WORD_BATCH * step_seconds
+    detail = f"{evaluating:.0f} s beside {training:.0f} s of steps, from the time of one window and of one step"
+    share = 100 * evaluating / (evaluating + training)
+    return Row.at_most("share of evaluations in MLP9's training on Brown", share, "%", 5.0, detail)
 
 
 def _ready(function: Callable, *arguments: object, times: int = 1) -> Callable[[], None]:
@@ -155,15 +166,21 @@ def _ready(function: Callable, *arguments: object, times: int = 1) -> Callable[[
     return work
 
 
-def _bfloat16_loss_and_grad(params, contexts, targets):
+def bfloat16_loss_and_grad(params, contexts, targets):
+    """Of a minibatch, block by block with factors of bfloat16."""
     return blockwise_loss_and_grad(params, contexts, targets, None, BFLOAT16)
 
 
-def _word_steps(loss_and_grad: Callable) -> Callable[[], None]:
-    params = init_params(jax.random.key(0), SCHEMES["bengio2003"], MLP9)
+def _random_windows(model: Architecture, n: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
-    contexts = rng.integers(0, MLP9.vocab_size, (WORD_BATCH, MLP9.block_size), np.int32)
-    targets = rng.integers(0, MLP9.vocab_size, WORD_BATCH, np.int32)
+    contexts = rng.integers(0, model.vocab_size, (n, model.block_size), np.int32)
+    return contexts, rng.integers(0, model.vocab_size, n, np.int32)
+
+
+def word_steps(loss_and_grad: Callable, model: Architecture = MLP9) -> Callable[[], None]:
+    """WORD_STEPS steps of plain gradient descent on random words."""
+    params = init_params(jax.random.key(0), SCHEMES["bengio2003"], model)
+    contexts, targets = _random_windows(model, WORD_BATCH)
 
     @jax.jit
     def several(params, contexts, targets):
