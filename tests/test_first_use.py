@@ -1,6 +1,7 @@
 """What a new user meets first: folders, words and tables that neither mislead nor overwrite."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -22,7 +23,7 @@ from mlp_lm.config import RunConfig
 from mlp_lm.data.dataset import load_dataset
 from mlp_lm.data.word_lists import MAKEMORE_URL, download
 from mlp_lm.history import DIAGNOSTICS, LayerStatistics
-from tests.cli import assert_one_line, sweep
+from tests.cli import FEW_WORDS, assert_one_line, sweep, sweep_here
 from tests.synthetic import synthetic_folder, synthetic_row, synthetic_rows, write_request
 
 
@@ -82,6 +83,38 @@ def test_the_report_shows_all_runs_where_asked_to(extended):
         return (extended / "report.html").read_text("utf-8")
 
     assert EARLIER in pages_of("--all") and EARLIER not in pages_of()
+
+
+def test_a_folder_without_weights_names_the_command_that_trains_them_again(extended):
+    shutil.rmtree(extended / "weights")
+    with pytest.raises(ValueError, match=r"keeps no weights .* another --out \(python -m experiments.sweep\)"):
+        open_sweep(extended).ranked()
+
+
+def test_a_request_names_the_runs_of_all_earlier_ones_that_it_leaves_out(tmp_path):
+    def said(*sizes: str) -> str:
+        flags = ["--data", str(FEW_WORDS), "--n-steps", "20", "--n-evaluations", "1", "--seeds", "1"]
+        done = sweep_here("single", *flags, "--hidden-size", *sizes, "--out", str(tmp_path / "a"))
+        assert done.code == 0
+        return done.output
+
+    assert "leaves out" not in said("4", "5")
+    assert "asked for 1 run that this command leaves out" in said("4")
+    assert "asked for 1 run that this command leaves out" in said("4", "6")  # The last request had it no more.
+    assert "leaves out" not in said("4", "5", "6")
+
+
+@pytest.mark.parametrize(
+    ("flags", "title"),
+    [
+        (["--hidden-size", "8", "16", "--n-steps", "200"], "Which hidden size?"),
+        (["--init", "normal", "zeros", "--learning-rate", "0.1:1"], "Which init, which learning rate?"),
+        (["--n-steps", "200"], "One configuration"),
+        (["--n-steps", "200", "--title", "Mine"], "Mine"),
+    ],
+)
+def test_the_title_of_a_sweep_asks_for_what_has_several_values(flags, title):
+    assert requested_sweep(make_parser().parse_args(["single", *flags])).title == title
 
 
 def test_help_is_short_and_names_values_by_their_kind(capsys):

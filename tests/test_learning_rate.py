@@ -161,6 +161,14 @@ def test_rates_too_low_are_flagged_in_the_table(words, tmp_path):
     assert (row["at_edge"], float(row["learning_rate"])) == ("True", pytest.approx(0.01))
 
 
+def test_each_dataset_has_a_folder_of_its_own(words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for data in ([], ["--data", words]):
+        assert main([*data, "--seeds", "1", "--steps", "50", "--hidden-size", "4", "--batch-size", "8"]) == 0
+    folders = {path.name for path in (tmp_path / "results" / "local").iterdir()}
+    assert folders == {"learning-rate", f"learning-rate-{FEW_WORDS.stem}"}
+
+
 def test_ideas_can_be_compared(words, tmp_path, capsys, tables):
     ideas = tmp_path / "ideas.py"
     ideas.write_text("from mlp_lm import SCHEMES\nSCHEMES['mine'] = SCHEMES['fan_in']\n")

@@ -149,8 +149,12 @@ class SweepResults:
         """
         finished = [row for row in self.rows if row["status"] != DIVERGED]
         usable = [row for row in finished if self.store.has_weights(row)]
+        if not usable and finished:  # Its sweep would find all runs done, and train none.
+            raise ValueError(
+                f"{self.folder} keeps no weights of its runs: train them with another --out ({self.request.command})"
+            )
         if not usable:
-            raise ValueError(f"{self.folder} has no finished run with weights: run its sweep first")
+            raise ValueError(f"{self.folder} has no finished run: run its sweep first")
         if len(usable) < len(finished):
             say(f"{self.folder} has no weights of {count(len(finished) - len(usable), 'run')}: left out")
         return sorted(usable, key=lambda row: (row["dev_loss"], row["run_id"]))

@@ -221,17 +221,20 @@ def requested_sweep(options: argparse.Namespace) -> SweepSpec:
     title = sweep.title if options.title is None else options.title
     source = requested_source(options, sweep.data)
     axes = given_axes(options)
-    if sweep.name == "single" and options.title is None and axes:
-        title = ", ".join(f"which {name}?" for name in axes).replace("_", " ").capitalize()
-    folder = "" if source == sweep.data else f"{sweep.name}-{_data_label(source)}"
+    folder = "" if source == sweep.data else folder_name(sweep.name, source)
     changed = sweep.override(axes, options.seeds, options.first_seed, options.points, options.zip)
+    if sweep.name == "single" and options.title is None and axes:
+        (grid,) = changed.grids
+        varied = [name.replace("_", " ") for name in axes if name in grid.axes | grid.ranges]
+        title = f"Which {', which '.join(varied)}?" if varied else "One configuration"
     return replace(changed, title=title, data=source, folder=folder)
 
 
-def _data_label(source: str) -> str:
-    """A dataset's source as a part of a folder's name: sweeps on several datasets have folders of their own."""
+def folder_name(name: str, source: str) -> str:
+    """NAME and a dataset's source: results on several datasets have folders of their own."""
     parts = [Path(part).stem for part in re.split(r'[:",\s\[\]]+', source) if part]
-    return "-".join(part for part in parts if part not in ("text", "training", "files"))[:60]
+    label = "-".join(part for part in parts if part not in ("text", "training", "files"))[:60]
+    return f"{name}-{label}"
 
 
 def _name_of(config: Path) -> str:

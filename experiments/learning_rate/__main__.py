@@ -9,7 +9,14 @@ from collections import defaultdict
 from dataclasses import replace
 
 from experiments.cli.command import command, command_parser, complain, folder_path
-from experiments.cli.flags import add_axes, add_data_flags, add_seed_flags, given_axes, requested_source
+from experiments.cli.flags import (
+    add_axes,
+    add_data_flags,
+    add_seed_flags,
+    folder_name,
+    given_axes,
+    requested_source,
+)
 from experiments.learning_rate.curves import RULE, LossCurve, rising_rates, write_curves
 from experiments.runner.devices import WIDEST
 from experiments.runner.interrupt import Interruption
@@ -27,6 +34,7 @@ NOT_AXES = (
     "learning_rate", "schedule", "warmup", "decay_factor", "decay_at", "patience", "inverse_time_rate", "n_steps",
     "n_evaluations", "diagnostics",
 )  # fmt: skip
+NAME = "learning-rate"  # Of the folder.
 LEAST_STEPS, MOST_STEPS = 50, 1_000_000
 FARTHEST_EXPONENT = 30  # Rates are float32, which end at 3.4e38.
 
@@ -40,7 +48,9 @@ EPILOG = """examples:
 def main(arguments: list[str] | None, interruption: Interruption) -> int:
     """The command; returns its exit code."""
     options = parse(arguments)
-    dataset = load_dataset(requested_source(options, DEFAULT_DATA))
+    source = requested_source(options, DEFAULT_DATA)
+    folder = options.out or RESULTS / (NAME if source == DEFAULT_DATA else folder_name(NAME, source))
+    dataset = load_dataset(source)
     for caution in dataset.cautions:
         complain("learning_rate", caution)
     configurations: dict[RunConfig, list[RunConfig]] = defaultdict(list)
@@ -49,7 +59,7 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     for runs in configurations.values():  # All seeds of one train side by side.
         check_feasible(runs, dataset, 1, WIDEST)
     rates = rising_rates(options.steps, options.low_exponent, options.high_exponent)
-    make_folder(options.out)
+    make_folder(folder)
     from mlp_lm.rate_finder import rate_finder_losses  # JAX only once the command line is known to be right.
 
     curves = []
@@ -58,8 +68,8 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
         settings = {axis: getattr(config, axis) for axis in AXES if axis not in NOT_AXES}
         curves.append(LossCurve(settings, rates, losses))
         print(printable(str(curves[-1])), flush=True)
-    write_curves(options.out, curves)
-    print(printable(f"Chosen: {RULE}. Written to {options.out}."))
+    write_curves(folder, curves)
+    print(printable(f"Chosen: {RULE}. Written to {folder}."))
     return 0
 
 
@@ -70,8 +80,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         ValueError: an unknown flag or a wrong value.
     """
     parser = command_parser("learning_rate", f"Find a learning rate: {RULE}.", EPILOG)
-    default = RESULTS / "learning-rate"
-    parser.add_argument("--out", type=folder_path, default=default, metavar="DIR", help=f"where to write ({default})")
+    text = f"where to write ({RESULTS}/{NAME}, and of other data a folder named after them)"
+    parser.add_argument("--out", type=folder_path, metavar="DIR", help=text)
     parser.add_argument("--steps", type=int, default=1000, metavar="INT", help="rates, one a step (1000)")
     parser.add_argument(
         "--low-exponent", type=float, default=-3.0, metavar="FLOAT", help="of ten, at the first step (-3)"

@@ -262,7 +262,7 @@ def _train(
         own = planner.own(asked)
         request = ask(studies)
         if not asked_before:
-            _check_folder(store, copy, request, terminal)
+            _check_folder(store, copy, request, rows.keys(), terminal)
         plan = planner.missing(own, rows.keys() | failures.keys(), pace)
         store.folder.put(FILE_NAME, encode_request(request))
         if asked_before and not plan.n_runs:
@@ -347,8 +347,8 @@ def _copy(store: Store, options: RunOptions, sweep: SweepSpec) -> Iterator[Store
             yield copy
 
 
-def _check_folder(store: Store, copy: Store, request: Request, terminal: Terminal) -> None:
-    """A folder belongs to one dataset; of runs that an earlier request asked for, say that they stay.
+def _check_folder(store: Store, copy: Store, request: Request, done: Collection[str], terminal: Terminal) -> None:
+    """A folder belongs to one dataset; of runs that earlier requests asked for, say that they stay.
 
     Raises:
         ValueError: it holds a sweep on other data.
@@ -362,7 +362,7 @@ def _check_folder(store: Store, copy: Store, request: Request, terminal: Termina
                 f"{folder} holds a sweep on other data ({before.data}, sha256 {before.data_hash[:12]}); "
                 "give another --out"
             )
-        left_out = len(before.run_ids - request.run_ids)
+        left_out = len(before.run_ids.union(done) - request.run_ids)
         if left_out:
             terminal.say(
                 f"{folder} was asked for {count(left_out, 'run')} that this command leaves out: they stay there, "
