@@ -390,6 +390,14 @@ def test_a_sweep_that_is_not_the_one_asked_for_is_refused(arguments, parts, tmp_
     assert not (folder / "tables").exists()
 
 
+def test_snapshots_of_other_data_are_not_mixed_into_a_sweeps_folder(tmp_path, capsys):
+    folder = tmp_path / "copy"
+    shutil.copytree(PUBLISHED, folder, ignore=ANALYSES)
+    assert main([str(folder), "--part", "width", "--data", str(FEW_WORDS)]) == 2
+    assert f"{folder} holds a sweep on makemore, and not on {FEW_WORDS}" in capsys.readouterr().err
+    assert not (folder / "tables").exists()
+
+
 def test_the_first_folder_must_compare_schemes_with_the_reference(tmp_path):
     with pytest.raises(ValueError, match=r"differ in n_layers, .* not in init"):
         read_studies(open_sweep(DEPTH), None, None)

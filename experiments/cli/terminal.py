@@ -6,14 +6,14 @@ Where there is no terminal, a plain line now and then.
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn
+from rich.progress import BarColumn, track
 from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
@@ -26,6 +26,7 @@ from experiments.runner.run import format_seconds
 from experiments.sweeps.text import count, printable
 from mlp_lm.config import AXES
 
+T = TypeVar("T")
 LINE_SECONDS = 30.0
 SHOWN_BEST = 3
 TRUSTED_SHARE = 0.1  # Of the work: from then on the pace so far tells the time left, not the plan.
@@ -58,6 +59,12 @@ def working(what: str) -> Iterator[None]:
             yield
     else:
         yield
+
+
+def progress(items: Sequence[T], what: str) -> Iterable[T]:
+    """The items, with a bar on stderr while they are worked on, where that is a terminal."""
+    console = Console(file=sys.stderr)
+    return track(items, what, console=console, transient=True, disable=not console.is_terminal)
 
 
 class CommandLine:

@@ -43,6 +43,11 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     causes = read_causes(results, options.causes) if results and studies else {}
     source = requested_source(options, results.request.data if results else DEFAULT_DATA)
     dataset = load_dataset(source) if {SNAPSHOTS, WIDTH} & set(options.part) else None
+    if results and dataset and dataset.sha256 != results.request.data_hash:
+        raise ValueError(
+            f"{results.folder} holds a sweep on {results.request.data}, and not on {source}; name another folder, or "
+            "leave out --data"
+        )
     for name in ("tables", "figures"):  # Before anything is trained.
         make_folder(options.folder / name)
     if studies:

@@ -14,6 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from experiments.analysis.style import STYLE, save_figure, scheme_colour
+from experiments.cli.terminal import progress
 from experiments.initialisation.tables import Table
 from experiments.store.atomic import replace_file
 from experiments.sweeps.catalog import LECTURE
@@ -96,19 +97,28 @@ def write_snapshots(folder: Path, dataset: Dataset, n_seeds: int) -> str:
     def seeds(base: RunConfig, **settings: Any) -> list[RunConfig]:
         return [replace(base, seed=seed, **settings) for seed in range(n_seeds)]
 
-    first = {init: take_snapshots(seeds(LECTURE, init=init), (0,), dataset)[0] for init in SCHEMES}
+    first = {
+        init: take_snapshots(seeds(LECTURE, init=init), (0,), dataset)[0]
+        for init in progress(tuple(SCHEMES), "first minibatches")
+    }
     gains = {
         f"{name}{' + batch norm' if batch_norm else ''}": seeds(DEEP, gain=gain, batch_norm=batch_norm)
         for batch_norm in (False, True)
         for name, gain in GAINS.items()
     }
-    by_gain = {name: take_snapshots(configs, DEEP_STEPS, dataset) for name, configs in gains.items()}
-    by_scheme = {init: take_snapshots(seeds(DEEP, init=init), DEEP_STEPS, dataset) for init in DEEP_SCHEMES}
+    by_gain = {
+        name: take_snapshots(configs, DEEP_STEPS, dataset)
+        for name, configs in progress(tuple(gains.items()), "deep networks by gain")
+    }
+    by_scheme = {
+        init: take_snapshots(seeds(DEEP, init=init), DEEP_STEPS, dataset)
+        for init in progress(DEEP_SCHEMES, "deep networks by scheme")
+    }
     updates = {
         name: [
             diagnose_runs(batch)["log10_update_to_weight"] for batch in train_through(configs, UPDATE_STEPS, dataset)
         ]
-        for name, configs in gains.items()
+        for name, configs in progress(tuple(gains.items()), "updates by gain")
     }
     networks = (*by_gain.items(), *by_scheme.items())
     layers = [row for name, snapshots in networks for row in layer_rows(name, snapshots, DEEP_STEPS)]

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from experiments.analysis.studies import Estimate, estimate
 from experiments.analysis.style import STYLE, save_figure, scheme_style
+from experiments.cli.terminal import progress
 from experiments.initialisation.snapshots import train_through
 from experiments.initialisation.tables import Table
 from experiments.store.atomic import replace_file
@@ -88,7 +89,7 @@ def coordinate_check(
     Statistics of activations are those of the last hidden layer; those of matrices are named after MATRICES.
     """
     rows = []
-    for init in schemes:
+    for init in progress(schemes, f"widths, {count(n_layers, 'hidden layer')}"):
         for width in widths:
             config = RunConfig(init=init, hidden_size=width, n_layers=n_layers, parametrization=parametrization)
             configs = [replace(config, seed=seed) for seed in range(n_seeds)]
