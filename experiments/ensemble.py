@@ -14,7 +14,7 @@ from experiments.analysis.looks import this_command
 from experiments.analysis.positions import write_positions
 from experiments.analysis.results import open_sweep
 from experiments.cli.command import command, command_parser
-from experiments.cli.terminal import print_table, stdout_console
+from experiments.cli.terminal import print_table, stdout_console, working
 from experiments.report.build import write_report
 from experiments.runner.compilation_cache import use_compilation_cache
 from experiments.runner.interrupt import Interruption
@@ -58,10 +58,11 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     use_compilation_cache()
     log_linear = log_linear_orders(results, options.log_linear)
     test = this_command("experiments.ensemble", arguments) if options.test else None
-    ensembles = measure_ensembles(results, options.top, options.context_length, test, log_linear)
-    kept = write_ensembles(results, ensembles)
-    write_positions(results, ensembles)
-    path = write_report(results.folder)
+    with working("averages, mixtures and the report ..."):
+        ensembles = measure_ensembles(results, options.top, options.context_length, test, log_linear)
+        kept = write_ensembles(results, ensembles)
+        write_positions(results, ensembles)
+        path = write_report(results.folder)
     header, cells, notes = as_table(kept)
     print_table(header[:5], [row[:5] for row in cells], n_names=3)
     for note in notes:

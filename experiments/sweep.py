@@ -191,11 +191,11 @@ def make_parser() -> Parser:
     add_seed_flags(parser, "how many seeds for every configuration")
     parser.add_argument("--title", metavar="TEXT", help="the title of its page")
     parser.add_argument("--test", action="store_true", help="also look at the test loss of each study's best")
-    add_stage_flags(parser)
     add_point_flags(parser)
     parser.add_ideas()
     add_data_flags(parser)
     add_axes(parser)
+    add_stage_flags(parser)
     add_machine_flags(parser)
     return parser
 

@@ -175,7 +175,10 @@ class RunConfig:
                 f"base_width {self.base_width} is of mup and ntk; leave it out with parametrization standard"
             )
         if self.n_evaluations > self.n_steps:
-            raise ValueError(f"n_evaluations {self.n_evaluations} exceeds n_steps {self.n_steps}; give no more")
+            raise ValueError(
+                f"n_evaluations {self.n_evaluations} exceeds n_steps {self.n_steps}; "
+                f"give n_evaluations {self.n_steps} or fewer"
+            )
 
     @property
     def drops(self) -> bool:

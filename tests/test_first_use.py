@@ -125,7 +125,8 @@ def test_help_is_short_and_names_values_by_their_kind(capsys):
     text = "\n".join(lines)
     for flag in ("--hidden-size INT ...", "--learning-rate FLOAT ...", "--init NAME ...", "--seeds INT"):
         assert flag in text
-    groups = ["options:", "data:", "model (", "training (", "details of training (", "this machine:", "many machines:"]
+    groups = ["options:", "data:", "model (", "training (", "details of training ("]
+    groups += ["runs chosen by what is known so far:", "this machine:", "many machines:"]
     places = [text.index(f"\n{group}") for group in groups]
     assert places == sorted(places)
 
@@ -136,7 +137,10 @@ def test_help_is_short_and_names_values_by_their_kind(capsys):
         (["--hidden-siz", "3"], ["did you mean '--hidden-size'?"]),
         (["--seed", "3"], ["did you mean '--seeds'?"]),
         (["--hidden-size", "50,100"], ["separate values by spaces"]),
-        (["--n-steps", "5", "--n-evaluations", "10"], ["n_evaluations 10", "n_steps 5"]),
+        (
+            ["--n-steps", "5", "--n-evaluations", "10"],
+            ["n_evaluations 10", "n_steps 5", "give n_evaluations 5 or fewer"],
+        ),
     ],
 )
 def test_a_mistake_is_one_line_with_its_remedy(flags, parts):

@@ -11,7 +11,7 @@ from experiments.analysis.results import SweepResults, select_results
 from experiments.bengio2003.models import MODELS, MODERN, RECIPES, TABLE, make_grid
 from experiments.cli.command import Parser, command, command_parser, complain
 from experiments.cli.flags import add_choice, add_machine_flags, add_output_flags, add_vocabulary_flag, runner_options
-from experiments.cli.terminal import CommandLine, print_table, stdout_console
+from experiments.cli.terminal import CommandLine, print_table, stdout_console, working
 from experiments.report.build import write_report
 from experiments.runner.interrupt import Interruption
 from experiments.runner.run import RESULTS, run_sweep
@@ -78,8 +78,9 @@ def analyse(store: Store, dataset: Dataset, test: str | None = None) -> None:
     # JAX only where it is needed: a wrong command line is reported at once.
     from experiments.bengio2003.table import write_tables
 
-    summary = write_tables(select_results(store, read_request(store.root), set_aside=True), test)
-    path = write_report(store.root)
+    with working("mixtures, tables and the report ..."):
+        summary = write_tables(select_results(store, read_request(store.root), set_aside=True), test)
+        path = write_report(store.root)
     print_summary(summary)
     print(printable(f"Report: {path}"))
 

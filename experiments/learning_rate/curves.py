@@ -65,9 +65,10 @@ class LossCurve:
         if self.at_edge:
             flag = "--low-exponent" if self.chosen == self.rates[0] else "--high-exponent"
             edge = f" (at the edge of the range: widen it with {flag})"
+        spread = f", single seeds {min(by_seed):.3g} to {max(by_seed):.3g}" if len(by_seed) > 1 else ", one seed"
         return (
-            f"{self.label}: learning rate {self.chosen:.3g} (10^{math.log10(self.chosen):.2f}), "
-            f"single seeds {min(by_seed):.3g} to {max(by_seed):.3g}; loss there {self.smoothed.min():.4f}{edge}"
+            f"{self.label}: learning rate {self.chosen:.3g} (10^{math.log10(self.chosen):.2f}){spread}; "
+            f"loss there {self.smoothed.min():.4f}{edge}"
         )
 
 
