@@ -198,6 +198,23 @@ def test_a_folder_that_holds_a_sweep_on_other_data_is_refused_and_stays(finished
     assert ((store.root / "request.json").read_bytes(), rows_of(store)) == (request, rows)
 
 
+@pytest.mark.parametrize("damaged", [True, False])
+def test_without_a_sound_request_the_rows_say_what_the_data_are(finished, few_words, tmp_path, damaged):
+    folder, other = tmp_path / "folder", tmp_path / "other.txt"
+    shutil.copytree(finished[0].root, folder)
+    other.write_text("\n".join(few_words[:300]))
+    request = folder / "request.json"
+    sound = request.read_text()
+    request.unlink()
+    if damaged:
+        request.write_text(sound.replace('"name"', '"nama"'))
+    said = cli.sweep(*TINY, "--data", str(other), "--out", str(folder))
+    assert said.code == 2 and "holds a sweep on other data" in said.complaints
+    said = cli.sweep(*TINY, "--data", str(cli.FEW_WORDS), "--out", str(folder), "--test")
+    assert said.code == 0 and ("request.json is damaged" in said.complaints) == damaged
+    assert open_sweep(folder).request.run_ids == rows_of(finished[0]).keys()
+
+
 @pytest.mark.parametrize(("first", "missing"), [("0", 0), ("1", 2), ("2", 4)])
 def test_seeds_may_begin_anywhere(finished, first, missing):
     flags = (*TINY, "--data", str(cli.FEW_WORDS), "--out", str(finished[0].root), "--first-seed", first, "--dry-run")

@@ -354,14 +354,19 @@ def _check_folder(store: Store, copy: Store, request: Request, done: Collection[
         ValueError: it holds a sweep on other data.
     """
     for kept in {id(store): store, id(copy): copy}.values():
-        before, folder = _request_in(kept), kept.location
-        if before is None:
+        before, folder = _request_in(kept, terminal), kept.location
+        if before:
+            data = {(before.data, before.data_hash)}
+        else:  # Its rows say what they were trained on, but for old ones.
+            rows = kept.rows(("data", "data_hash"), set_aside=False).table.to_pylist()
+            data = {(row["data"], row["data_hash"]) for row in rows if row["data_hash"]}
+        for name, data_hash in data:
+            if data_hash != request.data_hash:
+                raise ValueError(
+                    f"{folder} holds a sweep on other data ({name}, sha256 {data_hash[:12]}); give another --out"
+                )
+        if not before:
             continue
-        if before.data_hash != request.data_hash:
-            raise ValueError(
-                f"{folder} holds a sweep on other data ({before.data}, sha256 {before.data_hash[:12]}); "
-                "give another --out"
-            )
         left_out = len(before.run_ids.union(done) - request.run_ids)
         if left_out:
             terminal.say(
@@ -370,13 +375,14 @@ def _check_folder(store: Store, copy: Store, request: Request, done: Collection[
             )
 
 
-def _request_in(store: Store) -> Request | None:
-    """What a store was last asked for; None where nothing was, or that is damaged: then its shards are what counts."""
+def _request_in(store: Store, terminal: Terminal) -> Request | None:
+    """What a store was last asked for; None where nothing was, or that is damaged, which is said."""
     if not store.folder.exists(FILE_NAME):
         return None
     try:
         return decode_request(store.folder.read(FILE_NAME), store.folder.describe(FILE_NAME))
-    except ValueError:
+    except ValueError as error:
+        terminal.complain(str(error))
         return None
 
 
