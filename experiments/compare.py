@@ -43,7 +43,7 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
         _, path = write_analysis(store, several[0].dataset)
         if comparison:
             replace_file(store.root / "tables" / "compare.csv", csv_text(list(comparison.rows())).encode())
-        print(f"Merged {count(len(options.folders), 'folder')}: {path}")
+        print(f"Merged {count(len(options.folders), 'folder')}: {printable(str(path))}")
     return 0
 
 

@@ -46,6 +46,16 @@ def folder(tmp_path):
     return synthetic_folder(tmp_path, {"size": synthetic_rows({"hidden_size": [8, 16]}, 2, lambda hidden_size: 2.5)})
 
 
+@pytest.mark.parametrize(("name", "flags"), [("report", []), ("report", ["--watch"]), ("export", [])])
+def test_the_name_of_a_folder_reaches_the_terminal_escaped(tmp_path, name, flags, capsys):
+    odd = tmp_path / "red\x1b[31m\nline"
+    synthetic_folder(odd, {"size": synthetic_rows({"hidden_size": [8, 16]}, 2, lambda hidden_size: 2.5)})
+    main, arguments, _ = FOLDER_COMMANDS[name]
+    assert main([*arguments(str(odd)), *flags]) == 0
+    output = capsys.readouterr().out
+    assert "\x1b" not in output and r"red\x1b[31m\x0aline" in output
+
+
 class Failing(io.StringIO):
     """An output of which every write fails."""
 

@@ -18,6 +18,7 @@ from experiments.runner.interrupt import Interruption
 from experiments.runner.run import RESULTS
 from experiments.store.atomic import make_folder
 from experiments.sweeps.request import FILE_NAME
+from experiments.sweeps.text import printable
 from mlp_lm.data.dataset import load_dataset
 from mlp_lm.data.word_lists import DEFAULT_DATA
 
@@ -65,11 +66,11 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
 
         if SNAPSHOTS in options.part:
             print("Training for snapshots: first minibatches, and deep networks by layer ...", flush=True)
-            print(write_snapshots(options.folder, dataset, options.seeds))
+            print(printable(str(write_snapshots(options.folder, dataset, options.seeds))))
         if WIDTH in options.part:
             print("Training at several widths: which schemes keep their scale ...", flush=True)
             write_width(options.folder, dataset, options.seeds)
-    print(f"Written to {options.folder / 'tables'} and {options.folder / 'figures'}.")
+    print(printable(f"Written to {options.folder / 'tables'} and {options.folder / 'figures'}."))
     return 0
 
 

@@ -7,7 +7,7 @@ from experiments.cli.command import command, command_parser
 from experiments.cli.terminal import working
 from experiments.report.build import watch_report, write_report
 from experiments.runner.interrupt import Interruption
-from experiments.sweeps.text import count
+from experiments.sweeps.text import count, printable
 
 
 @command("report")
@@ -23,11 +23,12 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
         parser.error("--watch follows the runs last asked for; leave out --all")
     if options.watch:
         for n_done, n_asked, path in watch_report(options.folder, time.sleep):
-            print(f"{n_done} of {count(n_asked, 'run')}: {path}" if path else "no finished run yet", flush=True)
+            state = f"{n_done} of {count(n_asked, 'run')}: {path}" if path else "no finished run yet"
+            print(printable(state), flush=True)
         return 0
     with working("the report ..."):
         path = write_report(options.folder, options.all)
-    print(f"wrote {path} ({path.stat().st_size / 1e6:.1f} MB, opens offline)")
+    print(f"wrote {printable(str(path))} ({path.stat().st_size / 1e6:.1f} MB, opens offline)")
     return 0
 
 
