@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from experiments.analysis import effects
 from experiments.analysis.effects import (
     HIGHER,
     SEEDS,
@@ -55,6 +56,17 @@ def test_shares_by_hand():
     assert [share.axes for share in result.shares] == [("hidden_size", "block_size"), ("block_size",), ("hidden_size",)]
     np.testing.assert_allclose([share.value for share in result.shares], [16 / 21, 4 / 21, 1 / 21])
     assert result.std == pytest.approx(np.sqrt(21))
+
+
+def test_resampling_in_pieces_changes_nothing(monkeypatch):
+    def once() -> Importance:
+        return importance_of(lambda hidden_size, block_size, **_: 2 + 1 / hidden_size + 1 / block_size, noise=0.1)
+
+    whole = once()
+    monkeypatch.setattr(effects, "MOST_MEANS", 7_000)
+    pieces = once()
+    for share, same in zip((*whole.shares, whole.seeds), (*pieces.shares, pieces.seeds), strict=True):
+        np.testing.assert_allclose([share.value, share.low, share.high], [same.value, same.low, same.high], rtol=1e-9)
 
 
 def test_three_axes_that_act_together_only_are_told_as_such():

@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import tracemalloc
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -65,6 +66,21 @@ def test_averages_of_the_kernel_are_its_integrals():
     nowhere = np.full((1, 2), AVERAGED)
     twice, _ = integrate.quad(lambda u: kernel(levels, scales, np.array([[u, AVERAGED]]), nowhere)[0, 0], 0, 1)
     assert kernel(levels, scales, nowhere, nowhere)[0, 0] == pytest.approx(twice)
+
+
+def test_many_surfaces_take_no_more_memory_than_few():
+    at = np.column_stack([np.linspace(0, 1, 300), np.zeros(300)])
+
+    def peak(n_surfaces: int) -> int:
+        response = Response(make_study("one", []), ("a", "b"), (SMALL,) * n_surfaces, (), math.inf, 0)
+        tracemalloc.start()
+        response.posterior(at)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    SMALL.posterior(at)
+    assert peak(12) - peak(2) < at.shape[0] ** 2 * 8  # One covariance more.
 
 
 def test_a_curve_is_the_average_of_the_surface_in_mean_and_covariance():

@@ -196,6 +196,7 @@ def best_run(cell: Cell) -> Row | None:
 
 
 N_RESAMPLES = 2000
+MOST_MEANS = 2**24  # Means of cells, one a resample, that are held at once: 128 MiB.
 HIGHER, SEEDS = "three or more axes together", "seeds within a configuration"
 FEWEST_SEEDS = 5  # Of fewer, resampling knows too little.
 
@@ -237,7 +238,9 @@ def importance(study: Study) -> Importance | str:
     n_seeds = grid.shape[-1]
     weights = np.random.default_rng(0).multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), N_RESAMPLES) / n_seeds
     exact = decompose(grid, study.axes, np.full((1, n_seeds), 1 / n_seeds))
-    resampled = decompose(grid, study.axes, weights)
+    pieces = np.array_split(weights, math.ceil(N_RESAMPLES * grid[..., 0].size / MOST_MEANS))
+    parts = [decompose(grid, study.axes, piece) for piece in pieces]
+    resampled = {key: np.concatenate([part[key] for part in parts]) for key in exact}
     every_share = [_share(key, exact[key], resampled[key], n_seeds) for key in exact]
     *shares, higher, seeds = every_share
     shares.sort(key=lambda share: -share.value)

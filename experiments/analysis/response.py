@@ -123,8 +123,12 @@ class Response:
 
     def posterior(self, at: Float[np.ndarray, "n axis"]) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, "n n"]]:
         """Mean and covariance, over all surfaces that the points allow (see `Surface.posterior`)."""
-        means, covariances = zip(*(surface.posterior(at) for surface in self.surfaces), strict=True)
-        return np.mean(means, axis=0), np.mean(covariances, axis=0) + np.cov(np.array(means), rowvar=False, ddof=0)
+        means, total = [], np.zeros((len(at), len(at)))
+        for surface in self.surfaces:  # One covariance at a time: with ten ranges each has 140 MB.
+            mean, covariance = surface.posterior(at)
+            means.append(mean)
+            total += covariance
+        return np.mean(means, axis=0), total / len(means) + np.cov(np.array(means), rowvar=False, ddof=0)
 
     def value(self, axis: str, coordinate: float) -> Any:
         """The value of an axis at a coordinate."""
