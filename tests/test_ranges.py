@@ -98,6 +98,14 @@ def test_toml_flags_and_python_mean_the_same():
     assert [(run.hidden_size, run.block_size) for run in python][::3][:2] == [(8, 2), (16, 3)]
 
 
+def test_a_single_sweep_asks_about_what_it_varies_alone():
+    from experiments.cli.flags import requested_sweep
+    from experiments.sweep import make_parser
+
+    flags = "single --learning-rate 0.01:1:log --init normal fan_in --n-steps 200"
+    assert requested_sweep(make_parser().parse_args(flags.split())).title == "Which init?, which learning rate?"
+
+
 def test_zipped_axes_go_in_step_and_meet_all_others():
     axes = {"hidden_size": [100, 300, 100], "learning_rate": [0.2, 0.1, 0.3], "init": ["normal", "fan_in"]}
     runs = list(Grid(zipped=[("hidden_size", "learning_rate")], **axes))

@@ -1,20 +1,24 @@
 """Seeds one look at a time: the error rate, the saving, and decisions that depend on rows alone."""
 
+import html
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from experiments.analysis import sequential_simulation as simulation
-from experiments.analysis.results import open_sweep
+from experiments.analysis.results import load_baselines, open_sweep
 from experiments.analysis.sequential import (
     BEHIND,
     BEST,
     FAILED,
     KNOWN,
     OUT_OF_SEEDS,
+    Outcome,
     SeedStages,
+    Verdict,
     compare_pairs,
     decide,
     planned_looks,
@@ -33,10 +37,13 @@ from experiments.analysis.sequential_simulation import (
     simulate,
     write_simulation,
 )
+from experiments.analysis.studies import Estimate
+from experiments.analysis.words import after_looks, answers
 from experiments.report.build import read_report, render
 from experiments.sweeps.grids import Grid, SweepSpec
+from experiments.sweeps.request import read_request
 from tests import cli
-from tests.synthetic import synthetic_row
+from tests.synthetic import synthetic_folder, synthetic_row, synthetic_rows, write_request
 
 
 def losses_from(table):
@@ -194,9 +201,39 @@ def test_a_sweep_until_a_width(tmp_path):
     assert (out / "tables" / "seeds.csv").exists() and (out / "figures" / "runs_seeds.png").exists()
     page = render(read_report(out))
     assert "how many seeds, and why no more" in page and "Holm 1979" in page
+    # What may be concluded counts the looks, as the plain interval of a lead would not.
+    (answer,) = answers(results, load_baselines(out, results.request), {})
+    assert "all looks" in answer and "lead over the next" not in answer and answer in html.unescape(page)
+    assert "They do not count that seeds were added" in page
     done = cli.sweep(*flags, "--out", str(out), "--dry-run")
     assert f"{len(results.rows)} runs, 0 to train" in done.output
     assert math.isclose(results.request.design["until"], 1.0)
+
+
+def test_an_answer_says_what_the_looks_conclude():
+    def outcome(*reasons):
+        nothing = Estimate(0.0, 0.0, 0.0, 3)
+        return Outcome({place: Verdict(reason, 3, nothing, 0) for place, reason in enumerate(reasons)})
+
+    known = list(after_looks(outcome(KNOWN, KNOWN, BEHIND), 0.01))
+    assert known == [
+        "2 are left after all looks, their differences known within ±0.01",
+        "1 other is worse (at most 5 % for any error in this)",
+    ]
+    assert list(after_looks(outcome(BEST, BEHIND, BEHIND), 0.01))[1].startswith("2 others are worse")
+    assert list(after_looks(outcome(OUT_OF_SEEDS, OUT_OF_SEEDS), 0.01)) == [
+        "2 are left, which these seeds do not tell apart"
+    ]
+    assert not list(after_looks(outcome(BEST), 0.01)) and not list(after_looks(outcome(FAILED, FAILED), 0.01))
+
+
+def test_eight_seeds_for_all_are_compared_with_once_where_eight_are_the_most(tmp_path):
+    rows = synthetic_rows({"hidden_size": (50, 100)}, 3, lambda hidden_size: 2 + hidden_size, 1e-6)
+    folder = synthetic_folder(tmp_path, {"size": rows})
+    design = {"until": 0.01, "max_seeds": 8, "first_seed": 0}
+    write_request(folder, replace(read_request(folder), design=design))
+    page = render(read_report(folder))
+    assert "6 runs, 62 % fewer than 8 seeds for all." in page
 
 
 def test_looks_begin_at_the_first_seed_of_a_sweep_file(tmp_path):

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 
 from experiments.analysis.looks import HeldOut
 from experiments.analysis.results import SweepResults, read_failures
+from experiments.analysis.sequential import BEHIND, BEST, FAILED, KNOWN, OPEN, OUT_OF_SEEDS, Outcome
+from experiments.analysis.sequential_figures import seed_outcomes
 from experiments.analysis.studies import Cell, Estimate, Study, estimate, perplexity_of
 from experiments.runner.rows import DIVERGED
 from experiments.runner.run import format_seconds
@@ -38,11 +40,15 @@ def wording(results: SweepResults) -> dict[str, str]:
 def answers(results: SweepResults, baselines: Baselines, looks: Mapping[str, HeldOut]) -> list[str]:
     """One sentence a study: what is best, by how much, and how it compares with counting."""
     sentences = []
+    outcomes = {study.name: outcome for study, outcome in seed_outcomes(results)}
     for study in results.studies:
         if not study.best.finished:
             sentences.append(f"In “{study.name}” every run diverged, so there is no answer.")
             continue
-        parts = [_best(study, results.is_running_text), *_lead(study), _against_counting(study.best, baselines)]
+        lead = _lead(study)
+        if study.name in outcomes:
+            lead = after_looks(outcomes[study.name], results.request.design["until"])
+        parts = [_best(study, results.is_running_text), *lead, _against_counting(study.best, baselines)]
         if study.name in looks:
             tested = estimate(looks[study.name].losses)
             interval = f" ({span(tested)})" if tested.n > 1 else ""
@@ -76,6 +82,22 @@ def _lead(study: Study) -> Iterator[str]:
         yield f"its lead over the next, paired by seed, is {lead.mean:.4f} ({span(lead)})"
     elif lead.n == 1:
         yield f"its lead over the next is {lead.mean:.4f} with one seed, which tells little"
+
+
+def after_looks(outcome: Outcome, width: float) -> Iterator[str]:
+    """What may be said where seeds were added in looks, which the interval of a lead would not count."""
+    reasons = [verdict.reason for verdict in outcome.verdicts.values()]
+    left = [reason for reason in reasons if reason not in (BEHIND, FAILED)]
+    if len(reasons) < 2 or not left:
+        return
+    yield {
+        BEST: "it is the only one left after all looks",
+        KNOWN: f"{len(left)} are left after all looks, their differences known within ±{width:g}",
+        OUT_OF_SEEDS: f"{len(left)} are left, which these seeds do not tell apart",
+        OPEN: f"{len(left)} are left, and still open",
+    }[left[0]]
+    if n_behind := reasons.count(BEHIND):
+        yield f"{count(n_behind, 'other')} {'is' if n_behind == 1 else 'are'} worse (at most 5 % for any error in this)"
 
 
 def _against_counting(cell: Cell, baselines: Baselines) -> str:

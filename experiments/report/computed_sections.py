@@ -36,7 +36,7 @@ def computed_sections(results: SweepResults) -> Iterator[Section]:
     for study, stem in zip(results.studies, stems, strict=True):
         if study.ranges:
             yield from _range_sections(study, stem)
-        yield from _comparison_section(study)
+        yield from _comparison_section(study, study.name in outcomes)
         yield from _tuned_section(study)
         if study.name in outcomes:
             yield _seed_section(results, study, outcomes[study.name], stem)
@@ -44,7 +44,7 @@ def computed_sections(results: SweepResults) -> Iterator[Section]:
     yield from _round_sections(results)
 
 
-def _comparison_section(study: Study) -> Iterator[Section]:
+def _comparison_section(study: Study, has_looks: bool) -> Iterator[Section]:
     reference = reference_of(study)
     compared = [c for c in compare([cell for cell in study.cells if cell.finished], reference) if c.difference.n > 1]
     if not compared:
@@ -54,6 +54,8 @@ def _comparison_section(study: Study) -> Iterator[Section]:
         chosen = "the best one: it was chosen by these losses, so that all differences are a little too large"
     n_more = len(compared) - SHOWN_COMPARISONS
     more = f" {n_more:,} more are in tables/comparisons.csv." if n_more > 0 else ""
+    if has_looks:
+        more += " They do not count that seeds were added after looks at these losses; the next section does."
     yield Section(
         f"{study.name}: which differences are there",
         (),
@@ -101,8 +103,8 @@ def _seed_section(results: SweepResults, study: Study, outcome: Outcome, stem: s
     design = results.request.design
     width, looks = design["until"], planned_looks(design["max_seeds"])
     saved = ", ".join(
-        f"{saving(study, outcome, n):.0%} fewer than {n} seeds for all"
-        for n in (8, looks[-1])
+        f"{100 * saving(study, outcome, n):.0f} % fewer than {n} seeds for all"
+        for n in sorted({8, looks[-1]})
         if saving(study, outcome, n) > 0
     )
     return Section(
