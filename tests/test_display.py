@@ -79,6 +79,18 @@ def test_after_a_tenth_the_time_left_holds_within_a_third(clock, pace):
             assert display.seconds_left == pytest.approx(pace * seconds * (1 - i / 50), rel=1 / 3)
 
 
+def test_neither_starting_nor_what_an_earlier_process_trained_enters_the_time_left(clock):
+    seconds = sum(cohort.seconds for cohort in COHORTS)
+    display = Display(Plan(COHORTS), 0, seconds)
+    clock.now += 5 * seconds  # Workers start and compile.
+    display.show(Progress(COHORTS[0], model_steps=300, resumed=True))
+    for i in range(1, 40):
+        clock.now += seconds / 50
+        display.show(Progress(COHORTS[1 + (i - 1) // 10], model_steps=30))
+        if i > 4:
+            assert display.seconds_left == pytest.approx(seconds * (1 - (10 + i) / 50), rel=1 / 3)
+
+
 @pytest.mark.parametrize("width", [24, 80, 120])
 def test_it_fits_the_terminal(width):
     display, written = display_of(width)

@@ -4,8 +4,10 @@ Where there is no terminal, a plain line now and then.
 """
 
 import contextlib
+import math
 import sys
 import time
+from bisect import bisect
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
@@ -104,7 +106,7 @@ class Quiet(CommandLine):
 
 
 class Display(AbstractContextManager["Display"]):
-    """Counts what is done. Time left comes from the plan's costs, corrected by how they have held so far."""
+    """Counts what is done. Time left comes from the plan's costs, corrected by how they have held of late."""
 
     def __init__(self, plan: Plan, n_done_before: int, seconds: float) -> None:
         """`seconds` is the plan's own guess at the time to come."""
@@ -115,8 +117,9 @@ class Display(AbstractContextManager["Display"]):
         self.total_cost = sum(
             cohort.seconds for cohort in plan.cohorts
         )  # Which steps make up; compiling shows in the pace.
-        self.cost_done = 0.0
+        self.cost_done = self.cost_resumed = 0.0
         self.started = self.printed = time.monotonic()
+        self.marks = [(0.0, self.started)]  # How much had been trained here at what time.
         self.console = Console(file=sys.stderr)
         self.bar = Bar(BarColumn(bar_width=None), console=self.console, expand=True)
         runs = [run for cohort in plan.cohorts for run in cohort.runs]
@@ -142,8 +145,13 @@ class Display(AbstractContextManager["Display"]):
         """Count the steps of an event, and the runs that it finishes or gives up."""
         runs = event.cohort.runs
         self.n_steps += event.model_steps
-        self.n_resumed += event.model_steps if event.resumed else 0  # Which tell nothing of the pace.
-        self.cost_done += event.model_steps * event.cohort.seconds / sum(run.n_steps for run in runs)
+        cost = event.model_steps * event.cohort.seconds / sum(run.n_steps for run in runs)
+        self.cost_done += cost
+        if event.resumed:  # Which tells nothing of the pace.
+            self.n_resumed += event.model_steps
+            self.cost_resumed += cost
+        elif cost:
+            self.marks.append((self.cost_done - self.cost_resumed, time.monotonic()))
         finished = [row for row in event.rows if row.get("status") != DIVERGED and row["dev_loss"] is not None]
         self.n_done += len(event.rows)
         self.best = min([self.best, *(row["dev_loss"] for row in finished)])
@@ -158,13 +166,13 @@ class Display(AbstractContextManager["Display"]):
 
     @property
     def seconds_left(self) -> float:
-        """A guess."""
-        elapsed = time.monotonic() - self.started
-        share = self.cost_done / max(self.total_cost, 1e-9)
-        by_plan = self.estimate * (1 - share)
-        by_pace = elapsed * (1 - share) / max(share, 1e-9)
-        trust = min(share / TRUSTED_SHARE, 1.0)
-        return (1 - trust) * by_plan + trust * by_pace
+        """A guess, by the pace of the later half of what was trained here: workers start and compile before it."""
+        here, left = self.cost_done - self.cost_resumed, self.total_cost - self.cost_done
+        cost, since = self.marks[bisect(self.marks, (here / 2, math.inf)) - 1]
+        by_plan = self.estimate * left / max(self.total_cost, 1e-9)
+        by_pace = left * (time.monotonic() - since) / max(here - cost, 1e-9)
+        trust = min(here / max(here + left, 1e-9) / TRUSTED_SHARE, 1.0)
+        return max((1 - trust) * by_plan + trust * by_pace, 0.0)
 
     def line(self) -> str:
         """The state in one line."""
