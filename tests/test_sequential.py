@@ -35,6 +35,7 @@ from experiments.analysis.sequential_simulation import (
     mean_runs,
     scenarios,
     simulate,
+    width_of_all,
     write_simulation,
 )
 from experiments.analysis.studies import Estimate
@@ -83,6 +84,13 @@ def test_it_needs_less_than_a_third_of_the_runs_that_all_seeds_for_all_would_tak
     assert n_runs < 6 * 8  # And fewer than eight seeds for all, which would leave the two best open.
     draws = (MEANS[:, None] + SPREADS[:, None] * rng.standard_normal((6, 32)) for _ in range(30))
     assert all(simulate(losses, 0.003).verdicts[0].reason in (BEST, KNOWN) for losses in draws)
+
+
+def test_what_some_seeds_for_all_know_is_the_interval_of_a_paired_t_test():
+    # Two that are equal: the interval of their difference, of standard deviation sqrt(2), at the level of one pair.
+    known = width_of_all(np.zeros(2), np.ones(2), 8, 300, np.random.default_rng(0))
+    assert known == pytest.approx(stats.t.ppf(0.975, 7) * math.sqrt(2 / 8), rel=0.05)
+    assert width_of_all(np.array([0.0, 1.0]), np.full(2, 1e-6), 8, 3, np.random.default_rng(0)) is None
 
 
 def test_a_simulation_is_written(tmp_path, monkeypatch):
