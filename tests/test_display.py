@@ -9,7 +9,9 @@ import pytest
 from rich.console import Console
 from rich.live import Live
 
-from experiments.cli import terminal
+from experiments.analysis.results import load_baselines, open_sweep
+from experiments.analysis.summary import Summary
+from experiments.cli import summary, terminal
 from experiments.cli.terminal import Display
 from experiments.report.build import watch_report
 from experiments.runner.plan import Cohort, Plan
@@ -109,6 +111,24 @@ def test_it_says_what_was_here_already_and_is_quiet_without_a_terminal():
             finish(display, cohort, 2.0)
     assert written.getvalue() == "4 of 19 runs were here already\n"
     assert display.line().startswith("10/19 runs")
+
+
+@pytest.mark.parametrize("width", [24, 40, 80, 120])
+def test_the_table_of_a_finished_sweep_loses_no_name_at_any_width(tmp_path, monkeypatch, width):
+    rows = synthetic_rows(
+        {"init": ("kaiming_tanh", "scaled_hidden")}, 3, lambda init: 2 + 0.5 * (init == "scaled_hidden")
+    )
+    results = open_sweep(synthetic_folder(tmp_path, {"size": rows}))
+    written = io.StringIO()
+    console = Console(file=written, width=width, highlight=False, markup=False)
+    monkeypatch.setattr(summary, "stdout_console", lambda: console)
+    monkeypatch.setattr(summary, "answers", lambda *_: [])
+    summary.print_summary(Summary(results, load_baselines(tmp_path, results.request), {}, {}), tmp_path)
+    table = written.getvalue().partition("Losses in")[0]
+    assert max(map(len, table.splitlines())) <= width
+    # Where a cell is wrapped, the lines of a row are read one after the other.
+    assert "scaled_hidden" in re.sub("[^a-z_]", "", table) and "…" not in table
+    assert ("2.5000 ± 0.0000  +0.5000 ± 0.0000" in table) == (width >= 80)
 
 
 def test_a_watched_report_follows_the_runs_until_all_are_there(tmp_path):
