@@ -37,6 +37,7 @@ def test_the_front_of_a_study():
     figure = draw_tradeoffs(study)
     assert figure is not None and len(figure.axes) == 2
     np.testing.assert_array_equal(figure.axes[1].lines[-1].get_xdata(), [1.0, 3.0])
+    assert figure.legends and not any(ax.get_legend() for ax in figure.axes)  # It covers no point.
 
 
 def test_a_study_of_one_cost_has_no_front():

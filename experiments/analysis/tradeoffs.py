@@ -90,7 +90,7 @@ def draw_tradeoffs(study: Study) -> Figure | None:
         ax.margins(x=0.15, y=0.12)
         ax.set_xlabel(COSTS[cost])
     axes[0, 0].set_ylabel("dev loss (nats per token)")
-    axes[0, -1].legend(loc="upper right", fontsize=8)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     n_far = len(cells) - len(near)
     beside = f"; {n_far} with a loss above {beyond:.2f} left out" if n_far else ""
     labels = label_cells([cell for _, shown, _ in labelled for cell in shown], study.axes)

@@ -193,7 +193,8 @@ def _tradeoff_section(study: Study, stem: str) -> Iterator[Section]:
         f"{study.name}: loss against its cost",
         (),
         "Configurations on a Pareto front: none of the others is as cheap and as good. Seconds are those of a run as "
-        "it was trained, side by side with others. Neighbours on a front may differ by less than their intervals.",
+        "it was trained, side by side with others; those of the first of a program hold its compilation. Neighbours on "
+        "a front may differ by less than their intervals.",
         ("against", "cost", "dev", "configuration"),
         [
             [COSTS[cost], f"{cost_of(cell, cost):,.4g}", str(cell.estimate("dev_loss")), study.label(cell)]
