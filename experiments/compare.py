@@ -70,7 +70,7 @@ def print_comparison(comparison: Comparison) -> None:
     n_all = sum(side.dev.n for _, sides in comparison.lines for side in sides[1:] if side)
     console.print(
         f"\n{count(len(comparison.lines), 'configuration')} in common; {n_equal} of {n_all} runs are the same run as "
-        "in A with the same loss."
+        "in A with the same loss. Dev is over all seeds of a folder, a difference over those that both have."
     )
     if comparison.differences:
         console.print(
