@@ -8,7 +8,7 @@ from rich.table import Table
 from experiments.analysis.folder_comparison import Comparison, compare, merge
 from experiments.analysis.results import open_sweep
 from experiments.cli.command import command, command_parser, folder_path
-from experiments.cli.terminal import WIDTH, stdout_console
+from experiments.cli.terminal import stdout_console
 from experiments.runner.interrupt import Interruption
 from experiments.store.atomic import replace_file
 from experiments.sweep import write_analysis
@@ -55,9 +55,9 @@ def print_comparison(comparison: Comparison) -> None:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
     table.add_column("configuration", overflow="fold")
     for letter in _letters(comparison):
-        table.add_column(f"dev {letter}", justify="right", overflow="fold", no_wrap=console.width >= WIDTH)
+        table.add_column(f"dev {letter}", justify="right", overflow="fold")
     for letter in _letters(comparison)[1:]:
-        table.add_column(f"{letter} - A", justify="right", overflow="fold", no_wrap=console.width >= WIDTH)
+        table.add_column(f"{letter} - A", justify="right", overflow="fold")
     for cell, sides in comparison.lines[:SHOWN_LINES]:
         devs = [f"{side.dev.mean:.4f}" if side and side.dev.n else "-" for side in sides]
         differences = [side.difference.signed() if side and side.difference.n else "-" for side in sides[1:]]

@@ -7,7 +7,7 @@ from rich.table import Table
 from experiments.analysis.studies import Study, perplexity_of
 from experiments.analysis.summary import Summary
 from experiments.analysis.words import answers
-from experiments.cli.terminal import WIDTH, stdout_console
+from experiments.cli.terminal import stdout_console
 from experiments.runner.rows import DIVERGED
 from experiments.sweeps.text import count, printable
 
@@ -27,7 +27,7 @@ def print_summary(summary: Summary, report: Path) -> None:
     )
     for study in summary.results.studies:
         console.print(f"\n{printable(study.name)}: {study.fixed}")
-        console.print(_table(study, summary.results.is_running_text, console.width))
+        console.print(_table(study, summary.results.is_running_text))
         more = len(study.cells) - SHOWN_CELLS
         if more > 0:
             console.print(f"  and {count(more, 'more configuration')} in tables/summary.md")
@@ -39,14 +39,14 @@ def print_summary(summary: Summary, report: Path) -> None:
     print(f"\nReport: {printable(str(report))}", flush=True)
 
 
-def _table(study: Study, is_running_text: bool, width: int) -> Table:
+def _table(study: Study, is_running_text: bool) -> Table:
     padding = 2 if len(study.axes) <= 2 else 1  # In 80 columns.
     table = Table(box=None, pad_edge=False, padding=(0, padding, 0, 0), header_style="")
     table.add_column("", justify="right", overflow="fold")
     for axis in study.axes or ("configuration",):
         table.add_column(axis.replace("_", " "), overflow="fold")
     for column in ("seeds", "dev", *(["perplexity"] if is_running_text else []), "to best"):
-        table.add_column(column, justify="right", overflow="fold", no_wrap=width >= WIDTH)
+        table.add_column(column, justify="right", overflow="fold")
     for rank, cell in enumerate(study.cells[:SHOWN_CELLS], start=1):
         values = [printable(_short(cell.settings[axis])) for axis in study.axes] or ["the one"]
         seeds = f"{len(cell.finished)}" + (f" ({cell.n_diverged} diverged)" if cell.n_diverged else "")

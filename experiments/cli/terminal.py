@@ -11,7 +11,7 @@ from bisect import bisect
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -29,7 +29,6 @@ from experiments.sweeps.text import count, printable
 from mlp_lm.config import AXES
 
 T = TypeVar("T")
-WIDTH = 80  # Columns of a table on what is no terminal; on a narrower one numbers are wrapped, so that names stay.
 LINE_SECONDS = 30.0
 SHOWN_BEST = 3
 TRUSTED_SHARE = 0.1  # Of the work: from then on the pace so far tells the time left, not the plan.
@@ -39,20 +38,21 @@ def stdout_console() -> Console:
     """For text and tables on stdout, in 80 columns where it is no terminal."""
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=False)
     if not console.is_terminal:
-        console.width = WIDTH
+        console.width = 80
     return console
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[object]], n_names: int = 1) -> None:
-    """A table on stdout; its first `n_names` columns are names, the others numbers."""
-    console, table = stdout_console(), Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+    """A table on stdout; its first `n_names` columns are names, the others numbers.
+
+    Where it is too wide for the terminal its widest columns are wrapped, and nothing is cut.
+    """
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
     for i, name in enumerate(header):
-        is_number = i >= n_names
-        justify: Literal["left", "right"] = "right" if is_number else "left"
-        table.add_column(name, justify=justify, overflow="fold", no_wrap=is_number and console.width >= WIDTH)
+        table.add_column(name, justify="left" if i < n_names else "right", overflow="fold")
     for row in rows:
         table.add_row(*(printable(str(value)) for value in row))
-    console.print(table)
+    stdout_console().print(table)
 
 
 @contextlib.contextmanager
