@@ -14,7 +14,7 @@ from experiments.runner.run import RESULTS, RunOptions
 from experiments.store import Location, parse_location
 from experiments.sweeps.catalog import SWEEPS
 from experiments.sweeps.grids import SweepSpec, parse_axes, sweep_from_dict
-from experiments.sweeps.ranges import DEFAULT_POINTS, Range
+from experiments.sweeps.ranges import DEFAULT_POINTS
 from experiments.sweeps.request import FEWEST_SEEDS
 from mlp_lm.config import AXES, RunConfig, near_match
 from mlp_lm.data.dataset import CHARACTERS, WORDS, dataset_source
