@@ -14,6 +14,7 @@ from experiments.analysis.trained_models import (
     write_word_lists,
 )
 from experiments.cli.command import command, command_parser
+from experiments.cli.terminal import working
 from experiments.runner.compilation_cache import use_compilation_cache
 from experiments.runner.interrupt import Interruption
 from experiments.sweeps.text import count, printable
@@ -61,7 +62,8 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
         if not 1 <= options.top <= len(ranked):
             parser.error(f"--top must be between 1 and {len(ranked)}, the runs with weights, got {options.top}")
         orders = log_linear_orders(results, options.log_linear)
-        samples = draw_samples_together(results, ranked[: options.top], orders, *draws)
+        with working("words of several runs ..."):
+            samples = draw_samples_together(results, ranked[: options.top], orders, *draws)
         who = f"the average of {count(options.top, 'run')}" + " with count models" * bool(orders)
     if options.keep:
         write_samples(options.folder, list((read_samples(options.folder) | {samples.run_id: samples}).values()))

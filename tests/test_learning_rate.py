@@ -142,6 +142,7 @@ def test_the_command_writes_a_curve_and_a_choice_for_every_configuration(words, 
     assert lines[0].startswith(
         f"normal, hidden_size 4, batch_size 8: learning rate {float(chosen[0]['learning_rate']):.3g}"
     )
+    assert lines[-1] == f"Written to {out}" and max(map(len, lines[len(chosen) : -1])) <= 80
     assert (out / "learning_rate.png").read_bytes().startswith(b"\x89PNG")
     # The smallest smoothed loss of a configuration is the one at its chosen rate.
     first = [row for row in curves if row["configuration"] == curves[0]["configuration"]]
@@ -174,7 +175,7 @@ def test_ideas_can_be_compared(words, tmp_path, capsys, tables):
     ideas.write_text("from mlp_lm import SCHEMES\nSCHEMES['mine'] = SCHEMES['fan_in']\n")
     flags = ["--data", words, "--seeds", "1", "--steps", "50", "--hidden-size", "4", "--batch-size", "8"]
     assert main([*flags, "--ideas", str(ideas), "--init", "mine", "fan_in", "--out", str(tmp_path / "out")]) == 0
-    mine, fan_in, _ = capsys.readouterr().out.splitlines()
+    mine, fan_in, *_ = capsys.readouterr().out.splitlines()
     assert mine.removeprefix("mine") == fan_in.removeprefix("fan_in")
 
 

@@ -89,7 +89,7 @@ def print_summary(summary: "Summary") -> None:
     """Print the paper's table in few columns, and what it says."""
     header = ("model", "training", "seeds", "validation", "test", "paper")
     rows = [line.as_short_texts() for line in summary.lines]
-    print(f"\n{printable(summary.title)}: perplexities, with those of the paper's test part\n")
+    stdout_console().print(f"\n{printable(summary.title)}: perplexities, with those of the paper's test part\n")
     print_table(header, rows, n_names=2)
     stdout_console().print(f"\n{printable(summary.sections[0].text)}\n")
     if summary.left_out:

@@ -17,6 +17,7 @@ from experiments.cli.flags import (
     given_axes,
     requested_source,
 )
+from experiments.cli.terminal import stdout_console
 from experiments.learning_rate.curves import RULE, LossCurve, rising_rates, write_curves
 from experiments.runner.devices import WIDEST
 from experiments.runner.interrupt import Interruption
@@ -69,7 +70,8 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
         curves.append(LossCurve(settings, rates, losses))
         print(printable(str(curves[-1])), flush=True)
     write_curves(folder, curves)
-    print(printable(f"Chosen: {RULE}. Written to {folder}."))
+    stdout_console().print(f"Chosen: {RULE}.")
+    print(printable(f"Written to {folder}"))
     return 0
 
 
