@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from nbclient import NotebookClient
 
+from experiments.analysis.results import open_sweep
 from experiments.analysis.studies import predict_one_more
 from experiments.lecture import __main__ as command
 from experiments.lecture import sections
@@ -30,6 +31,7 @@ from experiments.lecture.published import (
     judge,
 )
 from experiments.lecture.walk import SECTIONS, Walk
+from experiments.report.build import write_report
 from mlp_lm.data.dataset import load_dataset
 from tests.cli import trained_here
 from tests.conftest import SHARED, needs_lecture_list
@@ -187,6 +189,14 @@ def test_sections_use_public_names_alone_and_are_short_enough_to_copy():
         assert 5 <= last.end_lineno - first.lineno + 1 <= LONGEST, name
 
 
+def test_what_a_text_says_of_the_lectures_words_alone_names_them():
+    """It stands on the page of any words."""
+    for _, function in SECTIONS.values():
+        for sentence in re.split(r"(?<=[.:]) ", " ".join(function.__doc__.split())):
+            if re.search("PyTorch|32 windows|published study|this repository", sentence):
+                assert re.search("lecture's|their", sentence), sentence
+
+
 @pytest.fixture(scope="module")
 def own_walk(few_words, tmp_path_factory):
     """A quick walk on a list of one's own, and what its command printed."""
@@ -207,6 +217,8 @@ def test_own_words_get_the_walk_without_published_numbers(own_walk):
     for printed in ("32,033", "17.7697", "2.1701", "2.0377", "28,000", NO_COUNTERPART):
         assert printed not in page and printed not in output
     assert "my_words.txt" in page and str(runs) not in page
+    assert "A quick walk" in page
+    assert "5 ln 5 / 32" not in page
 
 
 def test_the_page_opens_offline_with_its_figures_and_code(own_walk):
@@ -219,7 +231,7 @@ def test_the_page_opens_offline_with_its_figures_and_code(own_walk):
 
 
 def test_the_runs_are_a_sweep_like_any_other(own_walk):
-    assert (own_walk[1] / "request.json").exists() and (own_walk[1] / "report.html").exists()
+    assert write_report(own_walk[1]).read_text().count("longer") and len(open_sweep(own_walk[1]).rows) == 22
 
 
 def test_the_notebook_runs_from_top_to_bottom(own_walk, monkeypatch, tmp_path):

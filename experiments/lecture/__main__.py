@@ -6,13 +6,12 @@ import time
 
 from experiments.cli.command import command, command_parser, folder_path, positive
 from experiments.cli.flags import add_data_flags, requested_source
-from experiments.cli.terminal import CommandLine, working
+from experiments.cli.terminal import CommandLine
 from experiments.runner.compilation_cache import use_compilation_cache
 from experiments.runner.interrupt import Interruption
 from experiments.runner.run import RESULTS, RunOptions, run_sweep
 from experiments.store import Store
 from experiments.store.atomic import make_folder
-from experiments.sweep import write_analysis
 from experiments.sweeps.text import printable
 from mlp_lm.data.dataset import Dataset, load_dataset
 from mlp_lm.data.word_lists import DEFAULT_DATA, MAKEMORE_DATA
@@ -22,7 +21,7 @@ EPILOG = """examples:
   python -m experiments.lecture                           the lecture's list, downloaded once
   python -m experiments.lecture --data ssa2018            the embedded list, where there is no network
   python -m experiments.lecture --data my_words.txt       words of your own, without published numbers
-  python -m experiments.sweep lecture --dry-run           the trainings alone
+  python -m experiments.sweep lecture                     the trainings alone, with their tables and report
 
 The same command again trains only what is missing."""
 
@@ -46,11 +45,10 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     sweep, how = lecture_sweep(names, options.quick), RunOptions(out=folder, workers=options.workers)
     terminal = CommandLine("lecture")
 
-    def analyse(store: Store, dataset: Dataset) -> None:
-        with working("tables, figures and the report ..."):
-            write_analysis(store, dataset)
+    def no_report(store: Store, dataset: Dataset) -> None:
+        """The walk's page takes its place; `experiments.sweep lecture` writes one."""
 
-    exit_code = run_sweep(sweep, names, how, terminal, interruption, analyse, "experiments.lecture")
+    exit_code = run_sweep(sweep, names, how, terminal, interruption, no_report, "experiments.lecture")
     if exit_code:
         return exit_code
     from experiments.analysis.results import open_sweep

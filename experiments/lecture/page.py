@@ -155,6 +155,11 @@ def introduction(walk: Walk, chapters: Sequence[Chapter]) -> list[str]:
     ]
     if walk.is_own:
         about = ["The walk of the makemore lectures on words of your own. Losses are in nats per character."]
+    if walk.is_quick:
+        about += [
+            "A quick walk (`--quick`), to see that everything works: its trainings have two seeds and a hundredth of "
+            "the steps that the text names, so that their numbers say nothing."
+        ]
     return [
         *about,
         f"Made by `python -m experiments.lecture`, from {count(len(walk.sweep.rows), 'run')} of the sweep `lecture`; "

@@ -127,8 +127,8 @@ def pieces(names: Dataset, five: Sequence[str], small: Params) -> Measured:
     """The network in its pieces: look up, concatenate, tanh, softmax.
 
     Looking up a row is the product of a one-hot vector with the table, only faster. A softmax does not change when a
-    constant is added to all logits, so subtracting the largest one keeps the exponentials from overflowing. The
-    weights are PyTorch's, drawn with the lecture's seed, so the first loss is the lecture's.
+    constant is added to all logits, so subtracting the largest one keeps the exponentials from overflowing. For the
+    lecture's letters the weights are PyTorch's, drawn with the lecture's seed, so the first loss is the lecture's.
     """
     config = RunConfig(init="normal", hidden_size=100, embedding_dim=2)
     architecture = config.architecture(len(names.vocabulary))
@@ -155,10 +155,10 @@ def pieces(names: Dataset, five: Sequence[str], small: Params) -> Measured:
 
 
 def five_names(names: Dataset, five: Sequence[str], small: Params) -> Measured:
-    """A network of 3,481 weights learns 32 windows by heart, but not to a loss of zero.
+    """A network of thousands of weights learns a few dozen windows by heart, but not to a loss of zero.
 
-    All five names begin after the same context, `...`, with five different letters: nothing can tell which. The best
-    that a model can do there is a fifth for each, and that is log 5 nats in 5 of the 32 windows.
+    All five names begin after the same context, `...`, and the lecture's with five different letters: nothing can tell
+    which. The best that a model can do there is a fifth for each, and that is log 5 nats in 5 of their 32 windows.
     """
     windows = slide_windows(five, names.vocabulary, 3)
     _, losses = descend(small, itertools.repeat((windows.contexts, windows.targets), 1000))
@@ -333,8 +333,9 @@ def embedding(names: Dataset, sweep: SweepResults) -> Measured:
 def large(names: Dataset, sweep: SweepResults, kaiming: Params, minibatches: Any, torch_losses: Any) -> Measured:
     """Ten dimensions, two hundred hidden units, 200,000 steps, and a rate that falls tenfold half-way.
 
-    From PyTorch's weights and with PyTorch's minibatches the losses are PyTorch's. With our own draws they differ from
-    seed to seed, so a published run is compared with the range in which one more run of ours would lie.
+    On the lecture's list, from PyTorch's weights and with PyTorch's minibatches, the losses are PyTorch's. With our own
+    draws they differ from seed to seed, so a published run is compared with the range in which one more run of ours
+    would lie.
     """
     windows = names.windows("train", 3)
     _, losses = descend(kaiming, zip(windows.contexts[minibatches], windows.targets[minibatches], strict=True))
@@ -367,7 +368,7 @@ def initialisation(names: Dataset, drawn: Params, minibatches: Any) -> Measured:
     """At step 0 nothing is known, so the loss should be log 27; a loss of 27 means that the network is sure and wrong.
 
     Logits near zero repair that. Then the tanh: where |h| is near 1, its slope 1 - h^2 is near 0, and no gradient gets
-    through. These are PyTorch's draws and its first minibatch, so the numbers are the lecture's own.
+    through. On the lecture's list these are PyTorch's draws and its first minibatch: the numbers are the lecture's own.
     """
     windows, first = names.windows("train", 3), minibatches[0]
     contexts, targets = jnp.asarray(windows.contexts[first]), jnp.asarray(windows.targets[first])
@@ -398,7 +399,7 @@ def initialisation(names: Dataset, drawn: Params, minibatches: Any) -> Measured:
 
 
 def schemes(sweep: SweepResults, studies: Path | None) -> Measured:
-    """What a good beginning is worth after 200,000 steps: of the lecture's list, eight seeds each of a published study.
+    """What a good beginning is worth after 200,000 steps. The lecture's list has eight seeds each of a published study.
 
     A standard deviation of gain/sqrt(fan_in) keeps the scale from layer to layer. But all zeros is too little: every
     hidden unit stays like every other, at zero, and only the output bias learns: the letters' frequencies.
@@ -476,9 +477,9 @@ def paper(studies: Path | None) -> Measured:
 def ladder(sweep: SweepResults, studies: Path | None) -> Measured:
     """From a uniform guess to an ensemble: what each step is worth, with the count models among them.
 
-    All are losses on dev. Counting with a context of five characters is hard to beat: the lecture's network with three
-    does not; longer contexts, more weights and AdamW together do. The last rungs are read from the studies in this
-    repository.
+    All are losses on dev. On the lecture's list, counting with a context of five characters is hard to beat: the
+    lecture's network with three does not; longer contexts, more weights and AdamW together do, in the last rungs, which
+    are read from the studies in this repository.
     """
     shortest_first = [
         min((row for row in sweep.baselines.rows if row.context_length == n), key=lambda row: row.dev_loss)
@@ -495,9 +496,9 @@ def ladder(sweep: SweepResults, studies: Path | None) -> Measured:
     }
     rungs += [(label, estimate(column(rows)), "the lecture's steps") for label, rows in steps.items()]
     if studies is not None:
-        best = open_sweep(studies / "best")
+        best = open_sweep(studies / "records-noise-seeds")
         single, mixed = best.studies[0].best, min(read_ensembles(best), key=lambda row: row.dev_loss)
-        label = f"average of {mixed.networks}, with a count model"
+        label = f"average of {mixed.networks}, with count models"
         rungs.append(("our best flat network", single.estimate("dev_loss"), "this project's studies"))
         rungs.append((label, estimate([mixed.dev_loss]), "this project's studies"))
     return {"rungs": rungs, "is_lecture": studies is not None}

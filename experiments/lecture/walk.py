@@ -71,6 +71,13 @@ class Walk:
         return self.known == (ANY,)
 
     @property
+    def is_quick(self) -> bool:
+        """Whether its trainings were cut."""
+        return max(row["n_steps"] for row in self.sweep.rows) < max(
+            grid.base.n_steps for grid in SWEEPS["lecture"].grids
+        )
+
+    @property
     def has_letters(self) -> bool:
         """Whether the lecture's five names, and PyTorch's weights, are of these words."""
         return FIVE in self.known
