@@ -44,8 +44,8 @@ def blockwise_window_losses(
 ) -> Float[Array, " batch"]:
     """`mlp_lm.loss.window_losses`, with products in float32."""
     features, weight, bias = output_product(params, contexts, moments=moments)
-    totals = _totals(features, _blocks(weight, bias, FLOAT32))
-    return jnp.log(totals) - _target_logits(features, weight, bias, targets)
+    totals, offset = _totals(features, _blocks(weight, bias, FLOAT32))
+    return jnp.log(totals) + offset - _target_logits(features, weight, bias, targets)
 
 
 def output_product(
@@ -76,9 +76,9 @@ def blockwise_cross_entropy(
 ) -> Float[Array, ""]:
     """Mean cross-entropy in nats of the logits `features @ weight + bias`, which never exist all at once.
 
-    Logits must stay below 88, where exp overflows in float32 and the loss is infinite: those of a trained language
-    model do, but a scheme with large output weights, such as `normal` with 500 hidden units, begins above it, and its
-    runs count as diverged. `precision` is that of the factors of the products.
+    Logits of a trained language model stay below 88, where exp overflows in float32; of one that does not, such as
+    `normal` with 500 hidden units at its start, sums are taken again below a running maximum. `precision` is that of
+    the factors of the products.
     """
     return _loss_and_grad(features, weight, bias, targets, precision)[0]
 
@@ -106,8 +106,8 @@ def _loss_and_grad(
     # A row of ones makes the bias's gradient a part of the weight's.
     x_and_one = jax.lax.optimization_barrier(jnp.concatenate([x, jnp.ones((batch, 1), x.dtype)], axis=1).T)
     weights, biases = blocks = _blocks(weight, bias, precision)
-    totals = _totals(x, blocks)
-    log_totals = jnp.log(totals * batch)
+    totals, offset = _totals(x, blocks)
+    log_totals = jnp.log(totals * batch) + offset
     firsts = jnp.arange(len(biases)) * BLOCK
     rows = _transposed_blocks(weight, precision)
 
@@ -120,7 +120,7 @@ def _loss_and_grad(
 
     d_features, d_blocks = jax.lax.scan(add_block, jnp.zeros((batch, width)), (weights, rows, biases, firsts))
     d_both = d_blocks.transpose(1, 0, 2).reshape(width + 1, -1)[:, : len(bias)]
-    loss = (jnp.log(totals) - _target_logits(features, weight, bias, targets)).mean()
+    loss = (jnp.log(totals) + offset - _target_logits(features, weight, bias, targets)).mean()
     return loss, (d_features, d_both[:-1], d_both[-1])
 
 
@@ -141,14 +141,28 @@ def _transposed_blocks(weight, precision: str) -> Float[Array, "block size featu
     return jax.lax.optimization_barrier(filled.reshape(-1, BLOCK, weight.shape[0]))
 
 
-def _totals(x, blocks) -> Float[Array, " batch"]:
-    """The sum of exp(logit) over the vocabulary."""
+def _totals(x, blocks) -> tuple[Float[Array, " batch"], Float[Array, " batch"]]:
+    """The sum of exp(logit - offset) over the vocabulary, and the offset: 0 where no sum of the batch overflows."""
 
     def add_block(total, block):
         weight, bias = block
         return total + jnp.exp(_product(x, weight) + bias[None, :]).sum(axis=1), None
 
-    return jax.lax.scan(add_block, jnp.zeros(len(x)), blocks)[0]
+    def add_block_below_maximum(state, block):
+        total, highest = state
+        weight, bias = block
+        logits = _product(x, weight) + bias[None, :]
+        higher = jnp.maximum(highest, logits.max(axis=1))
+        return (total * jnp.exp(highest - higher) + jnp.exp(logits - higher[:, None]).sum(axis=1), higher), None
+
+    none = jnp.zeros(len(x))
+    totals = jax.lax.scan(add_block, none, blocks)[0]
+    # A running maximum takes half as long again, so it is kept only where it is needed.
+    return jax.lax.cond(
+        jnp.isinf(totals).any(),
+        lambda: jax.lax.scan(add_block_below_maximum, (none, none), blocks)[0],
+        lambda: (totals, none),
+    )
 
 
 def _target_logits(features, weight, bias, targets) -> Float[Array, " batch"]:

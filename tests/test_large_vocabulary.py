@@ -45,6 +45,20 @@ def test_loss_and_gradient_are_those_of_the_plain_softmax(architecture, precisio
         np.testing.assert_allclose(wide, plain, atol=tolerance * scale, rtol=0)
 
 
+def test_logits_beyond_the_exponential_of_float32_have_their_loss_and_gradient():
+    params, *batch = model_and_batch(MODELS["both, two layers"])
+    params = jax.tree.map(lambda leaf: 40 * leaf, params)
+    assert float(forward(params, batch[0]).logits.max()) > 500  # exp overflows above 88.
+    loss, grads = jax.jit(minibatch_loss_and_grad)(params, *batch)
+    wide_loss, wide_grads = jax.jit(blockwise_loss_and_grad)(params, *batch)
+    assert float(wide_loss) == pytest.approx(float(loss), rel=2e-6)
+    for plain, wide in zip(jax.tree.leaves(grads), jax.tree.leaves(wide_grads), strict=True):
+        np.testing.assert_allclose(wide, plain, atol=1e-4 * np.abs(np.asarray(plain)).max(initial=0), rtol=0)
+    logits = forward(params, batch[0]).logits
+    expected = jax.jit(jax.vmap(cross_entropy))(logits[:, None], batch[1][:, None])
+    np.testing.assert_allclose(each_loss(params, Windows(*map(np.asarray, batch))), expected, rtol=2e-5, atol=2e-4)
+
+
 @pytest.mark.parametrize("architecture", MODELS.values(), ids=MODELS.keys())
 def test_each_window_has_its_own_loss(architecture):
     params, contexts, targets = model_and_batch(architecture, n=300)  # More than a chunk.
