@@ -54,6 +54,8 @@ def test_diagnostics_are_a_table_a_figure_and_a_section_of_the_report(tmp_path):
     assert rows[1][:3] == ["2", "10.0%, 20.0%", "50.0%, 100.0%"]
     figure = draw_diagnostics(study)
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["1", "2"]
+    # Three artists a matrix: embedding, hidden and output of one layer; one hidden matrix more of two.
+    assert len(figure.axes[-1].lines) == 3 * (3 + 4)
     plt.close(figure)
     page = render(read_report(synthetic_folder(tmp_path, {"depth": recorded_rows()})))
     assert "Inside the models: depth" in page and "10.0%, 20.0%" in page

@@ -120,7 +120,10 @@ def draw_diagnostics(study: Study) -> Figure:
 
 def _draw_panel(ax: Axes, cells: list[Cell], name: str) -> dict[str, str]:
     """Draw one statistic of all cells; returns the layers or matrices that are shown, with their colours."""
-    names = max((places(cell, name) for cell in cells), key=len)
+    of_cells = [places(cell, name) for cell in cells]
+    names = max(of_cells, key=len)
+    if "direct" not in names and any("direct" in some for some in of_cells):
+        names = [*names, "direct"]
     first = [place for place in names if place not in ("output", "direct")]
     room = MAX_COLOURS - (len(names) - len(first))
     kept = [first[round(i * (len(first) - 1) / (room - 1))] for i in range(room)]
@@ -131,8 +134,10 @@ def _draw_panel(ax: Axes, cells: list[Cell], name: str) -> dict[str, str]:
         ax.xaxis.set_major_locator(LogLocator(subs=(1.0, 3.0)))
         ax.xaxis.set_major_formatter("{x:g}")  # Not matplotlib's own powers, which are mathematics.
         ax.xaxis.set_minor_formatter("")
-    for row, cell in enumerate(cells):
-        for i, place in enumerate(places(cell, name)):
+    for row, (cell, some) in enumerate(zip(cells, of_cells, strict=True)):
+        for i, place in enumerate(some):
+            if place == "hidden" and place not in names:  # The one hidden layer, beside deeper models.
+                place = "hidden 1"
             if place not in colours:
                 continue
             start, end = (diagnostic(cell, name, evaluation, i).mean for evaluation in (START, END))
