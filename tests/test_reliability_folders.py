@@ -113,6 +113,25 @@ def test_what_is_damaged_while_a_sweep_trains_is_told_and_trained_again(tmp_path
     assert said.errors.count("\n") == 1 and ".parquet" in said.errors and "1 of 1 run done" in said.output
 
 
+@pytest.mark.parametrize(("n_times", "code"), [(1, 0), (9, 2)])
+def test_what_is_damaged_after_training_is_told_and_trained_again(tmp_path, monkeypatch, n_times, code):
+    list_files, calls = run.analysis_files, []
+
+    def damaging(folder):  # The last that happens before tables are made.
+        calls.append(folder)
+        if len(calls) <= n_times:
+            (shard,) = (tmp_path / "shards").glob("*.parquet")
+            shard.write_bytes(shard.read_bytes() + b"x")
+        return list_files(folder)
+
+    monkeypatch.setattr(run, "analysis_files", damaging)
+    said = sweep_here(*FAST, "--out", str(tmp_path))
+    assert said.code == code
+    assert "does not match its checksum" in said.errors and "1 cohort must be computed again" in said.errors
+    assert ("1 of 1 run done" in said.output) == (code == 0)
+    assert ("damaged each time" in said.errors) == (code == 2)
+
+
 def test_deleted_weights_keep_no_extended_sweep_from_its_tables(tmp_path):
     assert sweep_here(*FAST, "--out", str(tmp_path)).code == 0
     shutil.rmtree(tmp_path / "weights")

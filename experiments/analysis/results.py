@@ -15,7 +15,7 @@ import pyarrow as pa
 from experiments.analysis.studies import Cell, Study, make_study, perplexity_of
 from experiments.runner.rows import DIVERGED, Row, config_of
 from experiments.store import Store
-from experiments.store.atomic import Damaged
+from experiments.store.atomic import Damaged, DamagedRows
 from experiments.store.small_files import FAILURES, by_reason, read_as, write_small
 from experiments.sweeps.request import Request, read_request
 from experiments.sweeps.text import count, html_table, printable
@@ -252,10 +252,16 @@ def open_beside(results: SweepResults, folder: Path, flag: str) -> SweepResults:
 
 
 def select_results(store: Store, request: Request, set_aside: bool = False, everything: bool = False) -> SweepResults:
-    """Of a store's rows, those of the runs that were asked for; what is damaged is said, see `Store.rows`."""
+    """Of a store's rows, those of the runs that were asked for; what is damaged is said, see `Store.rows`.
+
+    Raises:
+        DamagedRows: some were, and are `set_aside`: tables of the others would be of less than what was trained.
+    """
     contents = store.rows(set_aside=set_aside)
     for message in contents.damaged:
         say(message)
+    if set_aside and contents.damaged:
+        raise DamagedRows(f"{store.location}: {count(len(contents.damaged), 'cohort')} must be computed again")
     by_id = {row["run_id"]: row for row in contents.table.to_pylist()}
     if everything and (earlier := sorted(by_id.keys() - request.run_ids)):
         request = replace(request, studies={**request.studies, EARLIER: earlier})

@@ -18,7 +18,7 @@ from experiments.runner.rows import Row
 from experiments.runner.stages import COLUMNS, AllAtOnce, Stages, Studies, breadth_first, what_fits
 from experiments.runner.worker import Job
 from experiments.store import Contents, Location, Store
-from experiments.store.atomic import explained
+from experiments.store.atomic import DamagedRows, explained
 from experiments.store.mirror import analysis_files, copy_analysis, fetch
 from experiments.store.small_files import by_reason, describe_failures, write_failures
 from experiments.sweeps.grids import SweepSpec
@@ -98,6 +98,7 @@ class Terminal(Protocol):
 
 Analyse = Callable[[Store, Dataset], object]
 MAX_ROUNDS = 3  # Of training what was found damaged.
+DAMAGED_EACH_TIME = "what is written there is damaged each time; choose another folder"
 
 
 def run_sweep(
@@ -141,30 +142,37 @@ def run_sweep(
         return make_request(sweep, studies, dataset, program, code, stages.design)
 
     with store.lock(shared=options.shard is not None), _copy(store, options, sweep) as copy, explained(copy.location):
-        training = _train(stages, planner, ask, copy, terminal, interruption)
-        asked, rows, failures = training.asked, training.rows, training.failures
-        if interruption:
-            terminal.complain("stopped, everything so far is saved; the same command goes on from here")
-            return interruption.exit_code
-        if options.shard:
-            _describe_slice(training, terminal)
-            return 1 if failures else 0
-        n_left = len(asked.keys() - rows.keys() - failures.keys())
-        if options.time is not None and n_left:
-            left = f"{count(n_left, 'run')} of {len(asked):,} are left"
-            if time.monotonic() < planner.deadline:
-                terminal.say(f"no other run fits into the time: {left}; the same command with more --time goes on")
-            else:
-                terminal.say(f"the time is up: {left}; the same command goes on from here")
-        store.drop_checkpoints_of(asked.keys() & rows.keys())
-        for kept in {id(store): store, id(copy): copy}.values():
-            write_failures(kept, failures)
-        if copy is not store:
-            for message in fetch(store, copy):
-                terminal.complain(message)
-        before = analysis_files(copy.folder)
-        if asked.keys() & rows.keys():
-            analyse(copy, dataset)
+        for _ in range(MAX_ROUNDS):
+            training = _train(stages, planner, ask, copy, terminal, interruption)
+            asked, rows, failures = training.asked, training.rows, training.failures
+            if interruption:
+                terminal.complain("stopped, everything so far is saved; the same command goes on from here")
+                return interruption.exit_code
+            if options.shard:
+                _describe_slice(training, terminal)
+                return 1 if failures else 0
+            n_left = len(asked.keys() - rows.keys() - failures.keys())
+            if options.time is not None and n_left:
+                left = f"{count(n_left, 'run')} of {len(asked):,} are left"
+                if time.monotonic() < planner.deadline:
+                    terminal.say(f"no other run fits into the time: {left}; the same command with more --time goes on")
+                else:
+                    terminal.say(f"the time is up: {left}; the same command goes on from here")
+            store.drop_checkpoints_of(asked.keys() & rows.keys())
+            for kept in {id(store): store, id(copy): copy}.values():
+                write_failures(kept, failures)
+            if copy is not store:
+                for message in fetch(store, copy):
+                    terminal.complain(message)
+            before = analysis_files(copy.folder)
+            try:
+                if asked.keys() & rows.keys():
+                    analyse(copy, dataset)
+                break
+            except DamagedRows as damage:  # Since they were trained.
+                terminal.complain(str(damage))
+        else:
+            raise CannotContinue(f"{copy.location}: {DAMAGED_EACH_TIME}")
         if copy is not store:
             for name in set(before) - set(analysis_files(copy.folder)):  # A table that this request does not have.
                 store.folder.remove(name)
@@ -270,8 +278,7 @@ def _train(
         if asked_before == asked.keys() and options.time is None:  # What was damaged meanwhile is trained again.
             n_again += 1
             if n_again == MAX_ROUNDS:
-                where = f"{store.location}: what is written there is damaged each time"
-                raise CannotContinue(f"{where}; choose another folder")
+                raise CannotContinue(f"{store.location}: {DAMAGED_EACH_TIME}")
         asked_before = asked.keys()
         job = Job(
             request.data,

@@ -30,6 +30,10 @@ class Damaged(ValueError):
     """A file is not what was written; the text is one line that names it."""
 
 
+class DamagedRows(Damaged):
+    """Rows were damaged after they were written, and are set aside: they must be computed again."""
+
+
 class Fingerprint(NamedTuple):
     """Length and hash of a file: what a manifest promises about it."""
 
