@@ -14,7 +14,7 @@ from experiments.analysis.trained_models import (
     write_word_lists,
 )
 from experiments.cli.command import command, command_parser
-from experiments.cli.terminal import working
+from experiments.cli.terminal import stdout_console, working
 from experiments.runner.compilation_cache import use_compilation_cache
 from experiments.runner.interrupt import Interruption
 from experiments.sweeps.text import count, printable
@@ -72,7 +72,7 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     else:
         write_word_lists(results.dataset, samples.words, lists)
         print(f"Lists: {printable(str(options.out))}/train.txt, dev.txt and test.txt")
-    print(
+    stdout_console().print(
         f"{who}, seed {samples.seed}, temperature {samples.temperature:g}: {samples.n_new:,} of "
         f"{count(len(samples.words), results.dataset.unit)} are not in the training part, {samples.n_duplicates:,} "
         f"{'is a duplicate' if samples.n_duplicates == 1 else 'are duplicates'}"

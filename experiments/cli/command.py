@@ -131,8 +131,9 @@ class Parser(argparse.ArgumentParser):
 
     def format_help(self) -> str:
         """The help, whose usage leaves flags to their lists below it."""
-        places = [action for action in self._actions if not action.option_strings]
-        names = [f"[{one.metavar}]" if one.nargs == "?" else str(one.metavar) for one in places]
+        arguments = [action for action in self._actions if not action.option_strings]
+        forms = {"?": "[{}]", "+": "{} ..."}
+        names = [forms.get(str(one.nargs), "{}").format(one.metavar) for one in arguments]
         self.usage = " ".join(["%(prog)s", *names, "[flags]"])
         return super().format_help()
 
