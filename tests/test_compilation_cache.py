@@ -81,6 +81,18 @@ def test_an_entry_is_used_again(tmp_path):
     assert entry.stat().st_mtime_ns == before
 
 
+def test_a_folder_that_cannot_be_used_is_said_in_one_line(tmp_path, monkeypatch):
+    from experiments.runner import compilation_cache
+
+    monkeypatch.setattr(compilation_cache, "user_cache_path", lambda name: tmp_path / name)
+    assert compilation_cache.unusable_cache() == ""
+    assert not any(path.is_file() for path in tmp_path.rglob("*"))
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(compilation_cache, "user_cache_path", lambda name: tmp_path / "file")
+    (line,) = compilation_cache.unusable_cache().splitlines()
+    assert "file" in line and "compiles its own" in line
+
+
 def test_a_folder_that_cannot_be_made_is_done_without(tmp_path):
     (tmp_path / "file").write_text("")
     assert run(tmp_path / "file" / "cache").returncode == 0

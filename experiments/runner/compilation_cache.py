@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import importlib.metadata
 import platform
+import tempfile
 from pathlib import Path
 
 from platformdirs import user_cache_path
@@ -18,6 +19,17 @@ def compilation_cache() -> Path:
     """The folder of compiled programs, apart for every jaxlib and processor they were compiled for."""
     target = hashlib.sha256(f"{platform.machine()} {processor()}".encode()).hexdigest()[:8]
     return user_cache_path("mlp-lm") / f"xla-{importlib.metadata.version('jaxlib')}-{target}"
+
+
+def unusable_cache() -> str:
+    """Why no compiled program can be kept here, in one line; empty where they can."""
+    entries = compilation_cache()
+    try:
+        entries.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=entries):
+            return ""
+    except OSError as error:
+        return f"compiled programs cannot be kept in {entries} ({error.strerror}): every command compiles its own"
 
 
 def use_compilation_cache(folder: Path | None = None) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from experiments.runner.compilation_cache import unusable_cache
 from experiments.runner.devices import DEVICES, choose_device, widest_batch, worker_slots
 from experiments.runner.interrupt import Interruption
 from experiments.runner.local_executor import Execute, execute
@@ -260,6 +261,7 @@ def _train(
     """
     options, store = planner.options, planner.store
     train = _executor(options)
+    terminal.complain(unusable_cache())
     failures: dict[str, str] = {}
     asked_before: Collection[str] = ()
     n_again, pace = 0, 1.0
