@@ -10,7 +10,8 @@ from experiments.benchmark.__main__ import compare_machines, write_table
 from experiments.benchmark.rounds import Ratio, Row
 from mlp_lm.training import train
 
-SMALL = accelerator.Scale(n_runs=(2, 4, 8), n_steps=3, rounds=2, trainings=4, training_steps=20)
+SMALL = accelerator.Scale(n_runs=(2, 4), n_steps=3, rounds=2, trainings=4, training_steps=20)
+TINY = replace(processor.REFERENCE, hidden_size=8)
 
 
 @pytest.fixture
@@ -26,6 +27,10 @@ def sweeps(monkeypatch):
 
 def test_an_accelerators_rows_are_all_measured(few_dataset, sweeps, monkeypatch):
     monkeypatch.setattr(peers, "has_torch", lambda device="cpu": False)
+    monkeypatch.setattr(
+        accelerator, "CELLS", (("hidden 8", TINY), ("hidden 8, batch 64", replace(TINY, batch_size=64)))
+    )
+    monkeypatch.setattr(accelerator, "REFERENCE", TINY)
     monkeypatch.setattr(accelerator, "word_steps", lambda loss_and_grad: lambda: None)  # Seconds each, tested below.
     rows = {row.what: row for row in accelerator.accelerator_rows(few_dataset, "gpu", SMALL)}
     assert sweeps == [(4, 20, "gpu"), "gpu"]
@@ -41,7 +46,7 @@ def test_an_accelerators_rows_are_all_measured(few_dataset, sweeps, monkeypatch)
 
 
 def test_runs_side_by_side_are_copies_of_drawn_ones(few_dataset):
-    batch = accelerator.side_by_side(replace(processor.REFERENCE, hidden_size=8), few_dataset, 10)
+    batch = accelerator.side_by_side(TINY, few_dataset, 10)
     embedding = batch.states.params.embedding
     assert embedding.shape[0] == len(batch.numbers.seed) == 10
     assert (embedding[8] == embedding[4]).all() and (embedding[8] == embedding[0]).all()
@@ -53,7 +58,7 @@ def test_more_runs_than_memory_is_a_row_that_says_so(few_dataset, monkeypatch):
         raise accelerator.jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory\nallocating ...")
 
     monkeypatch.setattr(accelerator, "advance_batch", exhausted)
-    row = accelerator.step_row("hidden 8", replace(processor.REFERENCE, hidden_size=8), few_dataset, 4, SMALL)
+    row = accelerator.step_row("hidden 8", TINY, few_dataset, 4, SMALL)
     assert (row.value, row.met, row.detail) == (None, None, "RESOURCE_EXHAUSTED: Out of memory")
 
 
@@ -66,7 +71,7 @@ def test_compared_losses_are_those_of_training(few_dataset, monkeypatch):
 
 def test_pytorch_takes_the_steps_of_the_lecture(few_dataset):
     torch = pytest.importorskip("torch")
-    config = replace(processor.REFERENCE, hidden_size=8)
+    config = TINY
     windows = few_dataset.windows("train", config.block_size)
     torch.manual_seed(0)
     peers.finished(peers.lecture_loop(config, windows, len(few_dataset.vocabulary)), "cpu", 3)

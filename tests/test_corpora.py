@@ -124,7 +124,9 @@ def test_characters_unseen_in_training_are_in_the_vocabulary(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "raw", [b"a\n" * 30, ("中\n" * 15 + "文\n" * 15).encode()], ids=["one character", "two characters"]
+    "raw",
+    [b"a\n" * 30, pytest.param(("中\n" * 15 + "文\n" * 15).encode(), marks=pytest.mark.long)],
+    ids=["one character", "two characters"],
 )
 def test_a_degenerate_list_is_trained_to_its_end(tmp_path, raw):
     path = tmp_path / "words.txt"

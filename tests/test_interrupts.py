@@ -31,7 +31,9 @@ def end(process) -> tuple[str, str]:
 
 @processes.needs_proc
 @each_signal
-@pytest.mark.parametrize("to_group", [False, True], ids=["to the parent", "to the group"])
+@pytest.mark.parametrize(
+    "to_group", [pytest.param(False, marks=pytest.mark.long), True], ids=["to the parent", "to the group"]
+)
 def test_first_signal_saves_and_the_next_run_goes_on(tmp_path, number, code, to_group):
     with processes.started("-m", "tests.toy", str(tmp_path)) as process:
         assert process.stdout.readline() == "ready\n"

@@ -28,10 +28,10 @@ def bits(tree):
 
 
 BASES = [
-    ("mup", {}),
+    pytest.param("mup", {}, marks=pytest.mark.long),
     ("mup", {"init": "kaiming_tanh", "n_layers": 2, "momentum": 0.9, "weight_decay": 1e-3, "clip_norm": 1.0}),
-    ("mup", {"init": "orthogonal", "n_layers": 2, "batch_norm": True}),
-    ("mup", {"direct": True, **ADAM}),
+    pytest.param("mup", {"init": "orthogonal", "n_layers": 2, "batch_norm": True}, marks=pytest.mark.long),
+    pytest.param("mup", {"direct": True, **ADAM}, marks=pytest.mark.long),
     ("ntk", {"n_layers": 2, "weight_decay": 0.1, "activation": "relu", **ADAM}),
 ]
 
@@ -143,7 +143,10 @@ EXPONENTS = {
 }
 
 
-@pytest.mark.parametrize(("parametrization", "optimizer"), EXPONENTS)
+@pytest.mark.parametrize(
+    ("parametrization", "optimizer"),
+    [pytest.param(*each, marks=[pytest.mark.long] if each[1] == "adam" else []) for each in EXPONENTS],
+)
 def test_coordinate_check(parametrization, optimizer, few_dataset):
     changes = []
     for width in WIDTHS:

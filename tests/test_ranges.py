@@ -103,7 +103,7 @@ def test_a_single_sweep_asks_about_what_it_varies_alone():
     from experiments.sweep import make_parser
 
     flags = "single --learning-rate 0.01:1:log --init normal fan_in --n-steps 200"
-    assert requested_sweep(make_parser().parse_args(flags.split())).title == "Which init?, which learning rate?"
+    assert requested_sweep(make_parser().parse_args(flags.split())).title == "Which init, which learning rate?"
 
 
 def test_zipped_axes_go_in_step_and_meet_all_others():

@@ -20,7 +20,7 @@ from mlp_lm.config import CPU_RUNS, RunConfig
 from mlp_lm.data.dataset import Dataset
 from mlp_lm.settings import SINGLE_THREADED
 
-EXECUTED = RunConfig(n_steps=60_000, n_evaluations=1)
+EXECUTED = RunConfig(n_steps=20_000, n_evaluations=1)
 N_COHORTS_EXECUTED = 8  # Of one run batch each.
 EXECUTION_ROUNDS = 3
 SWEEP_RUNS, SWEEP_STEPS = 200, 20_000
