@@ -109,12 +109,12 @@ def compare_machines(machines: Sequence[dict[str, Any]], device: str) -> str:
 
 
 def processor_with_units() -> str:
-    """The processor's name, and whether it has matrix units for bfloat16 (AMX)."""
-    try:
-        has_amx = "amx_bf16" in Path("/proc/cpuinfo").read_text()
-    except OSError:
-        has_amx = False
-    return f"{processor()}, AMX" if has_amx else processor()
+    """The processor's name, and its widest vectors, and whether it has matrix units for bfloat16 (AMX)."""
+    from experiments.benchmark.processor import flags
+
+    units = {"avx512f": "AVX-512", "avx2": "AVX2"}
+    vectors = next((units[name] for name in units if name in flags()), "")
+    return ", ".join(filter(None, (processor(), vectors, "AMX" if "amx_bf16" in flags() else "")))
 
 
 def accelerator_name() -> str:

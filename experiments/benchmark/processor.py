@@ -4,6 +4,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import cast
 
 import jax
@@ -39,6 +40,7 @@ WORD_BATCH, WORD_STEPS = 512, 5
 # What the modern recipe trains on and evaluates: three passes, and the exact losses before, half-way and at the end.
 BROWN_WINDOWS, BROWN_DEV, BROWN_PASSES, BROWN_EVALUATIONS = 800_000, 200_000, 3, 3
 EVALUATED_CHUNKS = 8  # Of WINDOW_CHUNK windows each, timed in place of all.
+BFLOAT16_UNITS = {"amx_bf16", "avx512_bf16"}
 SIDE = 2048  # Of the square matrices whose product is taken for the processor's peak.
 
 
@@ -133,11 +135,23 @@ def word_rows() -> Iterator[Row]:
         if not peers.has_torch():
             yield Row.missing(what, "stated", peers.NO_TORCH)
             continue
+        if precision == BFLOAT16 and not flags() & BFLOAT16_UNITS:
+            yield Row.missing(what, "stated", "this processor has no units for bfloat16")
+            continue
         product = seconds(peers.square_product(SIDE, precision), 2 * SIDE**3)
         share = alternate(product, seconds(blockwise, WORD_STEPS * flops))
         ours, peak = 1e-9 / share.denominator, 1e-9 / share.numerator
         rates = f"{ours:.0f} of {peak:.0f} GFLOP/s, exponentials and updates included"
         yield Row(what, share.median, "x", "stated", None, rates)
+
+
+def flags() -> set[str]:
+    """What the processor can do, by Linux's names; nothing where they are not to be read."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return set()
+    return set(next((line for line in lines if line.startswith("flags")), "").split())
 
 
 def evaluation_row(step_seconds: float) -> Row:
