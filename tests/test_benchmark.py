@@ -103,7 +103,7 @@ def test_machines_stand_side_by_side(tmp_path, monkeypatch):
     cells = [[cell.strip() for cell in line.split(" | ")] for line in lines if line.startswith("| ")]
     assert cells[0] == ["| what", "target", "New Chip", "Old, AMX |"]
     assert cells[2] == ["| eager / ours", ">= 7", "8 x", "6 x (missed) |"]
-    assert cells[3] == ["| a sweep", "&lt;= 25", "30 s (missed)", "- |"]
+    assert cells[3] == ["| a sweep", "&lt;= 25 s", "30 s (missed)", "- |"]
     assert "## Old, AMX" in lines and "quartiles 5.9 to 6.1; 200 µs against 30 µs" in "\n".join(lines)
     again = json.loads((tmp_path / "cpu-new-chip.json").read_text())
     assert [Row(**row) for row in again["rows"]] == new == [Row(**asdict(row)) for row in new]

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -42,7 +43,9 @@ def executor_rows(cores: Sequence[int], dataset: Dataset) -> Iterator[Row]:
     from experiments.runner.ray_executor import on_ray
 
     on_tasks, on_workers = (partial(cohort_seconds, how, cores, dataset) for how in (on_ray(), execute))
-    ratio = alternate(on_tasks, on_workers, EXECUTION_ROUNDS, warm_up=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="os.fork")  # Ray starts its processes so, and none of them uses JAX.
+        ratio = alternate(on_tasks, on_workers, EXECUTION_ROUNDS, warm_up=False)
     detail = f"{format_duration(ratio.numerator)} against {format_duration(ratio.denominator)} a cohort"
     yield Row.at_most(ray, ratio.median, "x", ray_limit, detail)
 

@@ -64,7 +64,8 @@ class Row:
     @classmethod
     def at_most(cls, what: str, value: float, unit: str, limit: float, detail: str = "") -> "Row":
         """A figure that should be small."""
-        return cls(what, value, unit, f"<= {limit:g}", value <= limit, detail)
+        target = f"<= {limit:g}" if unit == "x" else f"<= {limit:g} {unit}"
+        return cls(what, value, unit, target, value <= limit, detail)
 
     @classmethod
     def missing(cls, what: str, target: str, reason: str) -> "Row":
