@@ -23,7 +23,7 @@ from experiments.benchmark.processor import (
     bfloat16_loss_and_grad,
     word_steps,
 )
-from experiments.benchmark.rounds import Row, alternate, seconds
+from experiments.benchmark.rounds import Row, alternate, median_seconds, seconds
 from experiments.runner.devices import use_device
 from mlp_lm.config import RunConfig
 from mlp_lm.data.dataset import Dataset
@@ -57,7 +57,7 @@ def accelerator_rows(dataset: Dataset, device: str = "gpu", scale: Scale = Scale
     what = f"{scale.trainings:,} trainings of {scale.training_steps:,} steps, command to report"
     elapsed = sweep_seconds(scale.trainings, scale.training_steps, device)
     each = f"{elapsed / (scale.trainings * scale.training_steps) * 1e6:.3g} µs a model-step, everything included"
-    yield Row(what, elapsed, "s", "stated", None, each)
+    yield Row.stated(what, elapsed, "s", each)
     use_device(device)
     for name, config in CELLS:
         for n_runs in scale.n_runs:
@@ -81,13 +81,12 @@ def step_row(name: str, config: RunConfig, dataset: Dataset, n_runs: int, scale:
     what = f"a model-step, {name}, {n_runs:,} runs side by side"
     try:
         timed = steps_of(side_by_side(config, dataset, n_runs), n_runs, scale.n_steps)
-        timed()
-        step = 1e6 * statistics.median(timed() for _ in range(scale.rounds))
+        step = 1e6 * median_seconds(timed, scale.rounds)
     except jax.errors.JaxRuntimeError as error:
         return Row.missing(what, "stated", str(error).splitlines()[0][:80])
     if config == REFERENCE and n_runs >= TARGET_RUNS:
         return Row.at_most(what, step, "µs", TARGET_MICROSECONDS)
-    return Row(what, step, "µs", "stated", None, "")
+    return Row.stated(what, step, "µs")
 
 
 def surrounding_rows(dataset: Dataset, scale: Scale) -> Iterator[Row]:
@@ -102,15 +101,15 @@ def surrounding_rows(dataset: Dataset, scale: Scale) -> Iterator[Row]:
     first = time.perf_counter() - start
     evaluating = [evaluate() for _ in range(scale.rounds)]
     compiling = first - train() - statistics.median(evaluating)
-    yield Row("draw and compile a new shape", compiling, "s", "stated", None, f"{n_runs:,} runs side by side")
+    yield Row.stated("draw and compile a new shape", compiling, "s", f"{n_runs:,} runs side by side")
     what = "exact losses of a run, train and dev, block 3"
-    yield Row(what, 1e6 * statistics.median(evaluating) / n_runs, "µs", "stated", None, f"{n_runs:,} runs side by side")
+    yield Row.stated(what, 1e6 * statistics.median(evaluating) / n_runs, "µs", f"{n_runs:,} runs side by side")
     peak = (jax.local_devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
     what = "peak memory of all the above"
     if peak is None:
         yield Row.missing(what, "stated", "this device does not tell")
     else:
-        yield Row(what, peak / 2**20, "MiB", "stated", None, f"{max(scale.n_runs):,} runs side by side at most")
+        yield Row.stated(what, peak / 2**20, "MiB", f"{max(scale.n_runs):,} runs side by side at most")
 
 
 def word_row(scale: Scale) -> Row:
@@ -118,34 +117,33 @@ def word_row(scale: Scale) -> Row:
     plain, blockwise = word_steps(minibatch_loss_and_grad), word_steps(bfloat16_loss_and_grad)
     ratio = alternate(seconds(plain, WORD_STEPS), seconds(blockwise, WORD_STEPS), scale.rounds)
     detail = f"block by block in bfloat16; plain in float32 takes {ratio.median:.2f} times as long"
-    return Row(f"a step of {WORD_BATCH} words, MLP9", 1e3 * ratio.denominator, "ms", "stated", None, detail)
+    return Row.stated(f"a step of {WORD_BATCH} words, MLP9", 1e3 * ratio.denominator, "ms", detail)
 
 
 def peer_rows(dataset: Dataset, device: str, scale: Scale) -> Iterator[Row]:
     """PyTorch on the same device: the lecture's loop, the same captured as a graph, and a compiled vmapped step."""
     windows, vocab_size = dataset.windows("train", REFERENCE.block_size), len(dataset.vocabulary)
-    place = "cuda" if device == "gpu" else device
+    torch_device = "cuda" if device == "gpu" else device
     contenders = {
-        "PyTorch's eager loop, a step": (partial(peers.lecture_loop, REFERENCE, windows, vocab_size, place), 1),
+        "PyTorch's eager loop, a step": (partial(peers.lecture_loop, REFERENCE, windows, vocab_size, torch_device), 1),
         "PyTorch's step as a CUDA graph": (partial(peers.graphed_loop, REFERENCE, windows, vocab_size), 1),
         f"torch.compile of a vmapped step over {N_MODELS} models, a model-step": (
-            partial(peers.compiled_step, REFERENCE, windows, vocab_size, N_MODELS, place),
+            partial(peers.compiled_step, REFERENCE, windows, vocab_size, N_MODELS, torch_device),
             N_MODELS,
         ),
     }
     for what, (make, n_models) in contenders.items():
-        yield peer_row(what, make, n_models, place, scale)
+        yield peer_row(what, make, n_models, torch_device, scale)
 
 
-def peer_row(what: str, make: Callable, n_models: int, place: str, scale: Scale) -> Row:
+def peer_row(what: str, make: Callable, n_models: int, torch_device: str, scale: Scale) -> Row:
     """Microseconds a model-step of PyTorch; where it is not installed, or not for this device, the row says so."""
-    if not peers.has_torch(place):
+    if not peers.has_torch(torch_device):
         return Row.missing(what, "stated", peers.NO_TORCH)
     n_steps = EAGER_STEPS if n_models == 1 else COMPILED_STEPS
     try:
-        timed = seconds(partial(peers.finished, make(), place, n_steps), n_steps * n_models)
-        timed()
-        return Row(what, 1e6 * statistics.median(timed() for _ in range(scale.rounds)), "µs", "stated", None, "")
+        timed = seconds(partial(peers.finished, make(), torch_device, n_steps), n_steps * n_models)
+        return Row.stated(what, 1e6 * median_seconds(timed, scale.rounds), "µs")
     except (RuntimeError, AssertionError) as error:  # The latter of a PyTorch built without CUDA.
         return Row.missing(what, "stated", str(error).splitlines()[0][:80])
 

@@ -110,7 +110,7 @@ def memory_rows() -> Iterator[Row]:
     """A worker's peak memory over cohorts of 500 runs."""
     peaks = json.loads(run_module("experiments.benchmark.probes", "memory", str(COHORT_RUNS), str(N_COHORTS)))
     detail = f"MiB after each of {N_COHORTS} cohorts: {', '.join(f'{peak:.0f}' for peak in peaks)}"
-    yield Row(f"peak memory of a worker, cohorts of {COHORT_RUNS} runs", peaks[0], "MiB", "stated", None, detail)
+    yield Row.stated(f"peak memory of a worker, cohorts of {COHORT_RUNS} runs", peaks[0], "MiB", detail)
     yield Row.at_most("its growth from the second cohort to the last", peaks[-1] / peaks[1], "x", 1.05)
 
 

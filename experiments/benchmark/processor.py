@@ -1,6 +1,5 @@
 """Rows measured in this process, on one core: training steps, exact evaluation by counting, and words."""
 
-import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -11,7 +10,7 @@ import jax
 import numpy as np
 
 from experiments.benchmark import peers
-from experiments.benchmark.rounds import ROUNDS, Row, alternate, format_duration, seconds
+from experiments.benchmark.rounds import Row, alternate, format_duration, median_seconds, seconds
 from mlp_lm.config import BFLOAT16, CPU_RUNS, Architecture, RunConfig, run_batch_size
 from mlp_lm.data.dataset import SAMPLED_TRAINING, Dataset
 from mlp_lm.evaluation import WINDOW_CHUNK, EvaluationSet, exact_losses, full_batch_loss_and_grad
@@ -84,9 +83,7 @@ def timed_steps(config: RunConfig, dataset: Dataset, n_runs: int, size: int, n_s
 
 def reference_step_seconds(dataset: Dataset, rounds: int = 5) -> float:
     """The median seconds of a model-step of the reference run on this core."""
-    step = our_step(REFERENCE, dataset)
-    step()
-    return statistics.median(step() for _ in range(rounds))
+    return median_seconds(our_step(REFERENCE, dataset), rounds)
 
 
 def order_rows(dataset: Dataset) -> Iterator[Row]:
@@ -125,8 +122,7 @@ def word_rows() -> Iterator[Row]:
     ratio = alternate(seconds(plain, WORD_STEPS), seconds(blockwise, WORD_STEPS))
     yield Row.of_ratio("softmax of 14,114 words, plain in float32 / block by block in bfloat16", ratio, at_least=1.5)
     direct = seconds(word_steps(bfloat16_loss_and_grad, MLP1), WORD_STEPS)
-    direct()
-    step = statistics.median(direct() for _ in range(ROUNDS))
+    step = median_seconds(direct)
     yield Row.at_most("a step of 512 words with direct connections (240 features)", step * 1e3, "ms", 80.0)
     yield evaluation_row(ratio.denominator)
     flops = 6 * WORD_BATCH * MLP9.hidden_size * MLP9.vocab_size
@@ -142,7 +138,7 @@ def word_rows() -> Iterator[Row]:
         share = alternate(product, seconds(blockwise, WORD_STEPS * flops))
         ours, peak = 1e-9 / share.denominator, 1e-9 / share.numerator
         rates = f"{ours:.0f} of {peak:.0f} GFLOP/s, exponentials and updates included"
-        yield Row(what, share.median, "x", "stated", None, rates)
+        yield Row.stated(what, share.median, "x", rates)
 
 
 def flags() -> set[str]:
@@ -161,8 +157,7 @@ def evaluation_row(step_seconds: float) -> Row:
     chunks = contexts.reshape(-1, WINDOW_CHUNK, MLP9.block_size), targets.reshape(-1, WINDOW_CHUNK)
     losses = jax.jit(lambda params, chunks: jax.lax.map(lambda c: blockwise_window_losses(params, *c), chunks))
     timed = seconds(_ready(losses, params, chunks), len(targets))
-    timed()
-    a_window = statistics.median(timed() for _ in range(ROUNDS))
+    a_window = median_seconds(timed)
     evaluating = BROWN_EVALUATIONS * (BROWN_DEV + BROWN_WINDOWS // SAMPLED_TRAINING) * a_window
     training = BROWN_PASSES * BROWN_WINDOWS / WORD_BATCH * step_seconds
     detail = f"{evaluating:.0f} s beside {training:.0f} s of steps, from the time of one window and of one step"

@@ -41,6 +41,12 @@ def alternate(
     return Ratio(median, low, high, statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs))
 
 
+def median_seconds(timed: Callable[[], float], rounds: int = ROUNDS) -> float:
+    """The median over some rounds, after a first time that does not count."""
+    timed()
+    return statistics.median(timed() for _ in range(rounds))
+
+
 @dataclass(frozen=True)
 class Row:
     """What was measured, against which target, and with what detail; a value of None is not measured."""
@@ -66,6 +72,11 @@ class Row:
         """A figure that should be small."""
         target = f"<= {limit:g}" if unit == "x" else f"<= {limit:g} {unit}"
         return cls(what, value, unit, target, value <= limit, detail)
+
+    @classmethod
+    def stated(cls, what: str, value: float, unit: str, detail: str = "") -> "Row":
+        """A figure without a target."""
+        return cls(what, value, unit, "stated", None, detail)
 
     @classmethod
     def missing(cls, what: str, target: str, reason: str) -> "Row":
