@@ -1,34 +1,48 @@
-"""`python -m experiments.compare DIR DIR [...]`: the same configurations side by side, and folders merged."""
+"""`python -m experiments.compare DIR [DIR ...]`: the configurations of one folder or of several, and folders merged."""
 
 import shlex
 import sys
+from collections.abc import Sequence
 
 from rich.table import Table
 
 from experiments.analysis.folder_comparison import Comparison, compare, merge
-from experiments.analysis.results import open_sweep
+from experiments.analysis.results import SweepResults, open_sweep
+from experiments.analysis.studies import CONFIDENCE
+from experiments.analysis.word_intervals import WordInterval, word_intervals
 from experiments.cli.command import command, command_parser, folder_path
-from experiments.cli.terminal import stdout_console
+from experiments.cli.terminal import print_table, stdout_console, working
+from experiments.report.build import write_report
+from experiments.report.sections import Section, read_sections, write_sections
 from experiments.runner.interrupt import Interruption
 from experiments.store.atomic import replace_file
 from experiments.sweep import write_analysis
-from experiments.sweeps.text import count, csv_text, printable
+from experiments.sweeps.text import count, csv_text, markdown_table, printable
 
 SHOWN_LINES = 20
+EPILOG = """one folder: each configuration against the default one (or else the best one), with intervals over seeds,
+and over seeds and dev words together, from the weights of its runs; also in the report and in tables/word_intervals.csv
+two or more: the configurations that they have in common, paired by seed"""
+HEADER = ("configuration", "seeds", "over seeds", "over seeds and dev words", "p")
 
 
 @command("compare")
 def main(arguments: list[str] | None, interruption: Interruption) -> int:
     """The command; returns its exit code."""
     parser = command_parser(
-        "compare", "Compare the configurations that sweeps' folders have in common, paired by seed; or merge them."
+        "compare", "Compare the configurations of a sweep's folder, or those that several have in common.", EPILOG
     )
-    parser.add_argument("folders", nargs="+", type=folder_path, metavar="DIR", help="sweeps' folders, two or more")
+    parser.add_argument("folders", nargs="+", type=folder_path, metavar="DIR", help="sweeps' folders")
     parser.add_argument("--out", type=folder_path, metavar="DIR", help="merge them into this folder, with a report")
     options = parser.parse_args(arguments)
-    if len({folder.resolve() for folder in options.folders}) < max(2, len(options.folders)):
-        parser.error("give two folders or more, each once")
+    if len({folder.resolve() for folder in options.folders}) < len(options.folders):
+        parser.error("give each folder once")
+    if len(options.folders) < 2 and options.out:
+        parser.error("--out merges two folders or more, got one")
     several = [open_sweep(folder) for folder in options.folders]
+    if len(several) == 1:
+        compare_within(several[0])
+        return 0
     # Folders without a common configuration can be merged all the same.
     comparison = None
     try:
@@ -45,6 +59,55 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
             replace_file(store.root / "tables" / "compare.csv", csv_text(list(comparison.rows())).encode())
         print(f"Merged {count(len(options.folders), 'folder')}: {printable(str(path))}")
     return 0
+
+
+def compare_within(results: SweepResults) -> None:
+    """Compare the configurations of one folder; prints them, and writes a table and the report."""
+    with working("every dev word by every run, and the report ..."):
+        intervals = word_intervals(results)
+        kept = [section for section in read_sections(results.folder) if tuple(section.header) != HEADER]
+        sections = [_section(results, intervals, name) for name in {one.study.name: None for one in intervals}]
+        tables = results.folder / "tables"
+        replace_file(tables / "word_intervals.csv", csv_text([one.columns() for one in intervals]).encode())
+        text = "\n\n".join(f"## {s.title}\n\n{s.text}\n\n{markdown_table(s.header, s.rows)}" for s in sections)
+        replace_file(tables / "word_intervals.md", f"{text}\n".encode())
+        write_sections(results.folder, [*kept, *sections])
+        path = write_report(results.folder)
+    for section in sections:
+        print(f"{printable(section.title)}\n")
+        print_table(HEADER, section.rows[:SHOWN_LINES])
+        if len(section.rows) > SHOWN_LINES:
+            print(f"  and {len(section.rows) - SHOWN_LINES:,} more in {printable(str(tables / 'word_intervals.csv'))}")
+        stdout_console().print(f"\n{printable(section.text)}\n")
+    print(f"Report: {printable(str(path))}")
+
+
+def _section(results: SweepResults, intervals: Sequence[WordInterval], name: str) -> Section:
+    mine = [one for one in intervals if one.study.name == name]
+    study, reference = mine[0].study, mine[0].reference
+    run_ids = [row["run_id"] for cell in (reference, *(one.cell for one in mine)) for row in cell.finished]
+    what = "stretches of dev" if results.is_running_text else "dev words"
+    n_apart = sum(one.p < 1 - CONFIDENCE for one in mine)
+    return Section(
+        f"{name}: differences with other {what}",
+        run_ids,
+        f"Dev loss minus that of {study.label(reference)}, paired by seed and token, in nats per token. The first "
+        f"interval is 95 % over seeds, for these {what}; the second over seeds and {what} drawn together, as in "
+        f"another sample of the same language on which the same networks are evaluated. p is that of no difference "
+        f"over both, adjusted for all {count(len(mine), 'comparison')} (Holm 1979): {n_apart} of them "
+        f"{'is' if n_apart == 1 else 'are'} told apart from 0.",
+        HEADER,
+        [
+            [
+                study.label(one.cell),
+                str(one.over_seeds.n),
+                one.over_seeds.signed(),
+                one.over_both.signed(),
+                f"{one.p:.4f}" if one.p >= 0.0001 else "below 0.0001",
+            ]
+            for one in mine
+        ],
+    )
 
 
 def print_comparison(comparison: Comparison) -> None:

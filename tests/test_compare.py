@@ -1,18 +1,22 @@
 """Folders side by side, paired by seed, and merged."""
 
 import contextlib
+import csv
 import io
+import shutil
 
 import numpy as np
 import pytest
 
 from experiments.analysis.folder_comparison import compare, merge
 from experiments.analysis.results import open_sweep
-from experiments.analysis.studies import estimate
+from experiments.analysis.studies import estimate, paired_difference
 from experiments.compare import main
+from experiments.report.sections import Section, read_sections, write_sections
 from experiments.runner.rows import SCHEMA
 from experiments.store import Store
 from experiments.sweeps.request import Request
+from tests import cli
 from tests.synthetic import STORE_COLUMNS, synthetic_folder, synthetic_rows, write_request
 
 SIZES = {"hidden_size": (50, 100)}
@@ -102,8 +106,57 @@ def test_the_command_prints_a_table_that_fits_80_columns(tmp_path):
     assert max(map(len, table)) <= 80
 
 
-@pytest.mark.parametrize("arguments", [["a"], ["a", "a"]])
-def test_one_folder_is_too_few(tmp_path, arguments):
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["a", "a"], "give each folder once"),
+        (["a", "--out", "b"], "--out merges two folders or more, got one"),
+    ],
+)
+def test_what_cannot_be_compared_is_said_in_one_line(tmp_path, arguments, said):
     folder(tmp_path / "a")
-    code, _, errors = run(*(tmp_path / name for name in arguments))
-    assert code == 2 and "give two folders or more" in errors
+    code, _, errors = run(*(name if name.startswith("--") else tmp_path / name for name in arguments))
+    assert code == 2 and said in errors and len(errors.splitlines()) == 1
+
+
+def test_a_folder_without_weights_says_how_to_have_them(with_weights, tmp_path):
+    bare = shutil.copytree(with_weights, tmp_path / "bare", ignore=shutil.ignore_patterns("weights"))
+    code, _, errors = run(bare)
+    assert code == 2 and "keeps no weights of its runs: train them with another --out" in errors
+    assert len(errors.splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def with_weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("words") / "sweep"
+    axes = ("--init", "kaiming_tanh", "normal", "--hidden-size", "8", "--n-steps", "40")
+    assert cli.sweep_here("smoke", *axes, "--seeds", "3", "--data", str(cli.FEW_WORDS), "--out", str(path)).code == 0
+    return path
+
+
+def test_one_folder_is_compared_within_over_seeds_and_words(with_weights):
+    code, output, _ = run(with_weights)
+    assert code == 0 and max(map(len, output.splitlines()[:8])) <= 80
+    with (with_weights / "tables" / "word_intervals.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    results = open_sweep(with_weights)
+    (study,) = results.studies
+    reference, other = sorted(study.cells, key=lambda cell: cell.settings["init"])
+    expected = paired_difference(other, reference)
+    assert float(row["difference"]) == pytest.approx(expected.mean, abs=1e-5)
+    assert float(row["difference_high"]) == pytest.approx(expected.high, abs=1e-5)
+    widened = float(row["words_and_seeds_high"]) - float(row["words_and_seeds_low"])
+    assert widened > 0 and row["reference"] == "kaiming_tanh" and row["init"] == "normal" and row["n_seeds"] == "3"
+    page = (with_weights / "report.html").read_text()
+    assert "differences with other dev words" in page
+    assert (
+        f"{study.name}: differences with other dev words" in (with_weights / "tables" / "word_intervals.md").read_text()
+    )
+
+
+def test_comparing_again_replaces_its_own_section_and_no_other(with_weights):
+    write_sections(with_weights, [Section("Mine", (), "A text.")])
+    for _ in range(2):
+        assert run(with_weights)[0] == 0
+    assert [section.title for section in read_sections(with_weights)][:1] == ["Mine"]
+    assert len(read_sections(with_weights)) == 2

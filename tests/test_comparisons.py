@@ -16,12 +16,13 @@ from experiments.analysis.comparisons import (
     compare,
     comparison_rows,
     holm,
+    over_seeds_and_words,
     over_words,
     p_of_difference,
     p_of_equivalence,
     reference_of,
 )
-from experiments.analysis.studies import make_study
+from experiments.analysis.studies import estimate, make_study
 from mlp_lm.config import RunConfig
 from tests.synthetic import synthetic_row, synthetic_rows
 
@@ -118,6 +119,42 @@ def test_an_interval_over_words_is_that_of_words_drawn_anew():
     assert actual.half == pytest.approx(1.96 * means.std(), rel=0.05)
     alone = over_words(losses, np.arange(len(losses)))
     assert alone.half < 0.8 * actual.half  # As if tokens were independent.
+
+
+def crossed(rng, of_seeds: float, of_words: float, of_both: float, n_seeds: int = 5, n_words: int = 200):
+    """Losses of tokens of words of several lengths, with effects of these sizes, whose true mean is zero."""
+    words = np.repeat(np.arange(n_words), rng.integers(2, 6, n_words))
+    effects = of_seeds * rng.standard_normal((n_seeds, 1)) + of_words * rng.standard_normal(n_words)
+    return (effects + of_both * rng.standard_normal((n_seeds, n_words)))[:, words], words
+
+
+@pytest.mark.parametrize("effects", [(0.1, 1, 1), (0.02, 1, 2), (0.2, 0, 1), (0, 1, 0.5), (0, 0, 1)])
+def test_nineteen_of_twenty_intervals_over_seeds_and_words_hold_the_true_mean(effects):
+    rng = np.random.default_rng(0)
+    intervals = [over_seeds_and_words(*crossed(rng, *effects))[0] for _ in range(1000)]
+    held = np.mean([one.low <= 0 <= one.high for one in intervals])
+    assert held > 0.93  # More is no fault: where words and seeds have no effect of their own, the interval is too wide.
+    assert held < 0.97 or effects == (0, 0, 1)
+
+
+def test_without_an_effect_of_words_an_interval_over_both_is_that_over_seeds_and_without_one_of_seeds_over_words():
+    rng = np.random.default_rng(0)
+    words = np.repeat(np.arange(40), rng.integers(2, 6, 40))
+    of_seeds, tokens = rng.standard_normal(6), rng.standard_normal(len(words))
+    both, p = over_seeds_and_words(np.repeat(of_seeds[:, None], len(words), axis=1), words)
+    assert (both.mean, both.low, both.high) == pytest.approx(tuple(vars(estimate(of_seeds)).values())[:3])
+    assert p == pytest.approx(p_of_difference(list(of_seeds)))
+    both, _ = over_seeds_and_words(np.repeat(tokens[None], 6, axis=0), words)
+    alone = over_words(tokens, words)
+    assert (both.mean, both.low, both.high) == pytest.approx((alone.mean, alone.low, alone.high))
+
+
+def test_p_over_both_is_below_one_in_twenty_exactly_where_the_interval_excludes_zero():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        both, p = over_seeds_and_words(*crossed(rng, 0.1, 1, 1, n_words=30))
+        assert (p < 0.05) == (both.low > 0 or both.high < 0)
+    assert over_seeds_and_words(np.zeros((3, 4)), np.arange(4))[1] == 1
 
 
 def test_a_constant_difference_has_no_width_over_words_and_one_word_has_no_interval():
