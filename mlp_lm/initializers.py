@@ -8,7 +8,7 @@ fan_in; orthogonal weights, made from the draws by a QR decomposition, are not n
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -46,23 +46,28 @@ def draw_params(
     return pad_params(params, architecture, wide.embedding_dim, wide.hidden_size)
 
 
-@partial(jax.jit, static_argnums=(1, 2))
 def standard_draws(key: Key[Array, ""], sample: Sample, architecture: Architecture) -> Params:
     """A model whose every weight and bias is an independent standard draw (gains 1, shifts 0)."""
-    a = architecture
-    layers = [
-        _Part(_HIDDEN + i, a.block_size if i == 0 else 1, a.embedding_dim if i == 0 else a.hidden_size, a.hidden_size)
-        for i in range(a.n_layers)
+    return _draw(key, *_coordinates(architecture), sample, architecture)
+
+
+@partial(jax.jit, static_argnums=(3, 4))
+def _draw(
+    key: Key[Array, ""],
+    units: UInt32[Array, " n"],
+    inputs: UInt32[Array, " n"],
+    sample: Sample,
+    architecture: Architecture,
+) -> Params:
+    # All parts in one flat call: each use of the generator costs a good part of a second to compile.
+    a, parts = architecture, _parts(architecture)
+    flat = jax.vmap(lambda u, i: sample(jax.random.fold_in(jax.random.fold_in(key, u), i)))(units, inputs)
+    cuts = np.cumsum([part.size for part in parts])[:-1]
+    draws = [
+        draw.reshape(part.groups * part.features, part.units)
+        for draw, part in zip(jnp.split(flat, cuts), parts, strict=True)
     ]
-    parts = [
-        _Part(_EMBEDDING, 1, a.embedding_dim, a.vocab_size),
-        *layers,
-        *[_Part(_HIDDEN_BIAS + i, 1, 1, 0 if a.batch_norm else a.hidden_size) for i in range(a.n_layers)],
-        _Part(_OUTPUT, 1, a.hidden_size, a.vocab_size),
-        _Part(_OUTPUT_BIAS, 1, 1, a.vocab_size),
-        _Part(_DIRECT, a.block_size, a.embedding_dim, a.vocab_size if a.direct else 0),
-    ]
-    embedding, *rest, output, output_bias, direct = _draw_parts(key, sample, parts)
+    embedding, *rest, output, output_bias, direct = draws
     weights, biases = rest[: a.n_layers], rest[a.n_layers :]
     return Params(
         embedding=embedding.T,  # A token is a unit, its embedding the unit's weights.
@@ -140,19 +145,33 @@ _EMBEDDING, _OUTPUT, _OUTPUT_BIAS, _DIRECT, _HIDDEN, _HIDDEN_BIAS = 0, 1, 2, 3, 
 _FIELD = 1 << 20  # Units and features are numbered below this, parts and groups below 4096.
 
 
-def _draw_parts(key: Key[Array, ""], sample: Sample, parts: list[_Part]) -> list[Float[Array, "fan_in units"]]:
-    # All parts in one flat call: each use of the generator costs a good part of a second to compile.
-    coordinates = [_coordinates(part) for part in parts]
-    units, inputs = (jnp.asarray(np.concatenate(axis)) for axis in zip(*coordinates, strict=True))
-    flat = jax.vmap(lambda u, i: sample(jax.random.fold_in(jax.random.fold_in(key, u), i)))(units, inputs)
-    cuts = np.cumsum([part.size for part in parts])[:-1]
-    shapes = [(part.groups * part.features, part.units) for part in parts]
-    return [draw.reshape(shape) for draw, shape in zip(jnp.split(flat, cuts), shapes, strict=True)]
+def _parts(architecture: Architecture) -> list[_Part]:
+    a = architecture
+    layers = [
+        _Part(_HIDDEN + i, a.block_size if i == 0 else 1, a.embedding_dim if i == 0 else a.hidden_size, a.hidden_size)
+        for i in range(a.n_layers)
+    ]
+    return [
+        _Part(_EMBEDDING, 1, a.embedding_dim, a.vocab_size),
+        *layers,
+        *[_Part(_HIDDEN_BIAS + i, 1, 1, 0 if a.batch_norm else a.hidden_size) for i in range(a.n_layers)],
+        _Part(_OUTPUT, 1, a.hidden_size, a.vocab_size),
+        _Part(_OUTPUT_BIAS, 1, 1, a.vocab_size),
+        _Part(_DIRECT, a.block_size, a.embedding_dim, a.vocab_size if a.direct else 0),
+    ]
 
 
-def _coordinates(part: _Part) -> tuple[UInt32[np.ndarray, " size"], UInt32[np.ndarray, " size"]]:
-    """The two numbers that name each weight: (part, unit) and (distance of the position, feature)."""
-    distance = np.arange(part.groups)[::-1, None, None]  # Group 0 is the oldest position.
-    inputs = distance * _FIELD + np.arange(part.features)[:, None] + np.zeros((1, 1, part.units), int)
-    units = part.number * _FIELD + np.arange(part.units) + np.zeros_like(inputs)
-    return units.ravel().astype(np.uint32), inputs.ravel().astype(np.uint32)
+@lru_cache(maxsize=4)
+def _coordinates(architecture: Architecture) -> tuple[UInt32[np.ndarray, " n"], UInt32[np.ndarray, " n"]]:
+    """The two numbers that name each weight: (part, unit) and (distance of the position, feature).
+
+    Arguments of the compiled draws, and no constants of them: XLA would fold millions of them as it compiles.
+    """
+    each = []
+    for part in _parts(architecture):
+        distance = np.arange(part.groups)[::-1, None, None]  # Group 0 is the oldest position.
+        inputs = distance * _FIELD + np.arange(part.features)[:, None] + np.zeros((1, 1, part.units), int)
+        units = part.number * _FIELD + np.arange(part.units) + np.zeros_like(inputs)
+        each.append((units.ravel().astype(np.uint32), inputs.ravel().astype(np.uint32)))
+    units, inputs = (np.concatenate(axis) for axis in zip(*each, strict=True))
+    return units, inputs
