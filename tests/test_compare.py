@@ -145,7 +145,7 @@ def test_one_folder_is_compared_within_over_seeds_and_words(with_weights):
     expected = paired_difference(other, reference)
     assert float(row["difference"]) == pytest.approx(expected.mean, abs=1e-5)
     assert float(row["difference_high"]) == pytest.approx(expected.high, abs=1e-5)
-    widened = float(row["words_and_seeds_high"]) - float(row["words_and_seeds_low"])
+    widened = float(row["difference_over_both_high"]) - float(row["difference_over_both_low"])
     assert widened > 0 and row["reference"] == "kaiming_tanh" and row["init"] == "normal" and row["n_seeds"] == "3"
     page = (with_weights / "report.html").read_text()
     assert "differences with other dev words" in page

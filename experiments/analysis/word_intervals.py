@@ -36,7 +36,7 @@ class WordInterval:
         """A table's columns."""
         named = {"study": self.study.name, **{axis: self.cell.settings[axis] for axis in self.study.axes}}
         named |= {"reference": self.study.label(self.reference), "n_seeds": self.over_seeds.n}
-        both = {"words_and_seeds_low": self.over_both.low, "words_and_seeds_high": self.over_both.high}
+        both = self.over_both.columns("difference_over_both")
         return named | self.over_seeds.columns("difference") | both | {"p_difference": self.p}
 
 
