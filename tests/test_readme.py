@@ -40,7 +40,7 @@ def test_there_are_blocks_for_ideas_training_sweeping_and_the_model():
 @pytest.mark.parametrize("block", PROGRAMS, ids=["train", "run_sweep", "forward"])
 def test_a_block_runs_as_a_script_without_a_main_guard(tmp_path, block):
     script = tmp_path / "block.py"
-    script.write_text(block)
+    script.write_text(block.replace("n_steps=2000", "n_steps=20").replace("n_steps=500", "n_steps=20"))
     done = subprocess.run(
         [sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, env=with_this_checkout()
     )
@@ -98,7 +98,7 @@ SMALL = {
     "learning_rate": ["--steps", "50", "--seeds", "1", "--hidden-size", "4", "--embedding-dim", "2"],
     "bengio2003": ["--models", "MLP9", "--seeds", "1", "--epochs", "0.02"],
     "initialisation": ["--part", "sweeps"],
-    "ensemble": [],
+    "ensemble": ["--top", "2"],
     "sample": [],
     "scaling": [],
     "export": [],
@@ -158,6 +158,7 @@ def test_after_all_commands_of_the_readme_a_fresh_clone_is_clean(tmp_path, monke
     subprocess.run(["git", "clone", "--quiet", "--shared", ROOT, tmp_path / "clone"], check=True)
     monkeypatch.chdir(tmp_path / "clone")
     monkeypatch.setattr("experiments.runner.run.execute", train_few_here)
+    monkeypatch.setattr("experiments.analysis.ensembles.LIST_ORDERS", (2, 3))
     monkeypatch.setattr(Figure, "savefig", lambda figure, file, **_: Image.new("RGB", (9, 9)).save(file, "png"))
     files = {
         "my_words.txt": "\n".join(few_words),
@@ -171,7 +172,7 @@ def test_after_all_commands_of_the_readme_a_fresh_clone_is_clean(tmp_path, monke
     for name, text in files.items():
         (tmp_path / name).write_text(text)
     stand_ins = {name: str(tmp_path / name) for name in files}
-    stand_ins |= {"brown": "small", "DIR": "results/local/initialisation"}
+    stand_ins |= {"brown": "small", "DIR": "results/local/initialisation", "50000": "200"}
     done = set()
     for program, *words in commands():
         name = program.removeprefix("experiments.")
