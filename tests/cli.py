@@ -18,6 +18,11 @@ from mlp_lm.data.dataset import load_dataset
 # Small enough for naive recomputation, and to train on in no time; the first words of the embedded list.
 FEW_WORDS = Path(__file__).with_name("few_words.txt")
 
+# Programs of the tests' own process are optimised less, which keeps their bits and compiles them in half the time. A
+# command that is given these flags as well reads the same programs from the cache. XLA ends a process that gives it a
+# flag it does not have, and says which: a later jaxlib may have lost the second one.
+QUICK_XLA_FLAGS = "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
+
 
 class Said(NamedTuple):
     code: int

@@ -23,10 +23,8 @@ def pytest_configure(config):
 
     use_compilation_cache()
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    # Programs of this process are optimised less, which keeps their bits and compiles them in half the time. XLA reads
-    # its flags once, so commands that tests start have none. It ends a process that gives it a flag it does not have,
-    # and says which: a later jaxlib may have lost the second one.
-    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=1 --xla_cpu_use_fusion_emitters=false"
+    # XLA reads its flags once, so commands that tests start have none.
+    os.environ["XLA_FLAGS"] = cli.QUICK_XLA_FLAGS
     jax.devices()
     del os.environ["XLA_FLAGS"]
 

@@ -18,6 +18,7 @@ from experiments.store import Store
 from mlp_lm.config import CPU_RUNS, RunConfig
 from mlp_lm.data.dataset import load_dataset
 from mlp_lm.training import train
+from tests.cli import QUICK_XLA_FLAGS
 
 ROOT = Path(__file__).parents[1]
 
@@ -46,7 +47,7 @@ def print_losses(words: str, folder: Path) -> None:
 
 def test_eight_devices_give_the_results_of_one(few_dataset, tmp_path):
     n_one, one = dev_losses(few_dataset.source, tmp_path / "one")
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    environment = os.environ | {"XLA_FLAGS": f"{QUICK_XLA_FLAGS} --xla_force_host_platform_device_count=8"}
     command = [sys.executable, "-c", ON_EIGHT, few_dataset.source, str(tmp_path / "eight")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd=ROOT)
     n_eight, eight = json.loads(done.stdout)

@@ -22,7 +22,7 @@ from experiments.sweeps.grids import sweep_from_dict
 from mlp_lm.data import dataset
 from mlp_lm.data.word_lists import read_word_list
 from mlp_lm.ideas import load_ideas
-from tests.cli import FEW_WORDS, sweep_here, train_here
+from tests.cli import FEW_WORDS, QUICK_XLA_FLAGS, sweep_here, train_here
 from tests.synthetic import STORE_COLUMNS, synthetic_row
 
 ROOT = Path(__file__).parents[1]
@@ -49,7 +49,7 @@ def test_a_block_runs_as_a_script_without_a_main_guard(tmp_path, block):
 
 
 def with_this_checkout() -> dict[str, str]:
-    return os.environ | {"PYTHONPATH": str(ROOT)}
+    return os.environ | {"PYTHONPATH": str(ROOT), "XLA_FLAGS": QUICK_XLA_FLAGS}  # Which no worker takes over.
 
 
 def test_the_ideas_file_is_swept_against_built_in_entries(tmp_path):
