@@ -33,7 +33,7 @@ from experiments.lecture.published import (
 from experiments.lecture.walk import SECTIONS, Walk
 from experiments.report.build import write_report
 from mlp_lm.data.dataset import load_dataset
-from tests.cli import trained_here
+from tests.cli import QUICK_XLA_FLAGS, trained_here
 from tests.conftest import SHARED, needs_lecture_list
 
 ROOT = Path(__file__).parents[1]
@@ -237,6 +237,7 @@ def test_the_runs_are_a_sweep_like_any_other(own_walk):
 def test_the_notebook_runs_from_top_to_bottom(own_walk, monkeypatch, tmp_path):
     words, runs, _ = own_walk
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("XLA_FLAGS", QUICK_XLA_FLAGS)  # What the walk has compiled is read from the cache.
     notebook = make_notebook(str(words), out=str(runs), quick=True)
     NotebookClient(notebook, timeout=600, resources={"metadata": {"path": str(tmp_path)}}).execute()
     shown = [output for cell in notebook.cells for output in cell.get("outputs", ()) if "data" in output]
