@@ -34,6 +34,7 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     )
     parser.add_argument("folders", nargs="+", type=folder_path, metavar="DIR", help="sweeps' folders")
     parser.add_argument("--out", type=folder_path, metavar="DIR", help="merge them into this folder, with a report")
+    parser.add_ideas("the ideas file of their runs, where it is no longer the path that a sweep was given")
     options = parser.parse_args(arguments)
     if len({folder.resolve() for folder in options.folders}) < len(options.folders):
         parser.error("give each folder once")

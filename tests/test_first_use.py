@@ -63,6 +63,13 @@ def test_diagnostics_are_a_table_a_figure_and_a_section_of_the_report(tmp_path):
     assert "Inside the models" not in render(read_report(synthetic_folder(tmp_path / "b", {"size": plain})))
 
 
+def test_saturation_of_an_idea_that_is_not_loaded_is_shown_where_some_was_recorded():
+    rows = [row | {"activation": "of_a_file"} for row in recorded_rows()]
+    assert diagnostic_table(make_study("bounded", rows))[1][0][1] == "10.0%"
+    unbounded = [row | {"history_saturated_share": [[0.0] * row["n_layers"]] * 5} for row in rows]
+    assert diagnostic_table(make_study("unbounded", unbounded))[1][0][1] == "-"
+
+
 @pytest.fixture
 def extended(tmp_path) -> Path:
     """A folder of two studies, of which the last request asks for one alone."""

@@ -11,9 +11,11 @@ import jax
 import numpy as np
 import pytest
 
+import mlp_lm.ideas
 from experiments.analysis.looks import read_looks
 from experiments.analysis.results import open_sweep
 from experiments.runner.rows import config_of
+from experiments.sample import main as sample
 from experiments.store import Store
 from experiments.sweeps.catalog import SWEEPS
 from mlp_lm.config import CPU_RUNS, PADDED_STEPS, RunConfig
@@ -261,6 +263,12 @@ def test_an_idea_is_found_by_workers_and_marks_its_own_runs_only(ideas, tmp_path
     assert rows["mine"]["dev_loss"] == rows["fan_in"]["dev_loss"]  # The same scheme under two names.
     assert rows["mine"]["ideas_hash"] == hashlib.sha256(ideas.read_bytes()).hexdigest()
     assert not rows["fan_in"]["ideas_hash"]
+    moved = ideas.rename(tmp_path / "moved.py")
+    mlp_lm.ideas._remove_added()  # As another process begins.
+    with pytest.raises(ValueError, match=r"cannot be read.*name it with --ideas"):
+        results.load_model(rows["mine"])
+    assert sample([str(tmp_path / "out"), "--run", rows["mine"]["run_id"], "--ideas", str(moved)]) == 0
+    moved.rename(ideas)
     ideas.write_text(ideas.read_text() + "# Edited.\n")
     assert "2 runs, 1 to train" in cli.sweep(*flags, "--dry-run").output
     with pytest.raises(ValueError, match="has changed since the sweep"):

@@ -15,7 +15,7 @@ from matplotlib.ticker import LogLocator
 from experiments.analysis.studies import Cell, Estimate, Study, estimate, label_cells
 from experiments.analysis.style import LINE_COLOURS, set_title
 from experiments.sweeps.text import printable
-from mlp_lm.activations import activation_named
+from mlp_lm.activations import ACTIVATIONS, activation_named
 from mlp_lm.history import DIAGNOSTICS, LayerStatistics
 
 START, END = 0, -1  # Of a history's evaluations.
@@ -46,6 +46,16 @@ def diagnostic(cell: Cell, name: str, evaluation: int, place: int = 0) -> Estima
 def has_diagnostics(study: Study) -> bool:
     """Whether any of its runs recorded what goes on inside it."""
     return any(_histories(cell, DIAGNOSTICS[0], START) for cell in study.cells)
+
+
+def has_bound(cell: Cell) -> bool:
+    """Whether its activation has a bound near which units are saturated.
+
+    What is recorded tells it of an activation whose ideas file is not loaded: without a bound nothing is saturated.
+    """
+    if cell.settings["activation"] in ACTIVATIONS:
+        return activation_named(cell.settings["activation"]).saturation is not None
+    return any(share for row in cell.rows for layers in row["history_saturated_share"] or () for share in layers)
 
 
 def places(cell: Cell, name: str) -> list[str]:
@@ -79,7 +89,7 @@ def diagnostic_table(study: Study) -> tuple[list[str], list[list[str]]]:
     labels = label_cells(cells, study.axes)
     rows = []
     for cell, label in zip(cells, labels.texts, strict=True):
-        bounded = activation_named(cell.settings["activation"]).saturation is not None
+        bounded = has_bound(cell)
         rows.append(
             [
                 label,
@@ -96,9 +106,8 @@ def draw_diagnostics(study: Study) -> Figure:
     """A row a configuration: saturation and scales of each layer and matrix, open at step 0 and filled at the end."""
     cells = _recorded(study)
     labels = label_cells(cells, study.axes)
-    bounded = any(activation_named(cell.settings["activation"]).saturation for cell in cells)
     panels = {
-        **({"saturated_share": "share of saturated activations"} if bounded else {}),
+        **({"saturated_share": "share of saturated activations"} if any(map(has_bound, cells)) else {}),
         "preactivation_std": "std of preactivations",
         "gradient_to_weight": "gradient std / weight std",
     }

@@ -138,15 +138,15 @@ class Parser(argparse.ArgumentParser):
         return super().format_help()
 
     def add_folder(self, name: str = "folder", default: str = "results/local/default") -> None:
-        """The sweep's folder that the command reads; `name` may be a flag."""
+        """The sweep's folder that the command reads, and where its ideas file is; `name` may be a flag."""
         nargs = None if name.startswith("-") else "?"
         text = f"the sweep's folder ({default})"
         self.add_argument(name, nargs=nargs, type=folder_path, default=Path(default), metavar="DIR", help=text)
+        self.add_ideas("the ideas file of its runs, where it is no longer the path that the sweep was given")
 
-    def add_ideas(self) -> None:
+    def add_ideas(self, help: str = "a Python file that adds schemes, schedules, optimisers or activations") -> None:
         """A file of the user's own schemes, schedules, optimisers and activations, loaded where it is parsed."""
-        text = "a Python file that adds schemes, schedules, optimisers or activations"
-        self.add_argument("--ideas", type=_ideas, metavar="FILE", help=text)
+        self.add_argument("--ideas", type=_ideas, metavar="FILE", help=help)
 
     def parse_args(self, arguments: Sequence[str] | None = None) -> argparse.Namespace:  # type: ignore[override]
         """Parse the command line, where argparse would let the second of two equal flags win in silence.

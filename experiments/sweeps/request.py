@@ -75,12 +75,19 @@ class Request:
     def load_ideas(self) -> None:
         """Have the entries of the sweep's ideas file in the tables, where its runs use one.
 
+        A file of the same content that is loaded already (`--ideas`) serves, wherever it is.
+
         Raises:
             ValueError: the file cannot be had, or is no longer the same.
         """
-        if not self.ideas:
+        loaded = loaded_ideas()
+        if not self.ideas or (loaded and loaded.sha256 == self.ideas_hash):
             return
-        if load_ideas(self.ideas).sha256 != self.ideas_hash:
+        try:
+            loaded = load_ideas(self.ideas)
+        except ValueError as error:
+            raise ValueError(f"{error}; if it was moved, name it with --ideas") from None
+        if loaded.sha256 != self.ideas_hash:
             raise ValueError(f"{self.ideas} has changed since the sweep: bring the old one back or run the sweep again")
 
 
