@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import experiments.store.manifest
-from experiments.store import row_table
+from experiments.store import encoding
 from experiments.store.folder import LocalFolder
 from experiments.store.shards import Store
 
@@ -155,7 +155,7 @@ def test_shards_that_disagree_on_a_type_are_named(store):
 
 
 @given(
-    run_ids=st.lists(st.from_regex(row_table.RUN_ID_TEXT, fullmatch=True), min_size=1, max_size=4, unique=True),
+    run_ids=st.lists(st.from_regex(encoding.RUN_ID_TEXT, fullmatch=True), min_size=1, max_size=4, unique=True),
     values=st.lists(st.none() | st.floats(), min_size=4, max_size=4),
 )
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -194,7 +194,7 @@ def test_hostile_run_ids_are_refused_and_in_a_shard_they_are_damage(store, run_i
     one_line(error)
     assert not store.root.exists()
     with monkeypatch.context() as careless:  # A folder from elsewhere, whose checksums are right.
-        careless.setattr(row_table, "RUN_ID_TEXT", re.compile(".*", re.DOTALL))
+        careless.setattr(encoding, "RUN_ID_TEXT", re.compile(".*", re.DOTALL))
         store.write(COHORT, [{"run_id": "sound"}, {"run_id": run_id}], {})
         assert store.run_ids() == {"sound", run_id}
     assert store.run_ids() == set()

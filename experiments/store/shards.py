@@ -14,6 +14,8 @@ other change of a finished file is damage.
 
 import errno
 import functools
+import hashlib
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -25,11 +27,24 @@ import pyarrow as pa
 from numpy.typing import ArrayLike
 
 from experiments.store.atomic import Damaged, Explained, Fingerprint, explained, fingerprint
-from experiments.store.checkpoints import Checkpoint, load_checkpoint, load_metadata, save_checkpoint
+from experiments.store.encoding import (
+    Rows,
+    as_arrays,
+    cohort_table,
+    decode_table,
+    encode_table,
+    encode_tensors,
+    read_metadata,
+    read_run,
+    read_tensors,
+    tensors_digest,
+    unite,
+)
 from experiments.store.folder import Folder
 from experiments.store.manifest import (
     SCHEMA_VERSION,
     SUFFIXES,
+    canonical_json,
     cohort_ids,
     damage_of,
     data_name,
@@ -41,10 +56,9 @@ from experiments.store.manifest import (
     locate,
 )
 from experiments.store.object_folder import Location, open_folder
-from experiments.store.row_table import Rows, cohort_table, decode_table, encode_table, unite
-from experiments.store.tensor_file import as_arrays, encode_tensors, read_run, tensors_digest
 
 COMMIT_ATTEMPTS = 3
+CHECKPOINTS = "checkpoints"
 
 Promises = Mapping[str, Fingerprint]
 
@@ -54,6 +68,13 @@ class Contents(NamedTuple):
 
     table: pa.Table
     damaged: tuple[str, ...]
+
+
+class Checkpoint(NamedTuple):
+    """The state of a cohort in progress."""
+
+    tensors: dict[str, np.ndarray]
+    metadata: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -158,8 +179,13 @@ class Store:
         return rows
 
     def started(self) -> dict[str, dict[str, Any]]:
-        """The cohorts in progress: by cohort id, the metadata of its checkpoint, of which only that is read."""
-        return load_metadata(self.folder)
+        """The cohorts in progress: by cohort id, the metadata of its checkpoint.
+
+        Tensors are not read, and so the digest is not verified.
+        """
+        ids = cohort_ids(self.folder, CHECKPOINTS)
+        metadata = zip(ids, each(self.folder, self._metadata_or_none, ids), strict=True)
+        return {cohort_id: entry for cohort_id, entry in metadata if entry is not None}
 
     def has_weights(self, row: Mapping[str, Any]) -> bool:
         """Whether the weights of the run with this row were kept, and are still there."""
@@ -198,17 +224,31 @@ class Store:
 
     def save_checkpoint(self, cohort_id: str, tensors: Mapping[str, ArrayLike], metadata: Mapping[str, Any]) -> None:
         """Replace the checkpoint of a cohort in progress; `metadata` must be expressible in JSON."""
+        arrays, as_it_will_be_read = as_arrays(tensors), json.loads(json.dumps(metadata))
+        header = {"cohort_id": cohort_id, "metadata": as_it_will_be_read, "schema_version": SCHEMA_VERSION}
+        sealed = encode_tensors(arrays, header | {"sha256": _checkpoint_digest(arrays, header)})
         with explained(self.location):
-            save_checkpoint(self.folder, cohort_id, tensors, metadata)
+            self.folder.put(file_name(CHECKPOINTS, cohort_id), sealed)
 
     def load_checkpoint(self, cohort_id: str) -> Checkpoint | None:
         """The last checkpoint of a cohort; None if it has none, a damaged one, or one of another version."""
-        return load_checkpoint(self.folder, cohort_id)
+        name = file_name(CHECKPOINTS, cohort_id)
+        if not self.folder.exists(name):
+            return None
+        try:
+            with self.folder.as_file(name) as path:
+                arrays, header = read_tensors(path)
+            sound = header.pop("sha256") == _checkpoint_digest(arrays, header)
+            return Checkpoint(arrays, header["metadata"]) if sound and _is_current(header, cohort_id) else None
+        except Explained:
+            raise
+        except Exception:  # a damaged header can provoke anything
+            return None
 
     def drop_checkpoint(self, cohort_id: str) -> None:
         """Remove the checkpoint of a cohort, if it has one."""
         with explained(self.location):
-            self.folder.remove(file_name("checkpoints", cohort_id))
+            self.folder.remove(file_name(CHECKPOINTS, cohort_id))
 
     def drop_checkpoints_of(self, run_ids: Collection[str]) -> None:
         """Remove the checkpoints of cohorts that have one of these runs, which are done: nobody resumes from them.
@@ -246,6 +286,15 @@ class Store:
                 tables.append(shard)
         return tables, damage
 
+    def _metadata_or_none(self, cohort_id: str) -> dict[str, Any] | None:
+        try:
+            header = read_metadata(functools.partial(self.folder.read, file_name(CHECKPOINTS, cohort_id)))
+            return dict(header["metadata"]) if _is_current(header, cohort_id) else None
+        except Explained:
+            raise
+        except Exception:  # a damaged header can provoke anything
+            return None
+
     def _run_or_none(self, name: str, index: int) -> dict[str, np.ndarray] | None:
         try:
             with self.folder.as_file(name) as path:
@@ -264,6 +313,14 @@ def _run_digests(arrays: Mapping[str, np.ndarray], run_count: int) -> list[str |
             raise ValueError(f"tensor {name!r} of shape {array.shape} needs a leading axis of {run_count} runs")
     runs = ({name: np.asarray(array[index]) for name, array in arrays.items()} for index in range(run_count))
     return [tensors_digest(run) if arrays else None for run in runs]
+
+
+def _is_current(header: Mapping[str, Any], cohort_id: str) -> bool:
+    return bool(header["schema_version"] == SCHEMA_VERSION and header["cohort_id"] == cohort_id)
+
+
+def _checkpoint_digest(arrays: Mapping[str, np.ndarray], header: Mapping[str, Any]) -> str:
+    return hashlib.sha256(tensors_digest(arrays).encode() + canonical_json(header)).hexdigest()
 
 
 def commit(folder: Folder, cohort_id: str, contents: Mapping[str, bytes], promises: Promises) -> None:
