@@ -5,7 +5,7 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from experiments.benchmark import accelerator, peers, probes, processor
+from experiments.benchmark import accelerator, peers, processes, processor
 from experiments.benchmark.__main__ import compare_machines, write_table
 from experiments.benchmark.rounds import Ratio, Row
 from mlp_lm.training import train
@@ -20,7 +20,7 @@ def sweeps(monkeypatch):
     asked = []
     monkeypatch.setattr(accelerator, "sweep_seconds", lambda *asked_for: asked.append(asked_for) or 8.0)
     losses = {"cpu": [2.5, 2.25], "gpu": [2.5, 2.25 + 3e-5]}
-    monkeypatch.setattr(accelerator, "run_module", lambda module, probe, where: json.dumps(losses[where]))
+    monkeypatch.setattr(accelerator, "run_probe", lambda probe, where: losses[where])
     monkeypatch.setattr(accelerator, "use_device", lambda device: asked.append(device))
     return asked
 
@@ -63,10 +63,10 @@ def test_more_runs_than_memory_is_a_row_that_says_so(few_dataset, monkeypatch):
 
 
 def test_compared_losses_are_those_of_training(few_dataset, monkeypatch):
-    short = replace(probes.PLAIN, hidden_size=8, n_steps=20)
-    monkeypatch.setattr(probes, "COMPARED", (short,))
-    monkeypatch.setattr(probes, "load_dataset", lambda: few_dataset)
-    assert probes.losses("cpu") == train(short, few_dataset, seeds=2).dev_loss.tolist()
+    short = replace(processes.PLAIN, hidden_size=8, n_steps=20)
+    monkeypatch.setattr(processes, "COMPARED", (short,))
+    monkeypatch.setattr(processes, "load_dataset", lambda: few_dataset)
+    assert processes.losses("cpu") == train(short, few_dataset, seeds=2).dev_loss.tolist()
 
 
 def test_pytorch_takes_the_steps_of_the_lecture(few_dataset):

@@ -1,6 +1,5 @@
 """Rows of an accelerator: steps over the number of runs side by side, and what surrounds them, in some minutes."""
 
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.benchmark import peers
-from experiments.benchmark.processes import run_module, sweep_seconds
+from experiments.benchmark.processes import run_probe, sweep_seconds
 from experiments.benchmark.processor import (
     COMPILED_STEPS,
     EAGER_STEPS,
@@ -36,7 +35,7 @@ CELLS = (
     ("hidden 200, batch 256", replace(REFERENCE, batch_size=256)),
 )
 TARGET_RUNS, TARGET_MICROSECONDS = 1024, 0.35  # Memory traffic alone takes 0.17 on an H100.
-TOLERANCE = 1e-4  # Nats per token, of a dev loss after `probes.COMPARED_STEPS` steps.
+TOLERANCE = 1e-4  # Nats per token, of a dev loss after `processes.COMPARED_STEPS` steps.
 DISTINCT = 4  # Runs that are drawn; the others side by side are copies, which take as long.
 
 
@@ -69,8 +68,7 @@ def accelerator_rows(dataset: Dataset, device: str = "gpu", scale: Scale = Scale
 
 def equality_row(device: str) -> Row:
     """How far the accelerator's losses are from the processor's."""
-    processes = [run_module("experiments.benchmark.probes", "losses", where) for where in ("cpu", device)]
-    here, there = (np.array(json.loads(printed)) for printed in processes)
+    here, there = (np.array(run_probe("losses", where)) for where in ("cpu", device))
     what = "largest difference of a dev loss from the processor's"
     detail = f"of {len(here)} varied runs with losses of {here.min():.4f} to {here.max():.4f}"
     return Row.at_most(what, float(np.abs(here - there).max()), "nats per token", TOLERANCE, detail)
