@@ -9,12 +9,11 @@ import sys
 
 import pytest
 
-from experiments import compare, ensemble, export, fetch, sample, scaling, sweep
+from experiments import compare, ensemble, export, fetch, learning_rate, sample, scaling, sweep
 from experiments.benchmark import __main__ as benchmark
 from experiments.bengio2003 import __main__ as bengio2003
 from experiments.cli.command import command
 from experiments.initialisation import __main__ as initialisation
-from experiments.learning_rate import __main__ as learning_rate
 from experiments.lecture import __main__ as lecture
 from experiments.report import __main__ as report
 from tests.synthetic import synthetic_folder, synthetic_rows

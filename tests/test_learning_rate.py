@@ -10,9 +10,9 @@ import jax
 import numpy as np
 import pytest
 
+from experiments.analysis.rate_curves import LossCurve, rising_rates, smooth
 from experiments.analysis.style import scheme_style
-from experiments.learning_rate.__main__ import main
-from experiments.learning_rate.curves import LossCurve, rising_rates, smooth
+from experiments.learning_rate import main
 from mlp_lm import rate_finder
 from mlp_lm.config import RunConfig
 from mlp_lm.data.dataset import load_dataset

@@ -8,6 +8,7 @@ import sys
 from collections import defaultdict
 from dataclasses import replace
 
+from experiments.analysis.rate_curves import RULE, LossCurve, rising_rates, write_curves
 from experiments.cli.command import command, command_parser, complain, folder_path
 from experiments.cli.flags import (
     add_axes,
@@ -18,7 +19,6 @@ from experiments.cli.flags import (
     requested_source,
 )
 from experiments.cli.terminal import stdout_console
-from experiments.learning_rate.curves import RULE, LossCurve, rising_rates, write_curves
 from experiments.runner.devices import WIDEST
 from experiments.runner.interrupt import Interruption
 from experiments.runner.plan import check_feasible
