@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from experiments.analysis.results import open_sweep
 from experiments.report.build import read_report, render
-from experiments.report.computed_sections import round_rows
+from experiments.report.sections import round_rows
 from experiments.runner.plan import make_plan
 from experiments.runner.run import Planner, RunOptions
 from experiments.runner.stages import LongerStages, breadth_first, round_name, what_fits

@@ -14,18 +14,16 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from experiments.analysis.diagnostics import END, START, diagnostic, diagnostic_table, has_diagnostics
-from experiments.analysis.diagnostics import EXPLANATION as EXPLANATION_OF_DIAGNOSTICS
+from experiments.analysis.diagnostics import END, START, diagnostic
 from experiments.analysis.effects import FEWEST_SEEDS, Importance, best_run, importance
 from experiments.analysis.ensembles import EnsembleRow, chosen_words, ensembles_note, mixing_words, read_ensembles
 from experiments.analysis.looks import HeldOut, describe_looks, read_looks
 from experiments.analysis.results import SweepResults, load_baselines, open_sweep
 from experiments.analysis.studies import Cell, Estimate, Study, best_study, estimate
-from experiments.analysis.style import file_stems, scheme_colour
+from experiments.analysis.style import scheme_colour
 from experiments.analysis.summary import describe_losses, looks_of
 from experiments.analysis.trained_models import Samples, read_samples
 from experiments.analysis.words import answers, facts, wording
-from experiments.report.computed_sections import computed_sections
 from experiments.report.page_data import (
     EXPLANATION,
     MAX_TOKENS,
@@ -38,7 +36,7 @@ from experiments.report.page_data import (
     run_samples,
     study_data,
 )
-from experiments.report.sections import Section, picture_uri, read_sections
+from experiments.report.sections import Section, computed_sections, picture_uri, read_sections
 from experiments.store.atomic import replace_file
 from experiments.sweeps.text import percent
 from mlp_lm.ngram.baselines import Baselines
@@ -132,10 +130,7 @@ def render(report: Report, refresh: int = 0) -> str:
         counts=report.baselines,
         ensembles=report.ensembles,
         ensembles_note=ensembles_note(report.ensembles),
-        sections=[
-            (one, picture_uri(report.results.folder, one.picture))
-            for one in (*diagnostic_sections(report.results), *report.sections)
-        ],
+        sections=[(one, picture_uri(report.results.folder, one.picture)) for one in report.sections],
         all_looks=describe_looks(report.all_looks),
         wording=wording(report.results),
         losses=describe_losses(report.results),
@@ -258,23 +253,6 @@ def interval(value: Estimate | None) -> str:
 def axis_words(axes) -> str:
     """The names of axes that act together."""
     return " × ".join(axes)
-
-
-def diagnostic_sections(results: SweepResults) -> list[Section]:
-    """What goes on inside the models of each study that recorded it: a table and the figure in the folder."""
-    stems = file_stems([study.name for study in results.studies])
-    return [
-        Section(
-            f"Inside the models: {study.name}",
-            [],
-            EXPLANATION_OF_DIAGNOSTICS,
-            *diagnostic_table(study),
-            f"figures/{stem}_diagnostics.png",
-            "Saturation and scales of each layer and matrix, a row a configuration: the table's numbers",
-        )
-        for study, stem in zip(results.studies, stems, strict=True)
-        if has_diagnostics(study)
-    ]
 
 
 def _read_sections(results: SweepResults) -> list[Section]:
