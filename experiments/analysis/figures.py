@@ -26,14 +26,14 @@ from experiments.analysis.effects import (
     spaced_places,
     value_name,
 )
-from experiments.analysis.response import responses
-from experiments.analysis.response_figures import draw_contour, draw_marginals
+from experiments.analysis.response import draw_contour, draw_marginals, responses
 from experiments.analysis.studies import Cell, Estimate, Study, describe, label_cells
 from experiments.analysis.style import (
     ASIDE,
     COLOURS,
     LINE_COLOURS,
     MARKERS,
+    PANELS_A_ROW,
     STYLE,
     far_off,
     far_off_side_by_side,
@@ -57,7 +57,6 @@ LABEL_WIDTH = 44  # Letters in a line of a label: longer ones would leave little
 NO_BREAK = "\u00a0"  # A space that textwrap leaves alone.
 MAX_TOKENS = 100  # More letters than that cover one another.
 VOWELS = frozenset("aeiou")
-PANELS_A_ROW = 4
 MAX_PAIRS = 3
 LETTERS_A_PANEL = 24  # Of all names below it, side by side.
 FEWEST_FOR_INTERVAL = 3  # Seeds: the interval of two is twelve standard errors wide, and would hide all curves.

@@ -15,14 +15,13 @@ from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter1d
 
 from experiments.analysis.studies import describe, estimate
-from experiments.analysis.style import STYLE, save_figure, scheme_colour, set_title
+from experiments.analysis.style import ORANGE, STYLE, save_figure, scheme_colour, set_title
 from experiments.store.atomic import replace_file
 from experiments.sweeps.text import csv_text
 from mlp_lm.config import DEFAULTS
 
 SMOOTHING = 0.02  # Standard deviation of the Gaussian that smooths a curve, as a share of the steps.
 RULE = "the rate at the minimum of the loss averaged over seeds and smoothed by a Gaussian (2 % of the steps wide)"
-CHOSEN_COLOUR = "#D55E00"
 MAX_PANELS, MAX_COLUMNS = 24, 4
 
 
@@ -126,7 +125,7 @@ def _plot_curve(ax: Axes, curve: LossCurve) -> None:
         band = [estimate(values) for values in by_seed[:, sound].T]
         ax.fill_between(exponents, [e.low for e in band], [e.high for e in band], color=colour, alpha=0.2, linewidth=0)
     ax.plot(exponents, mean, color=colour, linewidth=1.4)
-    ax.axvline(math.log10(curve.chosen), color=CHOSEN_COLOUR, linestyle="--", linewidth=1)
+    ax.axvline(math.log10(curve.chosen), color=ORANGE, linestyle="--", linewidth=1)
     top = mean[0] + 0.15 * (mean[0] - mean.min())
     if top > mean.min():  # Where the first rate is the best one, matplotlib's own limits do.
         ax.set_ylim(mean.min() - 0.1 * (top - mean.min()), top)

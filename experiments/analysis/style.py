@@ -29,6 +29,7 @@ from mlp_lm.schemes import SCHEMES
 
 # Okabe and Ito's colours; black last.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#F0E442", "#000000")
+BLUE, ORANGE, GREEN = COLOURS[:3]
 LINE_COLOURS = tuple(colour for colour in COLOURS if colour != "#F0E442")  # Yellow is too weak for a line on white.
 
 # Tol's muted scheme with black and grey (Tol 2021, Colour schemes, SRON/EPS/TN/09-002), in the order of
@@ -45,6 +46,7 @@ MAX_STEM = 40  # Characters of four bytes at most; a file name has 255 bytes.
 LETTERS_AN_INCH = 12  # Of a title.
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # Of lines that stand together.
+PANELS_A_ROW = 4
 ASIDE = 0.07  # How far points of neighbouring lines stand apart, so that intervals do not hide one another.
 MOST = 0.8  # Of the values, which decide how far an axis reaches...
 REACH = 2.0  # ...beyond the best value, as a multiple of how far they reach.

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.analysis.style import STYLE, save_figure, scheme_colour
+from experiments.analysis.style import ORANGE, STYLE, save_figure, scheme_colour
 from experiments.cli.terminal import progress
 from experiments.initialisation.tables import Table
 from experiments.store.atomic import replace_file
@@ -34,7 +34,6 @@ UPDATE_STEPS = tuple(range(0, 1001, 50))
 GAINS = {"gain 1": 1.0, "gain 5/3": TANH_GAIN, "gain 3": 3.0}
 SATURATION = activation_named(LECTURE.activation).saturation or np.inf
 
-ORANGE = "#D55E00"  # Of bounds and rules of thumb.
 BINS = 80
 COLUMNS = 4  # Panels side by side.
 

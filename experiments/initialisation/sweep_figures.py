@@ -17,7 +17,7 @@ from experiments.analysis.comparisons import tuned_study
 from experiments.analysis.diagnostics import diagnostic, has_diagnostics
 from experiments.analysis.figures import MAX_LINES, at_edge
 from experiments.analysis.studies import Cell, Estimate, Study, estimate, paired_difference
-from experiments.analysis.style import COLOURS, STYLE, far_off, save_figure, scheme_label, scheme_style
+from experiments.analysis.style import COLOURS, ORANGE, STYLE, far_off, save_figure, scheme_label, scheme_style
 from experiments.initialisation.tables import (
     REFERENCE,
     Scheme,
@@ -31,7 +31,6 @@ from mlp_lm.ngram.baselines import Baselines
 NORMS = {False: "without batch norm", True: "with batch norm"}
 OFFSETS = {False: 0.16, True: -0.16}  # Of the two markers of a row of the overview, so that neither hides the other.
 LOSS = "dev loss (nats per token)"
-ORANGE = "#D55E00"  # Of what is no scheme: count models, and rules of thumb.
 BASELINE_FAMILY = "modified Kneser-Ney"
 BASELINE_LINES: Any = ("-", ":")
 

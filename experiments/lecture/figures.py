@@ -10,11 +10,10 @@ from matplotlib.figure import Figure
 
 from experiments.analysis.figures import VOWELS
 from experiments.analysis.studies import estimate
-from experiments.analysis.style import COLOURS, STYLE, set_title
+from experiments.analysis.style import BLUE, COLOURS, GREEN, ORANGE, STYLE, set_title
 from experiments.lecture.published import LATER
 from experiments.sweeps.text import printable
 
-BLUE, ORANGE, GREEN = COLOURS[:3]
 GREY = "#666666"
 MOMENTS = 6  # Of the film strip.
 WITHIN = 0.9  # Of the characters, which decide its scale.
