@@ -9,17 +9,18 @@ from hypothesis import strategies as st
 
 from experiments.analysis.studies import make_study
 from experiments.initialisation.cause_figures import cause_figures
-from experiments.initialisation.cause_rows import (
+from experiments.initialisation.causes import (
+    cause_tables,
     contrast_table,
     curve_table,
     depth_best_table,
     depth_rate_table,
     gain_table,
+    kind_of,
     minimum_table,
     transfer_table,
     vertex,
 )
-from experiments.initialisation.causes import cause_tables, kind_of
 from experiments.initialisation.tables import write_tables
 from experiments.sweeps.catalog import SWEEPS
 from mlp_lm.config import RunConfig

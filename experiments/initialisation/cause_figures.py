@@ -15,8 +15,18 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from experiments.analysis.comparisons import tuned_study
 from experiments.analysis.studies import Cell, Study
 from experiments.analysis.style import LINE_COLOURS, MARKERS, scheme_label, scheme_style
-from experiments.initialisation.cause_rows import places, scale_lines, transfer_lines
-from experiments.initialisation.causes import DEPTHS, GAINS, LENGTHS, PLANE, RATES, TRANSFER, Causes
+from experiments.initialisation.causes import (
+    DEPTHS,
+    GAINS,
+    LENGTHS,
+    PLANE,
+    RATES,
+    TRANSFER,
+    Causes,
+    places,
+    scale_lines,
+    transfer_lines,
+)
 from experiments.initialisation.sweep_figures import LOSS, NORMS, add_legend, lengths, scheme_groups
 from experiments.initialisation.tables import by_scheme, place_on_axes
 from mlp_lm.config import Architecture
