@@ -108,21 +108,8 @@ def draw_differences(study: Study) -> Figure:
     texts = [wrapped(text) for text in labels.texts]
     row_height = 0.1 + 0.14 * max((text.count("\n") + 1 for text in texts), default=1)
     figure, ax = plt.subplots(figsize=(7.5, 1.4 + row_height * len(cells)))
-    differences = [study.to_best(cell) for cell in cells]
-    beyond = far_off([difference.mean for difference in differences])
-    for place, (cell, difference) in enumerate(zip(cells, differences, strict=True)):
-        if difference.mean > beyond:
-            at_edge(ax, place, difference.mean)
-            continue
-        style = _cell_style(study, cell)
-        ax.errorbar(
-            difference.mean, place, xerr=difference.half, fmt=style["marker"], color=style["color"],
-            markerfacecolor=style["markerfacecolor"], capsize=3, markersize=5, linewidth=1,
-        )  # fmt: skip
-    ax.axvline(0, color="black", linewidth=0.8)
-    ax.set_yticks(range(len(cells)), texts, fontsize=8)
+    draw_forest(ax, [study.to_best(cell) for cell in cells], texts, [_cell_style(study, cell) for cell in cells])
     ax.text(-0.01, 1, labels.heading, transform=ax.transAxes, ha="right", va="bottom", fontsize=8)
-    ax.set_ylim(len(cells) - 0.4, -0.6)
     ax.set_xlabel("dev loss minus the best configuration's (nats per token)", loc="right")  # Beside long names.
     set_title(
         figure,
@@ -195,10 +182,25 @@ def draw_embedding(table: np.ndarray, row: Row, vocabulary: Vocabulary) -> Figur
     return figure
 
 
-def at_edge(ax: Axes, place: float, value: float) -> None:
-    """A forest plot's value that is far off, as a number at the edge."""
-    text = f"{value:+.3f} →"
-    ax.text(0.99, place, text, transform=ax.get_yaxis_transform(), ha="right", va="center", fontsize=7)
+def draw_forest(
+    ax: Axes, differences: Sequence[Estimate], names: Sequence[str], styles: Sequence[dict[str, Any]]
+) -> None:
+    """A forest plot: a row a difference with its interval, the first one on top; what is far off, as a number."""
+    limit = far_off([difference.mean for difference in differences])
+    for place, (difference, style) in enumerate(zip(differences, styles, strict=True)):
+        if difference.mean > limit:
+            text, edge = f"{difference.mean:+.3f} →", ax.get_yaxis_transform()
+            ax.text(0.99, place, text, transform=edge, ha="right", va="center", fontsize=7)
+        else:
+            row = style | {"linestyle": "none", "markersize": 5, "linewidth": 1, "capsize": 3}
+            ax.errorbar(difference.mean, place, xerr=difference.half, **row)
+    near = [difference for difference in differences if difference.mean <= limit]
+    left, right = min(one.mean - one.half for one in near), max(one.mean + one.half for one in near)
+    margin = 0.08 * max(right - left, 0.01)
+    ax.set_xlim(left - margin, right + (3 if len(near) < len(differences) else 1) * margin)  # Room for the numbers.
+    ax.axvline(0, color="black", linewidth=0.8)
+    ax.set_yticks(range(len(names)), names, fontsize=8)
+    ax.set_ylim(len(names) - 0.4, -0.6)
 
 
 def zoom(cells: Sequence[Cell]) -> tuple[float, float]:

@@ -15,12 +15,11 @@ from matplotlib.lines import Line2D
 
 from experiments.analysis.comparisons import tuned_study
 from experiments.analysis.diagnostics import diagnostic, has_diagnostics
-from experiments.analysis.figures import MAX_LINES, at_edge
+from experiments.analysis.figures import MAX_LINES, draw_forest
 from experiments.analysis.studies import Cell, Estimate, Study, estimate, paired_difference
 from experiments.analysis.style import COLOURS, ORANGE, STYLE, far_off, save_figure, scheme_label, scheme_style
 from experiments.initialisation.tables import (
     REFERENCE,
-    Scheme,
     Studies,
     by_scheme,
 )
@@ -47,7 +46,7 @@ def study_figures(studies: Studies) -> Iterator[tuple[str, Figure]]:
     schemes, rates, depth = studies.schemes, studies.rates, studies.depth
     yield "overview", draw_overview(schemes, studies.baselines)
     yield "schemes_curves", draw_curves(schemes)
-    yield "schemes_forest", draw_forest(schemes, rates)
+    yield "schemes_forest", draw_scheme_differences(schemes, rates)
     if has_diagnostics(schemes):
         if activation_named(schemes.cells[0].settings["activation"]).saturation:
             yield "schemes_saturation", draw_saturation(schemes)
@@ -192,7 +191,7 @@ def _draw_history(ax: Axes, cell: Cell, values: Callable[[Row], Sequence[float |
     ax.fill_between(steps, low, high, color=style["color"], alpha=0.18, linewidth=0)
 
 
-def draw_forest(schemes: Study, rates: Study | None) -> Figure:
+def draw_scheme_differences(schemes: Study, rates: Study | None) -> Figure:
     """Differences from the reference paired by seed, at one learning rate and at each scheme's own best one."""
     cells = {scheme: cells[0] for scheme, cells in by_scheme(schemes).items() if cells[0].finished}
     differences = {scheme: paired_difference(cell, cells[REFERENCE]) for scheme, cell in cells.items()}
@@ -203,32 +202,16 @@ def draw_forest(schemes: Study, rates: Study | None) -> Figure:
         panels[f"each at its own best rate{lengths(rates)}"] = at_best
     figure, axes = plt.subplots(1, len(panels), figsize=(4.6 * len(panels) + 1.6, 6.0), squeeze=False)
     for ax, (title, panel) in zip(axes[0], panels.items(), strict=True):
-        _draw_differences(ax, {scheme: difference for scheme, difference in panel.items() if difference.n})
+        order = sorted((scheme for scheme in panel if panel[scheme].n), key=lambda scheme: panel[scheme].mean)
+        names, styles = [scheme_label(*scheme) for scheme in order], [scheme_style(*scheme) for scheme in order]
+        draw_forest(ax, [panel[scheme] for scheme in order], names, styles)
+        ax.set(xlabel="difference (nats per token)")
         ax.set_title(title, fontsize=9)
     figure.suptitle(
         f"Dev loss minus that of {scheme_label(*REFERENCE)}, paired by seed, 95 % intervals (left is better)",
         fontsize=10,
     )
     return figure
-
-
-def _draw_differences(ax: Axes, differences: Mapping[Scheme, Estimate]) -> None:
-    order = sorted(differences, key=lambda scheme: differences[scheme].mean, reverse=True)
-    limit = far_off([difference.mean for difference in differences.values()])
-    shown = [difference for difference in differences.values() if difference.mean <= limit]
-    left, right = min(e.mean - e.half for e in shown), max(e.mean + e.half for e in shown)
-    margin = 0.08 * max(right - left, 0.01)
-    ax.set_xlim(left - margin, right + (3 if len(shown) < len(differences) else 1) * margin)
-    for place, scheme in enumerate(order):
-        difference = differences[scheme]
-        if difference.mean <= limit:
-            style = scheme_style(*scheme) | {"markersize": 5}
-            ax.errorbar(difference.mean, place, xerr=difference.half or None, capsize=2, **style)
-        else:
-            at_edge(ax, place, difference.mean)
-    ax.axvline(0, color="black", linewidth=0.8)
-    ax.set_yticks(range(len(order)), [scheme_label(*scheme) for scheme in order], fontsize=8)
-    ax.set(xlabel="difference (nats per token)", ylim=(-0.7, len(order) - 0.3))
 
 
 def draw_rates(study: Study) -> Figure:
