@@ -27,6 +27,7 @@ from experiments.analysis.studies import Cell, Study, estimate
 from experiments.analysis.style import STYLE, file_stems, save_figure
 from experiments.analysis.tradeoffs import tradeoff_rows
 from experiments.analysis.trained_models import keep_samples, look_at_test
+from experiments.analysis.words import made_on
 from experiments.runner.rows import DIVERGED
 from experiments.store import Store
 from experiments.store.atomic import replace_file
@@ -141,9 +142,6 @@ def as_markdown(summary: Summary) -> str:
 def _head(summary: Summary) -> str:
     request, rows = summary.results.request, summary.results.rows
     n_asked, n_diverged = len(request.run_ids), sum(row["status"] == DIVERGED for row in rows)
-    made = sorted(
-        {f"{row['device']}, commit {(row['commit'] or 'unknown')[:9]}{'+' if row['dirty'] else ''}" for row in rows}
-    )
     failed = describe_failures(summary.failures, n_asked)
     lines = [
         f"# {inert(request.name)}: {inert(request.title)}",
@@ -154,7 +152,7 @@ def _head(summary: Summary) -> str:
         *([f"**{inert(failed)}**"] if failed else []),
         "",
         f"Command: {code(request.command)}",
-        f"Data: {inert(request.data)}, sha256 {request.data_hash[:12]}. Made on: {'; '.join(made)}.",
+        f"Data: {inert(request.data)}, sha256 {request.data_hash[:12]}. Made on: {made_on(rows)}.",
     ]
     return "\n".join(lines)
 

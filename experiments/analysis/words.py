@@ -1,13 +1,13 @@
 """A sweep's answer in a sentence a study, and the facts of its head."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from experiments.analysis.looks import HeldOut
 from experiments.analysis.results import SweepResults, read_failures
 from experiments.analysis.sequential import BEHIND, BEST, FAILED, KNOWN, OPEN, OUT_OF_SEEDS, Outcome
 from experiments.analysis.sequential_figures import seed_outcomes
 from experiments.analysis.studies import Cell, Estimate, Study, estimate, perplexity_of
-from experiments.runner.rows import DIVERGED
+from experiments.runner.rows import DIVERGED, Row
 from experiments.runner.run import format_seconds
 from experiments.store.small_files import describe_failures
 from experiments.sweeps.text import count
@@ -131,5 +131,14 @@ def facts(results: SweepResults) -> list[tuple[str, str]]:
     ]
 
 
-def _commit(row: dict) -> str:
+def made_on(rows: Iterable[Row]) -> str:
+    """The devices and commits that runs were made on, in one line; a + marks a commit that was changed since."""
+    return "; ".join(
+        sorted(
+            {f"{row['device']}, commit {(row['commit'] or 'unknown')[:9]}{'+' * bool(row['dirty'])}" for row in rows}
+        )
+    )
+
+
+def _commit(row: Row) -> str:
     return f"{(row['commit'] or 'unknown')[:12]}{', changed since' if row['dirty'] else ''}"

@@ -42,10 +42,6 @@ class TableModel:
     mixed_test: float | None = None
     dropout: float = 0.1  # Of hidden units.
 
-    def published_params(self, vocab_size: int) -> int:
-        """The paper's count, |V| (1 + nm + h) + h (1 + (n - 1) m): that of a model with direct connections."""
-        return vocab_size * (1 + self.order * self.dim + self.hidden) + self.hidden * (1 + (self.order - 1) * self.dim)
-
 
 TABLE = (
     TableModel("MLP1", 5, 50, 60, True, "MLP2", 182, 284, 268, None, 257),

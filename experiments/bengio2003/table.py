@@ -19,6 +19,7 @@ from experiments.analysis.looks import add_look, describe_looks, read_looks
 from experiments.analysis.results import SweepResults, read_kept
 from experiments.analysis.studies import Cell, Estimate, estimate
 from experiments.analysis.trained_models import keep_samples, read_samples
+from experiments.analysis.words import made_on
 from experiments.bengio2003.figures import draw_map, draw_novelty, unit_vectors
 from experiments.bengio2003.models import MIXED_WEIGHT, MODELS, PUBLISHED_COUNTS, model_of
 from experiments.report.sections import Section, read_sections, write_sections
@@ -482,12 +483,11 @@ def _head(results: SweepResults) -> list[str]:
     dataset, rows, rare_id = results.dataset, results.rows, results.dataset.vocabulary.ids[RARE_TOKEN]
     sizes = [f"{len(ids):,}" for ids in dataset.ids.values()]
     rare = ", ".join(f"{(ids == rare_id).mean():.1%}" for ids in dataset.ids.values())
-    made = sorted({f"{row['device']}, commit {(row['commit'] or 'unknown')[:9]}" for row in rows})
     minutes = sum(row["wall_seconds"] for row in rows) / 60
     return [
         f"{dataset.name}: {sizes[0]} training, {sizes[1]} validation and {sizes[2]} test tokens in running order; a "
         f"vocabulary of {len(dataset.vocabulary):,}. Words that occur at most {RARE} times, and words outside the "
         f"vocabulary, are one token, {RARE_TOKEN}: {rare} of the three parts.",
-        f"Command: {results.request.command}. Made on: {'; '.join(made)}; {minutes:.1f} minutes of training.",
+        f"Command: {results.request.command}. Made on: {made_on(rows)}; {minutes:.1f} minutes of training.",
         NOTE,
     ]

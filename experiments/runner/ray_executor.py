@@ -37,6 +37,7 @@ from experiments.runner.protocol import (
     Task,
     Train,
     failure_of,
+    first_line,
     outcome,
 )
 from experiments.runner.worker import Job
@@ -214,7 +215,7 @@ def _result(reference: Any) -> Message:
         message: Message = ray.get(reference)
         return message
     except ray.exceptions.OutOfMemoryError as error:
-        return FAILED, Failure(Fault.MEMORY, f"Ray ended its process for want of memory ({_first_line(error)})")
+        return FAILED, Failure(Fault.MEMORY, f"Ray ended its process for want of memory ({first_line(error)})")
     except ray.exceptions.RayError as error:
         return FAILED, Failure(Fault.DEATH, f"its process or machine was lost ({type(error).__name__})")
 
@@ -232,7 +233,7 @@ def _cluster(address: str | None, n_cpus: int) -> Iterator[None]:
             )
         except (OSError, RuntimeError, ValueError, OverflowError) as error:
             raise ValueError(
-                f"no Ray cluster at {address or 'this machine'} ({_first_line(error)}); start one"
+                f"no Ray cluster at {address or 'this machine'} ({first_line(error)}); start one"
             ) from None
     try:
         yield
@@ -246,7 +247,3 @@ def _check_reachable(address: str | None) -> None:
     host, _, port = (address or "").rpartition(":")
     if host and port.isdecimal():
         socket.create_connection((host.removeprefix("ray://").strip("[]"), int(port)), REACH_SECONDS).close()
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -253,10 +253,7 @@ def count_contexts(splits: Sequence[Windows], vocab_size: int) -> CountedContext
 @lru_cache(maxsize=4)
 def _load(source: str, files: tuple[tuple[str, int, int], ...]) -> Dataset:
     """The dataset of a source, whose `files` are now those of `_files`."""
-    if is_text_source(source):
-        _, counted, path = source.split(":", 2)
-        return _load_text(source, path, counted)
-    return _load_words(source)
+    return _load_text(source) if is_text_source(source) else _load_words(source)
 
 
 def is_text_source(source: str) -> bool:
@@ -387,17 +384,13 @@ def _files(source: str) -> tuple[tuple[str, int, int], ...]:
 
 
 def _load_words(source: str) -> Dataset:
-    seed, path = SPLIT_SEED, source
-    if source.startswith("split="):
-        text, _, path = source.removeprefix("split=").partition(":")
-        seed = int(text)
-    if path.startswith("files:"):
-        files = json.loads(path.removeprefix("files:"))
-        lists = [read_word_list(file) for file in files]
+    before, paths = _split_source(source)
+    if before.endswith("files:"):
+        lists = [read_word_list(path) for path in paths]
         parts: dict[str, tuple[str, ...]] = {part: words for part, (words, _) in zip(PARTS, lists, strict=True)}
-        return Dataset(
-            " ".join(files), source, _hash(*(sha for _, sha in lists)), Vocabulary.of(_joined(parts)), parts, False
-        )
+        vocabulary = Vocabulary.of(word for words in parts.values() for word in words)
+        return Dataset(" ".join(paths), source, _hash(*(sha for _, sha in lists)), vocabulary, parts, False)
+    path, seed = paths[0], int(before.removeprefix("split=").removesuffix(":")) if before else SPLIT_SEED
     words, sha256 = read_word_list(path)
     try:
         parts = split_words(words, seed)
@@ -409,25 +402,21 @@ def _load_words(source: str) -> Dataset:
     return Dataset(path, source, sha256, Vocabulary.of(words), parts, False, heading)
 
 
-def _load_text(source: str, path: str, counted: str) -> Dataset:
-    if path.startswith("files:"):
-        files = json.loads(path.removeprefix("files:"))
-        texts = [read_text(file) for file in files]
-        for file, (tokens, _) in zip(files, texts, strict=True):
+def _load_text(source: str) -> Dataset:
+    before, paths = _split_source(source)
+    counted = before.split(":")[1]
+    texts = [read_text(path) for path in paths]
+    if before.endswith("files:"):
+        for path, (tokens, _) in zip(paths, texts, strict=True):
             if not tokens:
-                raise ValueError(f"{file}: no words in the file; give a text")
+                raise ValueError(f"{path}: no words in the file; give a text")
         parts: dict[str, Sequence[str]] = {part: tokens for part, (tokens, _) in zip(PARTS, texts, strict=True)}
-        name, text_hash = " ".join(files), _hash(*(sha for _, sha in texts))
+        text_hash = _hash(*(sha for _, sha in texts))
     else:
-        tokens, text_hash = read_text(path)
-        parts, name = cut_text(tokens, path), path
-    vocabulary = word_vocabulary(parts, counted)
-    sha256 = hashlib.sha256(f"{text_hash} {counted}".encode()).hexdigest()
-    return Dataset(name, source, sha256, vocabulary, {part: (tokens,) for part, tokens in parts.items()}, True)
-
-
-def _joined(parts: Mapping[str, Sequence[Any]]) -> list[Any]:
-    return [sequence for part in parts.values() for sequence in part]
+        ((tokens, text_hash),) = texts
+        parts = cut_text(tokens, paths[0])
+    sequences = {part: (tokens,) for part, tokens in parts.items()}
+    return Dataset(" ".join(paths), source, _hash(text_hash, counted), word_vocabulary(parts, counted), sequences, True)
 
 
 def _hash(*texts: str) -> str:
