@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import matplotlib.pyplot as plt
 
 from experiments.analysis.results import SweepResults, open_beside, open_sweep
-from experiments.analysis.scaling import Scaling, draw_scaling, law_rows, measure_scaling, point_rows
+from experiments.analysis.scaling import Scaling, law_rows, measure_scaling, plot_scaling, point_rows
 from experiments.analysis.style import STYLE, save_figure
 from experiments.cli.command import command, command_parser, folder_path, positive
 from experiments.cli.terminal import print_table, stdout_console
@@ -40,7 +40,7 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     replace_file(results.folder / "tables" / "scaling.csv", csv_text(points).encode())
     replace_file(results.folder / "tables" / "scaling_laws.csv", csv_text(laws).encode())
     with plt.rc_context(STYLE):
-        save_figure(draw_scaling(scaling), results.folder / "figures" / "scaling.png")
+        save_figure(plot_scaling(scaling), results.folder / "figures" / "scaling.png")
     print_table(
         ("law", "points", "floor", "exponent", "noise"),
         [

@@ -63,11 +63,11 @@ def load_ideas(path: str | Path) -> Ideas:
     before = {name: dict(TABLES[name]) for name in _CHOOSABLE}
     try:
         with _without_bytecode():
-            specification = importlib.util.spec_from_file_location(MODULE, path)
-            if specification is None or specification.loader is None:
+            module_spec = importlib.util.spec_from_file_location(MODULE, path)
+            if module_spec is None or module_spec.loader is None:
                 raise ValueError(f"{path}: no Python file; give one that ends in .py")
-            sys.modules[MODULE] = module = importlib.util.module_from_spec(specification)  # As dataclasses need it.
-            specification.loader.exec_module(module)
+            sys.modules[MODULE] = module = importlib.util.module_from_spec(module_spec)  # As dataclasses need it.
+            module_spec.loader.exec_module(module)
         names = {name: frozenset(_check_added(path, name, before[name])) for name in _CHOOSABLE}
     except (Exception, SystemExit) as error:
         sys.modules.pop(MODULE, None)

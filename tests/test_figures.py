@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from experiments.analysis.figures import draw_embedding, draw_study
+from experiments.analysis.figures import plot_embedding, plot_study
 from experiments.analysis.studies import Study, describe, make_study
 from experiments.analysis.style import STYLE, file_stems
 from mlp_lm.config import AXES, RunConfig
@@ -33,7 +33,7 @@ def scheme_study(unbalanced: bool) -> Study:
 
 def drawn(study: Study) -> dict[str, Figure]:
     with plt.rc_context(STYLE):
-        return dict(draw_study(study))
+        return dict(plot_study(study))
 
 
 def texts(figure: Figure) -> list[Text]:
@@ -171,7 +171,7 @@ def test_tokens_may_hold_dollar_signs(tmp_path):
     vocabulary = Vocabulary((".", "$", "$x$", "\\", "_{"))
     row = synthetic_rows({"embedding_dim": (2,)}, 1, lambda **_: 2.0)[0]
     with plt.rc_context(STYLE):
-        figure = draw_embedding(np.arange(10.0).reshape(5, 2), row, vocabulary)
+        figure = plot_embedding(np.arange(10.0).reshape(5, 2), row, vocabulary)
         figure.savefig(tmp_path / "embedding.png")
     assert_nothing_cut_off(figure)
     assert {"$", "$x$", "\\"} <= {text.get_text() for text in texts(figure)}
@@ -181,7 +181,7 @@ def test_tokens_may_hold_dollar_signs(tmp_path):
 def test_vowels_are_marked_among_letters_alone_and_no_label_covers_another(tokens, marked):
     row = synthetic_rows({"embedding_dim": (2,)}, 1, lambda **_: 2.0)[0]
     with plt.rc_context(STYLE):
-        figure = draw_embedding(np.arange(2.0 * len(tokens)).reshape(-1, 2) / 100, row, Vocabulary(tokens))
+        figure = plot_embedding(np.arange(2.0 * len(tokens)).reshape(-1, 2) / 100, row, Vocabulary(tokens))
     assert ("vowels" in figure._suptitle.get_text()) == marked
     boxes = [text.get_window_extent() for text in figure.axes[0].texts]
     assert not any(a.overlaps(b) for a, b in itertools.combinations(boxes, 2))

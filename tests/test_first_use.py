@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import pooch
 import pytest
 
-from experiments.analysis.diagnostics import diagnostic_rows, diagnostic_table, draw_diagnostics
+from experiments.analysis.diagnostics import diagnostic_rows, diagnostic_table, plot_diagnostics
 from experiments.analysis.results import EARLIER, open_sweep
 from experiments.analysis.studies import make_study
 from experiments.cli.flags import requested_sweep
@@ -52,7 +52,7 @@ def test_diagnostics_are_a_table_a_figure_and_a_section_of_the_report(tmp_path):
     header, rows = diagnostic_table(study)
     assert header[:2] == ["n layers", "saturated, step 0"]
     assert rows[1][:3] == ["2", "10.0%, 20.0%", "50.0%, 100.0%"]
-    figure = draw_diagnostics(study)
+    figure = plot_diagnostics(study)
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["1", "2"]
     # Three artists a matrix: embedding, hidden and output of one layer; one hidden matrix more of two.
     assert len(figure.axes[-1].lines) == 3 * (3 + 4)

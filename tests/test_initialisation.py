@@ -21,7 +21,7 @@ from experiments.initialisation import snapshots as snapshots_module
 from experiments.initialisation import width as width_module
 from experiments.initialisation.__main__ import main
 from experiments.initialisation.snapshots import take_snapshots, train_through
-from experiments.initialisation.sweep_figures import draw_overview, study_figures, write_figures
+from experiments.initialisation.sweep_figures import plot_overview, study_figures, write_figures
 from experiments.initialisation.tables import (
     Studies,
     batch_norm_table,
@@ -221,7 +221,7 @@ def test_the_overview_notes_what_is_far_off_and_draws_the_count_models():
         row_of(RunConfig(init=i, seed=s), loss + s / 1000) for i, loss in [*schemes, ("zeros", 9.0)] for s in (0, 1)
     ]
     counts = tuple(Baseline(n, "modified Kneser-Ney", loss, 0.5, 9, 1.5) for n, loss in ((3, 2.056), (5, 1.974)))
-    figure = draw_overview(make_study("x", rows), Baselines("0" * 64, (".", "a"), counts))
+    figure = plot_overview(make_study("x", rows), Baselines("0" * 64, (".", "a"), counts))
     (ax,) = figure.axes
     assert [label.get_text() for label in ax.get_yticklabels()][-1] == "kaiming_tanh"
     assert [text.get_text() for text in ax.texts] == ["9.00 →"]

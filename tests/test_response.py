@@ -194,7 +194,7 @@ def test_too_few_points_are_refused_in_words():
 
 
 def test_a_folder_has_tables_figures_and_sections_of_its_ranges(tmp_path):
-    from experiments.analysis.figures import draw_study
+    from experiments.analysis.figures import plot_study
     from experiments.analysis.results import open_sweep
 
     rows = rows_of(lambda learning_rate, dropout, **_: 2 + (learning_rate - 0.5) ** 2 + 0.3 * dropout, 24, n_seeds=2)
@@ -202,7 +202,7 @@ def test_a_folder_has_tables_figures_and_sections_of_its_ranges(tmp_path):
     write_request(folder, replace(read_request(folder), ranges={"ranges": RANGES}))
     results = open_sweep(folder)
     assert results.studies[0].ranges == RANGES
-    assert {name for name, _ in draw_study(results.studies[0])} == {
+    assert {name for name, _ in plot_study(results.studies[0])} == {
         "differences", "curves", "marginals", "contour",
     }  # fmt: skip
     axes = {row["axis"] for row in marginal_rows(results.studies)}

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from experiments.analysis.studies import make_study
-from experiments.analysis.tradeoffs import draw_tradeoffs, fronts, pareto_front, tradeoff_rows
+from experiments.analysis.tradeoffs import fronts, pareto_front, plot_tradeoffs, tradeoff_rows
 from tests.synthetic import synthetic_rows
 
 POINTS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=30)
@@ -34,7 +34,7 @@ def test_the_front_of_a_study():
     assert actual == {"n_params": [50, 100, 300], "wall_seconds": [100, 300]}
     table = [(row["against"], row["hidden_size"], row["cost"]) for row in tradeoff_rows([study])]
     assert ("wall_seconds", 300, 3.0) in table and len(table) == 5
-    figure = draw_tradeoffs(study)
+    figure = plot_tradeoffs(study)
     assert figure is not None and len(figure.axes) == 2
     np.testing.assert_array_equal(figure.axes[1].lines[-1].get_xdata(), [1.0, 3.0])
     assert figure.legends and not any(ax.get_legend() for ax in figure.axes)  # It covers no point.
@@ -43,4 +43,4 @@ def test_the_front_of_a_study():
 def test_a_study_of_one_cost_has_no_front():
     rows = synthetic_rows({"init": ("normal", "fan_in", "zeros")}, 2, lambda init: 2.0 + len(init))
     study = make_study("init", rows)
-    assert fronts(study) == {} and draw_tradeoffs(study) is None  # All have the same parameters and seconds.
+    assert fronts(study) == {} and plot_tradeoffs(study) is None  # All have the same parameters and seconds.

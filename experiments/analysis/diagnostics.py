@@ -102,7 +102,7 @@ def diagnostic_table(study: Study) -> tuple[list[str], list[list[str]]]:
     return [labels.heading or "configuration", *HEADER], rows
 
 
-def draw_diagnostics(study: Study) -> Figure:
+def plot_diagnostics(study: Study) -> Figure:
     """A row a configuration: saturation and scales of each layer and matrix, open at step 0 and filled at the end."""
     cells = _recorded(study)
     labels = label_cells(cells, study.axes)
@@ -114,7 +114,7 @@ def draw_diagnostics(study: Study) -> Figure:
     size = (3.4 * len(panels) + 2, 2.0 + 0.24 * len(cells))
     figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False)
     for ax, (name, words) in zip(axes[0], panels.items(), strict=True):
-        shown = _draw_panel(ax, cells, name)
+        shown = _plot_panel(ax, cells, name)
         ax.set_xlabel(words)
         handles = [Line2D([], [], color=colour, marker="o", linestyle="none", label=p) for p, colour in shown.items()]
         ax.legend(handles=handles, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3, fontsize=7, handletextpad=0)
@@ -127,8 +127,8 @@ def draw_diagnostics(study: Study) -> Figure:
     return figure
 
 
-def _draw_panel(ax: Axes, cells: list[Cell], name: str) -> dict[str, str]:
-    """Draw one statistic of all cells; returns the layers or matrices that are shown, with their colours."""
+def _plot_panel(ax: Axes, cells: list[Cell], name: str) -> dict[str, str]:
+    """Plot one statistic of all cells; returns the layers or matrices that are shown, with their colours."""
     of_cells = [places(cell, name) for cell in cells]
     names = max(of_cells, key=len)
     if "direct" not in names and any("direct" in some for some in of_cells):

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.analysis.diagnostics import draw_diagnostics, has_diagnostics
+from experiments.analysis.diagnostics import has_diagnostics, plot_diagnostics
 from experiments.analysis.effects import (
     Importance,
     Share,
@@ -26,7 +26,7 @@ from experiments.analysis.effects import (
     spaced_places,
     value_name,
 )
-from experiments.analysis.response import draw_contour, draw_marginals, responses
+from experiments.analysis.response import plot_contour, plot_marginals, responses
 from experiments.analysis.studies import Cell, Estimate, Study, describe, label_cells
 from experiments.analysis.style import (
     ASIDE,
@@ -44,7 +44,7 @@ from experiments.analysis.style import (
     scheme_style,
     set_title,
 )
-from experiments.analysis.tradeoffs import draw_tradeoffs
+from experiments.analysis.tradeoffs import plot_tradeoffs
 from experiments.runner.rows import Row
 from experiments.store import Store
 from experiments.sweeps.text import count, printable
@@ -67,48 +67,48 @@ Line = dict[Any, Estimate]
 
 
 def write_figures(store: Store, studies: Sequence[Study], vocabulary: Vocabulary) -> None:
-    """Draw what the studies allow into the folder `figures/`."""
+    """Plot what the studies allow into the folder `figures/`."""
     folder = store.root / "figures"
     with plt.rc_context(STYLE):
         for study, stem in zip(studies, file_stems([study.name for study in studies]), strict=True):
-            undrawn = set(FIGURES)
-            for name, figure in draw_study(study):
+            old = set(FIGURES)
+            for name, figure in plot_study(study):
                 save_figure(figure, folder / f"{stem}_{name}.png")
-                undrawn.discard(name)
-            for name in undrawn:  # Drawn for an earlier request.
+                old.discard(name)
+            for name in old:  # Plotted for an earlier request.
                 (folder / f"{stem}_{name}.png").unlink(missing_ok=True)
         row = _best_plane_run(studies)
         if row is not None and len(vocabulary) <= MAX_TOKENS and store.has_weights(row):  # Else an older figure stays.
-            save_figure(draw_embedding(store.weights(row)["embedding"], row, vocabulary), folder / "embedding.png")
+            save_figure(plot_embedding(store.weights(row)["embedding"], row, vocabulary), folder / "embedding.png")
 
 
-def draw_study(study: Study) -> Iterator[tuple[str, Figure]]:
+def plot_study(study: Study) -> Iterator[tuple[str, Figure]]:
     """A study's figures: effects only where every value of an axis met the same values of all others."""
     if study.axes and study.best.finished:
-        yield "differences", draw_differences(study)
+        yield "differences", plot_differences(study)
         if imbalance(study) is None:
-            yield "axes", draw_axes(study)
+            yield "axes", plot_axes(study)
             if len(study.axes) > 1:
-                yield "pairs", draw_pairs(study)
-    if tradeoffs := draw_tradeoffs(study):
+                yield "pairs", plot_pairs(study)
+    if tradeoffs := plot_tradeoffs(study):
         yield "tradeoffs", tradeoffs
     for response in responses([study]):
-        yield "marginals", draw_marginals(response)
-        if contour := draw_contour(response):
+        yield "marginals", plot_marginals(response)
+        if contour := plot_contour(response):
             yield "contour", contour
-    yield "curves", draw_curves(study)
+    yield "curves", plot_curves(study)
     if has_diagnostics(study):
-        yield "diagnostics", draw_diagnostics(study)
+        yield "diagnostics", plot_diagnostics(study)
 
 
-def draw_differences(study: Study) -> Figure:
+def plot_differences(study: Study) -> Figure:
     """Each cell's dev loss minus the best cell's, paired by seed: a forest plot, best on top."""
     cells = [cell for cell in study.cells if cell.finished][:MAX_FOREST]
     labels = label_cells(cells, study.axes)
     texts = [wrapped(text) for text in labels.texts]
     row_height = 0.1 + 0.14 * max((text.count("\n") + 1 for text in texts), default=1)
     figure, ax = plt.subplots(figsize=(7.5, 1.4 + row_height * len(cells)))
-    draw_forest(ax, [study.to_best(cell) for cell in cells], texts, [_cell_style(study, cell) for cell in cells])
+    plot_forest(ax, [study.to_best(cell) for cell in cells], texts, [_cell_style(study, cell) for cell in cells])
     ax.text(-0.01, 1, labels.heading, transform=ax.transAxes, ha="right", va="bottom", fontsize=8)
     ax.set_xlabel("dev loss minus the best configuration's (nats per token)", loc="right")  # Beside long names.
     set_title(
@@ -125,7 +125,7 @@ def wrapped(label: str) -> str:
     return textwrap.fill(together, LABEL_WIDTH).replace(NO_BREAK, " ")
 
 
-def draw_curves(study: Study) -> Figure:
+def plot_curves(study: Study) -> Figure:
     """Dev loss over training: the mean over seeds of the best cells of the study, with the interval at the end."""
     figure, ax = plt.subplots(figsize=(9, 4.6))
     ax.set_xlabel("training step")
@@ -160,7 +160,7 @@ def draw_curves(study: Study) -> Figure:
     return figure
 
 
-def draw_embedding(table: np.ndarray, row: Row, vocabulary: Vocabulary) -> Figure:
+def plot_embedding(table: np.ndarray, row: Row, vocabulary: Vocabulary) -> Figure:
     """The tokens of a two-dimensional embedding at their places; vowels are marked where tokens are letters."""
     figure, ax = plt.subplots(figsize=(6, 6.2))
     tokens, places = vocabulary.tokens, table[:, :2]
@@ -182,7 +182,7 @@ def draw_embedding(table: np.ndarray, row: Row, vocabulary: Vocabulary) -> Figur
     return figure
 
 
-def draw_forest(
+def plot_forest(
     ax: Axes, differences: Sequence[Estimate], names: Sequence[str], styles: Sequence[dict[str, Any]]
 ) -> None:
     """A forest plot: a row a difference with its interval, the first one on top; what is far off, as a number."""
@@ -234,7 +234,7 @@ def _best_plane_run(studies: Sequence[Study]) -> Row | None:
     return min(rows, key=lambda row: row["dev_loss"], default=None)
 
 
-def draw_axes(study: Study) -> Figure:
+def plot_axes(study: Study) -> Figure:
     """The effect of each axis that varies: dev loss over all others minus the best value's, paired by seed."""
     n_columns = min(len(study.axes), PANELS_A_ROW)
     n_rows = math.ceil(len(study.axes) / n_columns)
@@ -244,7 +244,7 @@ def draw_axes(study: Study) -> Figure:
     beyond = far_off_side_by_side([[effect.mean for effect in line.values()] for line in lines.values()])
     for ax, (axis, line) in zip(axes.flat, lines.items(), strict=False):
         colours = [scheme_colour(str(name)) for name in line] if axis == "init" else [COLOURS[0]] * len(line)
-        _draw_line(ax, line, beyond, colours)
+        _plot_line(ax, line, beyond, colours)
         _name_places(ax, axis, line)
     for ax in list(axes.flat)[len(study.axes) :]:
         ax.set_visible(False)
@@ -255,7 +255,7 @@ def draw_axes(study: Study) -> Figure:
     return figure
 
 
-def draw_pairs(study: Study) -> Figure:
+def plot_pairs(study: Study) -> Figure:
     """Effects of the pairs of axes that interact most: one line a value of the axis that has fewer."""
     shares = strongest_pairs(study)
     figure, axes = plt.subplots(1, len(shares), figsize=(max(6.0, 4 * len(shares)), 4.4), sharey=True, squeeze=False)
@@ -264,7 +264,7 @@ def draw_pairs(study: Study) -> Figure:
     beyond = far_off_side_by_side(means)
     for ax, share, (along, between, lines) in zip(axes.flat, shares, pairs, strict=True):
         title = f"{between.replace('_', ' ')} (the interaction: {max(100 * share.value, 0.0):.1f} % of the variance)"
-        _draw_pair(ax, title, lines, beyond)
+        _plot_pair(ax, title, lines, beyond)
         _name_places(ax, along, next(iter(lines.values())))
     axes[0, 0].set_ylabel("dev loss minus that of the panel's\nbest pair of values (nats per token)")
     subtitle = f"mean over all other axes; paired by seed, {study.shown_as}; lines that are not parallel interact"
@@ -300,12 +300,12 @@ def pair_lines(study: Study, pair: Sequence[str]) -> tuple[str, str, dict[Any, L
     return along, between, {name: line for name, line in lines.items() if name in best}
 
 
-def _draw_pair(ax: Axes, title: str, lines: dict[Any, Line], beyond: float) -> None:
+def _plot_pair(ax: Axes, title: str, lines: dict[Any, Line], beyond: float) -> None:
     for i, (name, line) in enumerate(lines.items()):
         colour = scheme_colour(name) if name in SCHEMES else LINE_COLOURS[i % len(LINE_COLOURS)]
         aside = ASIDE * (i - (len(lines) - 1) / 2)
         marker = MARKERS[i % len(MARKERS)]
-        _draw_line(ax, line, beyond, [colour] * len(line), aside, marker, top=0.98 - 0.16 * i)
+        _plot_line(ax, line, beyond, [colour] * len(line), aside, marker, top=0.98 - 0.16 * i)
         width = 1 if is_ordered(line) else 0
         ax.plot([], [], color=colour, marker=marker, markersize=4, linewidth=width, label=value_name(name))
     columns = 4 if is_ordered(lines) else 3
@@ -313,7 +313,7 @@ def _draw_pair(ax: Axes, title: str, lines: dict[Any, Line], beyond: float) -> N
     ax.legend(title=title, ncols=min(len(lines), columns), fontsize=8, columnspacing=1.0, **place)
 
 
-def _draw_line(
+def _plot_line(
     ax: Axes,
     line: Line,
     beyond: float,

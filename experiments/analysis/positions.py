@@ -59,10 +59,10 @@ def write_positions(results: SweepResults, ensembles: Sequence[Ensemble]) -> Non
     if rows:
         replace_file(results.folder / "tables" / "positions.csv", csv_text(rows).encode())
         with plt.rc_context(STYLE):
-            save_figure(draw_positions(rows), results.folder / "figures" / "positions.png")
+            save_figure(plot_positions(rows), results.folder / "figures" / "positions.png")
 
 
-def draw_positions(rows: Sequence[dict[str, Any]]) -> Figure:
+def plot_positions(rows: Sequence[dict[str, Any]]) -> Figure:
     """Loss by position, one line a model."""
     figure, ax = plt.subplots(figsize=(8, 4))
     models = list(dict.fromkeys(row["model"] for row in rows))

@@ -368,7 +368,7 @@ def neighbour_rows(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
             yield {"study": response.study.name, **columns} | response.study.to_best(cell).columns("difference_to_best")
 
 
-def draw_marginals(response: Response) -> Figure:
+def plot_marginals(response: Response) -> Figure:
     """The dev loss along each axis, averaged over all others: a curve with its band, over the points themselves."""
     n_columns = min(len(response.axes), PANELS_A_ROW)
     n_rows = math.ceil(len(response.axes) / n_columns)
@@ -409,7 +409,7 @@ def draw_marginals(response: Response) -> Figure:
     return figure
 
 
-def draw_contour(response: Response) -> Figure | None:
+def plot_contour(response: Response) -> Figure | None:
     """The dev loss over the two ranges that matter most, averaged over all other axes; None of a single range."""
     pair = response.most_important()
     if len(pair) < 2:
@@ -424,12 +424,12 @@ def draw_contour(response: Response) -> Figure | None:
     along, up = ([response.value(axis, share) for share in response.coordinates(axis, CONTOUR_POINTS)] for axis in pair)
     heights = mean.reshape(CONTOUR_POINTS, CONTOUR_POINTS).T
     figure, ax = plt.subplots(figsize=(6.4, 5))
-    drawn = ax.contourf(along, up, heights, levels=N_CONTOURS, cmap="cividis_r")
-    ax.contour(along, up, heights, levels=drawn.levels, colors="white", linewidths=0.4, alpha=0.6)
+    filled = ax.contourf(along, up, heights, levels=N_CONTOURS, cmap="cividis_r")
+    ax.contour(along, up, heights, levels=filled.levels, colors="white", linewidths=0.4, alpha=0.6)
     x, y = (
         [cell.settings[axis] for cell, shown in zip(response.cells, is_shown, strict=True) if shown] for axis in pair
     )
-    shades: dict[str, Any] = {"vmin": min(drawn.levels), "vmax": max(drawn.levels), "cmap": "cividis_r"}
+    shades: dict[str, Any] = {"vmin": min(filled.levels), "vmax": max(filled.levels), "cmap": "cividis_r"}
     ax.scatter(x, y, s=14, c=response.surface.losses[is_shown], edgecolors="black", linewidth=0.6, **shades)
     star = best[pair[0]], best[pair[1]]
     ax.scatter([star[0]], [star[1]], s=160, marker="*", color=ORANGE, edgecolors="black", linewidth=0.6, zorder=3)
@@ -440,7 +440,7 @@ def draw_contour(response: Response) -> Figure | None:
         if range_.log:
             _log_scale(ax, name)
     ax.grid(False)
-    figure.colorbar(drawn, ax=ax, label="dev loss (nats per token)")
+    figure.colorbar(filled, ax=ax, label="dev loss (nats per token)")
     others = [axis for axis in response.study.ranges if axis not in pair]
     held = [f"with {describe(best, listed)}"] if listed else []
     averaged = [f"averaged over {', '.join(others)}"] if others else []

@@ -271,13 +271,13 @@ def law_rows(scaling: Scaling) -> list[dict[str, Any]]:
     ]
 
 
-def draw_scaling(scaling: Scaling) -> Figure:
+def plot_scaling(scaling: Scaling) -> Figure:
     """Loss against parameters, one law a length, and against compute, with the frontier's law."""
     panels = 2 if scaling.by_flops else 1
     figure, axes = plt.subplots(1, panels, figsize=(5 * panels + 0.4, 4.2), sharey=True, squeeze=False)
-    _draw_by_params(axes[0, 0], scaling)
+    _plot_by_params(axes[0, 0], scaling)
     if scaling.by_flops:
-        _draw_by_flops(axes[0, 1], scaling, scaling.by_flops)
+        _plot_by_flops(axes[0, 1], scaling, scaling.by_flops)
     axes[0, 0].set_ylabel("dev loss (nats per token)")
     for ax in axes.flat:
         ax.set_xscale("log")
@@ -295,7 +295,7 @@ def draw_scaling(scaling: Scaling) -> Figure:
     return figure
 
 
-def _draw_by_params(ax: Axes, scaling: Scaling) -> None:
+def _plot_by_params(ax: Axes, scaling: Scaling) -> None:
     shown = (*scaling.points, *scaling.others)
     lengths = sorted({point.n_steps for point in shown})[-len(MARKERS) :]
     x = np.geomspace(min(p.n_params for p in shown), max(p.n_params for p in shown), CURVE_POINTS)
@@ -320,7 +320,7 @@ def _draw_by_params(ax: Axes, scaling: Scaling) -> None:
     ax.set_xlabel("parameters")
 
 
-def _draw_by_flops(ax: Axes, scaling: Scaling, law: PowerLaw) -> None:
+def _plot_by_flops(ax: Axes, scaling: Scaling, law: PowerLaw) -> None:
     sizes = sorted({point.n_params for point in scaling.points})[-len(MARKERS) :]
     for n_params, colour, marker in zip(sizes, LINE_COLOURS, MARKERS, strict=False):
         along = [point for point in scaling.points if point.n_params == n_params]

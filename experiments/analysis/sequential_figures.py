@@ -62,7 +62,7 @@ def saving(study: Study, outcome: Outcome, n_seeds: int) -> float:
     return 1 - sum(outcome.n_wanted.values()) / (n_seeds * len(study.cells))
 
 
-def draw_seeds(study: Study, outcome: Outcome) -> Figure:
+def plot_seeds(study: Study, outcome: Outcome) -> Figure:
     """How many seeds each configuration got, best on top, and why it got no more."""
     places = [place for place in range(len(study.cells)) if place in outcome.verdicts][:MAX_BARS]
     figure, ax = plt.subplots(figsize=(7.5, 1.4 + 0.24 * len(places)))

@@ -141,7 +141,7 @@ def run_rows(measured: Mapping[str, tuple[Any, Any]], n_repeats: int) -> Iterato
         }
 
 
-def draw_simulation(errors: list[dict[str, Any]], runs: list[dict[str, Any]]) -> Figure:
+def plot_simulation(errors: list[dict[str, Any]], runs: list[dict[str, Any]]) -> Figure:
     """Left: the error rate of each scenario, by number of configurations. Right: runs asked for, by width."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8))
     names = list(dict.fromkeys(row["scenario"] for row in errors))
@@ -183,4 +183,4 @@ def write_simulation(folder: Path, measured: Mapping[str, tuple[Any, Any]], n_re
     replace_file(folder / "tables" / "error_rate.csv", csv_text(errors).encode())
     replace_file(folder / "tables" / "runs.csv", csv_text(runs).encode())
     with plt.rc_context(STYLE):
-        save_figure(draw_simulation(errors, runs), folder / "figures" / "simulation.png")
+        save_figure(plot_simulation(errors, runs), folder / "figures" / "simulation.png")

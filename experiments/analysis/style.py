@@ -117,11 +117,11 @@ def _boxes_for_missing_glyphs() -> Iterator[None]:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Write a figure as a PNG file and close it."""
-    drawn, file = io.BytesIO(), io.BytesIO()
+    true_colour, file = io.BytesIO(), io.BytesIO()
     with _boxes_for_missing_glyphs():
-        figure.savefig(drawn, format="png", pil_kwargs={"compress_level": 0})  # It is read again at once.
+        figure.savefig(true_colour, format="png", pil_kwargs={"compress_level": 0})  # It is read again at once.
     plt.close(figure)
-    with Image.open(drawn) as picture:
+    with Image.open(true_colour) as picture:
         colours = picture.convert("RGB")
     # k-means keeps grey lines grey.
     reduced = colours.quantize(PALETTE, Image.Quantize.MAXCOVERAGE, kmeans=3, dither=Image.Dither.NONE)
@@ -161,7 +161,7 @@ def label_points(
 
 
 def far_off(values: Sequence[float]) -> float:
-    """The largest value to draw at its place, lower values being better; infinite where none is far off."""
+    """The largest value to plot at its place, lower values being better; infinite where none is far off."""
     low, high = min(values), float(np.quantile(values, MOST))
     limit = low + REACH * (high - low)
     return limit if max(values) > limit > low else np.inf

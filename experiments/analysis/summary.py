@@ -22,7 +22,7 @@ from experiments.analysis.figures import write_figures
 from experiments.analysis.looks import HeldOut, read_looks
 from experiments.analysis.response import marginal_rows, neighbour_rows, response_rows
 from experiments.analysis.results import SweepResults, load_baselines, ranked_table, read_failures, select_results
-from experiments.analysis.sequential_figures import draw_seeds, seed_outcomes, seed_rows
+from experiments.analysis.sequential_figures import plot_seeds, seed_outcomes, seed_rows
 from experiments.analysis.studies import Cell, Study, estimate
 from experiments.analysis.style import STYLE, file_stems, save_figure
 from experiments.analysis.tradeoffs import tradeoff_rows
@@ -109,7 +109,7 @@ def _write_design(results: SweepResults) -> None:
         for study, stem in zip(results.studies, file_stems([study.name for study in results.studies]), strict=True):
             path = results.folder / "figures" / f"{stem}_seeds.png"
             if study.name in outcomes:
-                save_figure(draw_seeds(study, outcomes[study.name]), path)
+                save_figure(plot_seeds(study, outcomes[study.name]), path)
             else:
                 path.unlink(missing_ok=True)
 

@@ -59,7 +59,7 @@ def tradeoff_rows(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
                 yield {"study": study.name, **columns, **settings}
 
 
-def draw_tradeoffs(study: Study) -> Figure | None:
+def plot_tradeoffs(study: Study) -> Figure | None:
     """Dev loss against each cost, with the front as a line; None where no cost differs."""
     by_cost = fronts(study)
     if not by_cost:

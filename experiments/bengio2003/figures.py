@@ -16,7 +16,7 @@ N_MAPPED = 120
 LINES = tuple(zip(LINE_COLOURS, "os", strict=False))  # Colours and markers of the network and of counting.
 
 
-def draw_map(embedding: Float[np.ndarray, "vocab embed"], vocabulary: Vocabulary, path: Path) -> None:
+def plot_map(embedding: Float[np.ndarray, "vocab embed"], vocabulary: Vocabulary, path: Path) -> None:
     """Frequent words in the plane of the two largest principal components of their unit vectors."""
     places = [i for i, word in enumerate(vocabulary.tokens) if i > 1 and word[0].isalnum()][:N_MAPPED]
     vectors = unit_vectors(embedding)[places]
@@ -40,7 +40,7 @@ def unit_vectors(vectors: Float[np.ndarray, "n embed"]) -> Float[np.ndarray, "n 
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
-def draw_novelty(rows: Sequence[dict[str, Any]], path: Path) -> None:
+def plot_novelty(rows: Sequence[dict[str, Any]], path: Path) -> None:
     """Perplexity of a network and of a count model by the longest n-gram seen, a row each of `compare_by_novelty`."""
     shown = [row for row in rows if row["targets"].endswith("-gram seen") or row["targets"] == "word never seen"]
     with plt.rc_context(STYLE):

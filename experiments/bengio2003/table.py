@@ -20,7 +20,7 @@ from experiments.analysis.results import SweepResults, read_kept
 from experiments.analysis.studies import Cell, Estimate, estimate
 from experiments.analysis.trained_models import keep_samples, read_samples
 from experiments.analysis.words import made_on
-from experiments.bengio2003.figures import draw_map, draw_novelty, unit_vectors
+from experiments.bengio2003.figures import plot_map, plot_novelty, unit_vectors
 from experiments.bengio2003.models import MIXED_WEIGHT, MODELS, PUBLISHED_COUNTS, model_of
 from experiments.report.sections import Section, read_sections, write_sections
 from experiments.runner.rows import Row
@@ -159,9 +159,9 @@ def write_tables(results: SweepResults, test: str | None = None) -> Summary:
     replace_file(folder / "tables" / "summary.md", as_markdown(summary).encode())
     if summary.novelty is not None:
         replace_file(folder / "tables" / "novelty.csv", csv_text(summary.novelty).encode())
-        draw_novelty(summary.novelty, folder / NOVELTY_FILE)
+        plot_novelty(summary.novelty, folder / NOVELTY_FILE)
     if summary.embedding is not None:
-        draw_map(summary.embedding, dataset.vocabulary, folder / MAP_FILE)
+        plot_map(summary.embedding, dataset.vocabulary, folder / MAP_FILE)
     write_sections(folder, summary.sections)
     return summary
 

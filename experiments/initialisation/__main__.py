@@ -56,9 +56,9 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
         tables = itertools.chain(study_tables(studies), cause_tables(causes, studies.schemes, vocab_size))
         write_tables(options.folder, tables)
         _print_schemes(studies)
-        drawn = cause_figures(causes, studies.schemes, vocab_size)
+        of_causes = cause_figures(causes, studies.schemes, vocab_size)
         with working("figures ..."):
-            write_figures(options.folder, itertools.chain(study_figures(studies), drawn))
+            write_figures(options.folder, itertools.chain(study_figures(studies), of_causes))
     if dataset:
         # JAX only where something is trained.
         from experiments.initialisation.snapshots import write_snapshots

@@ -43,20 +43,20 @@ def cause_figures(causes: Causes, schemes: Study, vocab_size: int) -> Iterator[t
     """The figures that the given studies allow, and the stems of their file names."""
     for study in causes.get(LENGTHS, ())[:1]:
         if any(places(cells)[0] for cells in scale_lines(study).values()):
-            yield "u_curve", draw_u_curve(study, schemes)
+            yield "u_curve", plot_u_curve(study, schemes)
     for study in causes.get(PLANE, ())[:1]:
-        yield "scale_map", draw_map(study, vocab_size)
+        yield "scale_map", plot_map(study, vocab_size)
     if causes.get(RATES):
-        yield "tuned_rates", draw_tuned_rates(causes[RATES])
+        yield "tuned_rates", plot_tuned_rates(causes[RATES])
     for study in causes.get(DEPTHS, ())[:1]:
-        yield "depth_rates", draw_depth_rates(study)
+        yield "depth_rates", plot_depth_rates(study)
     for study in causes.get(GAINS, ())[:1]:
-        yield "activation_gains", draw_gains(study)
+        yield "activation_gains", plot_gains(study)
     for study in causes.get(TRANSFER, ())[:1]:
-        yield "rate_transfer", draw_transfer(study)
+        yield "rate_transfer", plot_transfer(study)
 
 
-def draw_u_curve(scale: Study, schemes: Study) -> Figure:
+def plot_u_curve(scale: Study, schemes: Study) -> Figure:
     """Dev loss by starting scale: a colour a length, a line style an output scale, a labelled point a scheme."""
     figure, ax = plt.subplots(figsize=(9, 5.4))
     lines = {key: places(cells) for key, cells in scale_lines(scale).items()}
@@ -122,7 +122,7 @@ def _name_powers(axis: Axis) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def draw_map(study: Study, vocab_size: int) -> Figure:
+def plot_map(study: Study, vocab_size: int) -> Figure:
     """Contours of the mean dev loss over hidden and output gain, the lowest cell, and the schemes on the map."""
     gains, outputs = (sorted({cell.settings[axis] for cell in study.cells}) for axis in ("gain", "output_gain"))
     losses = np.full((len(outputs), len(gains)), np.nan)
@@ -168,7 +168,7 @@ def _on_map(settings: dict[str, Any], vocab_size: int) -> Iterator[tuple[str, fl
                 yield init, place["gain"] / own["gain"], place["output_gain"] / own["output_gain"]
 
 
-def draw_transfer(study: Study) -> Figure:
+def plot_transfer(study: Study) -> Figure:
     """Dev loss by learning rate: a panel a parametrisation and decay, a line a width, its lowest point marked."""
     lines = transfer_lines(study)
     names, decays = (list(dict.fromkeys(values)) for values in zip(*sorted(lines), strict=True))
@@ -201,7 +201,7 @@ def draw_transfer(study: Study) -> Figure:
     return figure
 
 
-def draw_tuned_rates(studies: Sequence[Study]) -> Figure:
+def plot_tuned_rates(studies: Sequence[Study]) -> Figure:
     """Dev loss by learning rate: a column a study, of one optimiser and length, and a colour a scheme."""
     groups = scheme_groups(max(studies, key=lambda study: len(study.cells)))
     size = (3.6 * len(studies) + 1.6, 0.8 + 2.8 * len(groups))
@@ -214,7 +214,7 @@ def draw_tuned_rates(studies: Sequence[Study]) -> Figure:
             for (init, batch_norm), cells in by_scheme(study).items():
                 if init in inits:
                     style = scheme_style(init, batch_norm) | {"markersize": 4}
-                    draw_cells(ax, cells, "learning_rate", scheme_label(init, batch_norm), style)
+                    plot_cells(ax, cells, "learning_rate", scheme_label(init, batch_norm), style)
             ax.set(xscale="log", ylim=(lowest - 0.01, lowest + ABOVE_BEST_RATE))
             ax.set_xticks(rates, [f"{rate:.2g}" for rate in rates], fontsize=7)
             ax.minorticks_off()
@@ -227,16 +227,16 @@ def draw_tuned_rates(studies: Sequence[Study]) -> Figure:
     return figure
 
 
-def draw_depth_rates(study: Study) -> Figure:
+def plot_depth_rates(study: Study) -> Figure:
     """Dev loss by gain at each cell's best learning rate: a panel a norm, a line a depth."""
     tuned = tuned_study(study, ("learning_rate",))
     norms = sorted({cell.settings["batch_norm"] for cell in tuned.cells})
     title = f"Dev loss by gain, each at its own best learning rate{lengths(study)}: mean and 95 % interval"
     panels = {NORMS[norm]: [cell for cell in tuned.cells if cell.settings["batch_norm"] == norm] for norm in norms}
-    return _draw_by_gain(panels, "n_layers", "hidden layers", title)
+    return _plot_by_gain(panels, "n_layers", "hidden layers", title)
 
 
-def draw_gains(study: Study) -> Figure:
+def plot_gains(study: Study) -> Figure:
     """Dev loss by gain: a panel a depth, a line an activation."""
     depths = sorted({cell.settings["n_layers"] for cell in study.cells})
     title = f"Dev loss by gain and activation{lengths(study)}: mean and 95 % interval"
@@ -244,10 +244,10 @@ def draw_gains(study: Study) -> Figure:
         f"{n} hidden layer{'s' * (n > 1)}": [cell for cell in study.cells if cell.settings["n_layers"] == n]
         for n in depths
     }
-    return _draw_by_gain(panels, "activation", "", title)
+    return _plot_by_gain(panels, "activation", "", title)
 
 
-def _draw_by_gain(panels: Mapping[str, Sequence[Cell]], axis: str, heading: str, title: str) -> Figure:
+def _plot_by_gain(panels: Mapping[str, Sequence[Cell]], axis: str, heading: str, title: str) -> Figure:
     """A panel for each list of cells, and in it a line for each value of an axis, whose lowest point is in view."""
     figure, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels) + 1.4, 3.8), sharey=True, squeeze=False)
     cells = [cell for panel in panels.values() for cell in panel if cell.finished]
@@ -257,7 +257,7 @@ def _draw_by_gain(panels: Mapping[str, Sequence[Cell]], axis: str, heading: str,
     for ax, (name, panel) in zip(axes[0], panels.items(), strict=True):
         for value, colour, marker in zip(values, LINE_COLOURS, MARKERS, strict=False):
             line = [cell for cell in panel if cell.settings[axis] == value and not cell.n_diverged]
-            draw_cells(ax, line, "gain", str(value), {"color": colour, "marker": marker, "markersize": 4})
+            plot_cells(ax, line, "gain", str(value), {"color": colour, "marker": marker, "markersize": 4})
             minima += [min(cell.estimate("dev_loss").mean for cell in line)] if line else []
         ax.set(title=name, xscale="log", xlabel="gain over 1 / sqrt(fan_in)")
         ax.set_xticks(gains, [f"{gain:.3g}" for gain in gains], fontsize=7, rotation=45 if len(gains) > 5 else 0)
@@ -271,7 +271,7 @@ def _draw_by_gain(panels: Mapping[str, Sequence[Cell]], axis: str, heading: str,
     return figure
 
 
-def draw_cells(ax: Axes, cells: Sequence[Cell], axis: str, label: str, style: dict[str, Any]) -> None:
+def plot_cells(ax: Axes, cells: Sequence[Cell], axis: str, label: str, style: dict[str, Any]) -> None:
     """One line: mean dev loss and interval of cells without diverged runs, by their value of an axis."""
     shown = sorted((cell for cell in cells if not cell.n_diverged), key=lambda cell: cell.settings[axis])
     losses = [cell.estimate("dev_loss") for cell in shown]

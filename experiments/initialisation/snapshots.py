@@ -124,14 +124,14 @@ def write_snapshots(folder: Path, dataset: Dataset, n_seeds: int) -> str:
     replace_file(folder / "tables" / "deep_layers.csv", csv_text(layers).encode())
     with plt.rc_context(STYLE):
         figures = {
-            "first_preactivations": draw_preactivations(first),
-            "first_activations": draw_activations(first),
-            "first_saturation_maps": draw_saturation_maps(first),
-            "deep_activations_by_gain": draw_layers(by_gain, DEEP_STEPS, "activations"),
-            "deep_gradients_by_gain": draw_layers(by_gain, DEEP_STEPS, "gradients"),
-            "deep_activations_by_scheme": draw_layers(by_scheme, DEEP_STEPS, "activations"),
-            "deep_gradients_by_scheme": draw_layers(by_scheme, DEEP_STEPS, "gradients"),
-            "deep_updates": draw_updates(updates, UPDATE_STEPS),
+            "first_preactivations": plot_preactivations(first),
+            "first_activations": plot_activations(first),
+            "first_saturation_maps": plot_saturation_maps(first),
+            "deep_activations_by_gain": plot_layers(by_gain, DEEP_STEPS, "activations"),
+            "deep_gradients_by_gain": plot_layers(by_gain, DEEP_STEPS, "gradients"),
+            "deep_activations_by_scheme": plot_layers(by_scheme, DEEP_STEPS, "activations"),
+            "deep_gradients_by_scheme": plot_layers(by_scheme, DEEP_STEPS, "gradients"),
+            "deep_updates": plot_updates(updates, UPDATE_STEPS),
         }
         for name, figure in figures.items():
             save_figure(figure, folder / "figures" / f"{name}.png")
@@ -157,12 +157,12 @@ def layer_rows(network: str, snapshots: Sequence[Snapshot], steps: Sequence[int]
     ]
 
 
-def draw_preactivations(by_scheme: Mapping[str, Snapshot]) -> Figure:
+def plot_preactivations(by_scheme: Mapping[str, Snapshot]) -> Figure:
     """Histograms of the first layer's preactivations, a panel a scheme; tanh is saturated beyond the dashed lines."""
     figure, axes = _make_panels(by_scheme, 2.0, "preactivation", "share of values per bin (%)")
     for init, ax in axes.items():
         values = by_scheme[init].preactivations[:, 0]
-        _draw_histogram(ax, values, (-20, 20), scheme_colour(init))
+        _plot_histogram(ax, values, (-20, 20), scheme_colour(init))
         ax.set_title(f"{init}: std {values.std():.2f}", fontsize=8)
         for bound in np.arctanh([-SATURATION, SATURATION]):
             ax.axvline(bound, color=ORANGE, linestyle="--", linewidth=0.8)
@@ -170,18 +170,18 @@ def draw_preactivations(by_scheme: Mapping[str, Snapshot]) -> Figure:
     return figure
 
 
-def draw_activations(by_scheme: Mapping[str, Snapshot]) -> Figure:
+def plot_activations(by_scheme: Mapping[str, Snapshot]) -> Figure:
     """Histograms of the first layer's activations, a panel a scheme."""
     figure, axes = _make_panels(by_scheme, 2.0, "activation", "share of values per bin (%)")
     for init, ax in axes.items():
         values = by_scheme[init].activations[:, 0]
-        _draw_histogram(ax, values, (-1, 1), scheme_colour(init))
+        _plot_histogram(ax, values, (-1, 1), scheme_colour(init))
         ax.set_title(f"{init}: {100 * saturated_share(values):.1f} % saturated", fontsize=8)
     figure.suptitle(f"Activations of a first minibatch; saturated means |tanh| > {SATURATION}", fontsize=10)
     return figure
 
 
-def draw_saturation_maps(by_scheme: Mapping[str, Snapshot]) -> Figure:
+def plot_saturation_maps(by_scheme: Mapping[str, Snapshot]) -> Figure:
     """White where an activation is saturated: windows of one minibatch against hidden units, for the first seed."""
     figure, axes = _make_panels(by_scheme, 1.5, "hidden unit", "window")
     for init, ax in axes.items():
@@ -207,14 +207,14 @@ def _make_panels(names: Mapping[str, Any], height: float, xlabel: str, ylabel: s
     return figure, dict(zip(names, axes.flat, strict=False))
 
 
-def _draw_histogram(ax: Axes, values: np.ndarray, limits: tuple[float, float], colour: str) -> None:
+def _plot_histogram(ax: Axes, values: np.ndarray, limits: tuple[float, float], colour: str) -> None:
     counts, edges = np.histogram(np.clip(values, *limits), BINS, limits)
     ax.stairs(100 * counts / values.size, edges, fill=True, color=colour, alpha=0.75)
     ax.set_xlim(*limits)
     ax.set_ylim(bottom=0)
 
 
-def draw_layers(networks: Mapping[str, Sequence[Snapshot]], steps: Sequence[int], what: str) -> Figure:
+def plot_layers(networks: Mapping[str, Sequence[Snapshot]], steps: Sequence[int], what: str) -> Figure:
     """Histograms of deep networks by layer: a column a network, a row a step.
 
     `what` is `activations`, or `gradients`, whose histograms are in units of the first layer's standard deviation.
@@ -243,7 +243,7 @@ def draw_layers(networks: Mapping[str, Sequence[Snapshot]], steps: Sequence[int]
     return figure
 
 
-def draw_updates(updates: Mapping[str, Sequence[Float[np.ndarray, "seed matrix"]]], steps: Sequence[int]) -> Figure:
+def plot_updates(updates: Mapping[str, Sequence[Float[np.ndarray, "seed matrix"]]], steps: Sequence[int]) -> Figure:
     """The update-to-weight ratio of each matrix of deep networks over their first steps, a panel a network.
 
     Ratios are given as log10, for each network and step.

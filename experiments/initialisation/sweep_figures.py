@@ -15,7 +15,7 @@ from matplotlib.lines import Line2D
 
 from experiments.analysis.comparisons import tuned_study
 from experiments.analysis.diagnostics import diagnostic, has_diagnostics
-from experiments.analysis.figures import MAX_LINES, draw_forest
+from experiments.analysis.figures import MAX_LINES, plot_forest
 from experiments.analysis.studies import Cell, Estimate, Study, estimate, paired_difference
 from experiments.analysis.style import COLOURS, ORANGE, STYLE, far_off, save_figure, scheme_label, scheme_style
 from experiments.initialisation.tables import (
@@ -35,7 +35,7 @@ BASELINE_LINES: Any = ("-", ":")
 
 
 def write_figures(folder: Path, figures: Iterable[tuple[str, Figure]]) -> None:
-    """Write each figure, which is drawn when it is its turn, into `figures/`."""
+    """Write each figure, which is plotted when it is its turn, into `figures/`."""
     with plt.rc_context(STYLE):
         for name, figure in figures:
             save_figure(figure, folder / "figures" / f"{name}.png")
@@ -44,24 +44,24 @@ def write_figures(folder: Path, figures: Iterable[tuple[str, Figure]]) -> None:
 def study_figures(studies: Studies) -> Iterator[tuple[str, Figure]]:
     """The figures and the stems of their file names; those of diagnostics only where these were recorded."""
     schemes, rates, depth = studies.schemes, studies.rates, studies.depth
-    yield "overview", draw_overview(schemes, studies.baselines)
-    yield "schemes_curves", draw_curves(schemes)
-    yield "schemes_forest", draw_scheme_differences(schemes, rates)
+    yield "overview", plot_overview(schemes, studies.baselines)
+    yield "schemes_curves", plot_curves(schemes)
+    yield "schemes_forest", plot_scheme_differences(schemes, rates)
     if has_diagnostics(schemes):
         if activation_named(schemes.cells[0].settings["activation"]).saturation:
-            yield "schemes_saturation", draw_saturation(schemes)
-        yield "schemes_updates", draw_updates(schemes)
+            yield "schemes_saturation", plot_saturation(schemes)
+        yield "schemes_updates", plot_updates(schemes)
     if rates:
-        yield "rates_curves", draw_rates(rates)
+        yield "rates_curves", plot_rates(rates)
     if depth:
-        yield "depth_scales", draw_depth(depth)
+        yield "depth_scales", plot_depth(depth)
 
 
-def draw_overview(study: Study, baselines: Baselines) -> Figure:
+def plot_overview(study: Study, baselines: Baselines) -> Figure:
     """A row a scheme, best on top: dev loss with and without batch norm, means and 95 % intervals over seeds."""
     losses = {scheme: cells[0].estimate("dev_loss") for scheme, cells in by_scheme(study).items() if cells[0].finished}
     limit = far_off([loss.mean for loss in losses.values()])
-    # Cells are best first, and so are schemes by the better of their two losses; the best one is drawn last, on top.
+    # Cells are best first, and so are schemes by the better of their two losses; the best one is plotted last, on top.
     inits = list(dict.fromkeys(init for init, _ in sorted(losses, key=lambda scheme: losses[scheme].mean)))[::-1]
     figure, ax = plt.subplots(figsize=(8, 1.5 + 0.29 * len(inits)))
     for place, init in enumerate(inits):
@@ -102,21 +102,21 @@ def lengths(study: Study) -> str:
     return f", {study.cells[0].settings['n_steps']:,} steps, {seeds} seed{'s' if seeds > 1 else ''}"
 
 
-def draw_curves(study: Study) -> Figure:
+def plot_curves(study: Study) -> Figure:
     """Dev loss over training, a panel a norm, a colour a scheme, bands over seeds."""
     ends = [(cell.estimate("dev_loss").mean, cell.settings["init"]) for cell in study.cells if cell.finished]
     (low, _), (high, _) = min(ends), max(ends)
     above = ", ".join(sorted({init for loss, init in ends if loss > low + 0.35}))
     title = "Dev loss while training, mean and 95 % band over seeds" + (f"; above this range: {above}" if above else "")
-    figure = draw_histories(study, lambda row: row["history_dev_loss"], LOSS, title)
+    figure = plot_histories(study, lambda row: row["history_dev_loss"], LOSS, title)
     figure.axes[0].set_ylim(low - 0.02, min(high + 0.15, low + 0.35))
     return figure
 
 
-def draw_saturation(study: Study) -> Figure:
+def plot_saturation(study: Study) -> Figure:
     """Share of saturated activations of the first hidden layer over training."""
     activation = study.cells[0].settings["activation"]
-    return draw_histories(
+    return plot_histories(
         study,
         lambda row: [100 * values[0] for values in row["history_saturated_share"]],
         f"share of |{activation}| > {activation_named(activation).saturation} (%)",
@@ -124,7 +124,7 @@ def draw_saturation(study: Study) -> Figure:
     )
 
 
-def draw_histories(study: Study, values: Callable[[Row], Sequence[float | None]], ylabel: str, title: str) -> Figure:
+def plot_histories(study: Study, values: Callable[[Row], Sequence[float | None]], ylabel: str, title: str) -> Figure:
     """Some value of each run over training, a panel a norm, a colour a scheme, bands over seeds."""
     groups = scheme_groups(study)
     size = (10, 1.2 + 3.2 * len(groups))
@@ -133,7 +133,7 @@ def draw_histories(study: Study, values: Callable[[Row], Sequence[float | None]]
         for ax, batch_norm in zip(row, NORMS, strict=True):
             for cell in study.cells:
                 if cell.settings["batch_norm"] == batch_norm and cell.settings["init"] in inits:
-                    _draw_history(ax, cell, values)
+                    _plot_history(ax, cell, values)
         row[0].set_ylabel(ylabel)
         add_legend(row)
     for ax, name in zip(axes[0], NORMS.values(), strict=True):
@@ -151,7 +151,7 @@ def scheme_groups(study: Study) -> list[list[str]]:
     return [list(group) for group in np.array_split(np.array(inits, dtype=object), n_groups)]
 
 
-def draw_updates(study: Study) -> Figure:
+def plot_updates(study: Study) -> Figure:
     """Update-to-weight ratio over training, a panel a matrix, without batch norm above and with it below."""
     rows = list(itertools.product(NORMS, scheme_groups(study)))
     figure, axes = plt.subplots(len(rows), 3, figsize=(11, 0.6 + 2.6 * len(rows)), sharex=True, sharey=True)
@@ -165,7 +165,7 @@ def draw_updates(study: Study) -> Figure:
 
             for cell in study.cells:
                 if cell.settings["batch_norm"] == batch_norm and cell.settings["init"] in inits:
-                    _draw_history(ax, cell, ratios)
+                    _plot_history(ax, cell, ratios)
             ax.axhline(-3, color=ORANGE, linestyle=":", linewidth=1.4)
             ax.set(title=f"{matrices[i]}, {NORMS[batch_norm]}", ylim=(-5, 0))
         row[0].set_ylabel("log10 of update std / weight std")
@@ -176,7 +176,7 @@ def draw_updates(study: Study) -> Figure:
     return figure
 
 
-def _draw_history(ax: Axes, cell: Cell, values: Callable[[Row], Sequence[float | None]]) -> None:
+def _plot_history(ax: Axes, cell: Cell, values: Callable[[Row], Sequence[float | None]]) -> None:
     if not cell.finished:
         return
     by_seed = np.array([values(row) for row in cell.finished], float)  # None becomes NaN.
@@ -191,7 +191,7 @@ def _draw_history(ax: Axes, cell: Cell, values: Callable[[Row], Sequence[float |
     ax.fill_between(steps, low, high, color=style["color"], alpha=0.18, linewidth=0)
 
 
-def draw_scheme_differences(schemes: Study, rates: Study | None) -> Figure:
+def plot_scheme_differences(schemes: Study, rates: Study | None) -> Figure:
     """Differences from the reference paired by seed, at one learning rate and at each scheme's own best one."""
     cells = {scheme: cells[0] for scheme, cells in by_scheme(schemes).items() if cells[0].finished}
     differences = {scheme: paired_difference(cell, cells[REFERENCE]) for scheme, cell in cells.items()}
@@ -204,7 +204,7 @@ def draw_scheme_differences(schemes: Study, rates: Study | None) -> Figure:
     for ax, (title, panel) in zip(axes[0], panels.items(), strict=True):
         order = sorted((scheme for scheme in panel if panel[scheme].n), key=lambda scheme: panel[scheme].mean)
         names, styles = [scheme_label(*scheme) for scheme in order], [scheme_style(*scheme) for scheme in order]
-        draw_forest(ax, [panel[scheme] for scheme in order], names, styles)
+        plot_forest(ax, [panel[scheme] for scheme in order], names, styles)
         ax.set(xlabel="difference (nats per token)")
         ax.set_title(title, fontsize=9)
     figure.suptitle(
@@ -214,7 +214,7 @@ def draw_scheme_differences(schemes: Study, rates: Study | None) -> Figure:
     return figure
 
 
-def draw_rates(study: Study) -> Figure:
+def plot_rates(study: Study) -> Figure:
     """Dev loss against the learning rate, a line a scheme."""
     groups = scheme_groups(study)
     size = (10, 1.0 + 3.2 * len(groups))
@@ -226,7 +226,7 @@ def draw_rates(study: Study) -> Figure:
             if norm == batch_norm and init in inits:
                 losses = {cell.settings["learning_rate"]: cell.estimate("dev_loss") for cell in cells}
                 style = scheme_style(init, norm) | {"label": init, "markersize": 4, "linewidth": 1.1, "linestyle": "-"}
-                _draw_estimates(ax, losses, style)
+                _plot_estimates(ax, losses, style)
         ax.set(title=name, xlabel="learning rate", ylim=(best - 0.02, best + 0.35), xscale="log")
         ax.set_xticks(rates, [f"{rate:.2g}" for rate in rates], fontsize=8)
         ax.minorticks_off()
@@ -237,7 +237,7 @@ def draw_rates(study: Study) -> Figure:
     return figure
 
 
-def draw_depth(study: Study) -> Figure:
+def plot_depth(study: Study) -> Figure:
     """Dev loss against depth by gain; where recorded, also the activations' scale in the deepest models at step 0."""
     n_rows = 2 if has_diagnostics(study) else 1
     figure, axes = plt.subplots(n_rows, 2, figsize=(9, 3.2 * n_rows), sharey="row", squeeze=False)
@@ -252,11 +252,11 @@ def draw_depth(study: Study) -> Figure:
                 for cell in study.cells
                 if (cell.settings["gain"], cell.settings["batch_norm"]) == (gain, batch_norm)
             }
-            _draw_estimates(column[0], {depth: cell.estimate("dev_loss") for depth, cell in cells.items()}, style)
+            _plot_estimates(column[0], {depth: cell.estimate("dev_loss") for depth, cell in cells.items()}, style)
             if n_rows > 1 and depths[-1] in cells:
                 deepest = cells[depths[-1]]
                 scales = {i + 1: diagnostic(deepest, "activation_std", 0, i) for i in range(depths[-1])}
-                _draw_estimates(column[1], scales, style)
+                _plot_estimates(column[1], scales, style)
         column[0].set(title=name, xlabel="hidden layers", xticks=depths)
         if n_rows > 1:
             column[1].set(xlabel=f"hidden layer of {depths[-1]}, at step 0", xticks=range(1, depths[-1] + 1))
@@ -268,7 +268,7 @@ def draw_depth(study: Study) -> Figure:
     return figure
 
 
-def _draw_estimates(ax: Axes, estimates: Mapping[Any, Estimate], style: Mapping[str, Any]) -> None:
+def _plot_estimates(ax: Axes, estimates: Mapping[Any, Estimate], style: Mapping[str, Any]) -> None:
     places = sorted(place for place, estimate in estimates.items() if estimate.n)
     means, halves = [estimates[place].mean for place in places], [estimates[place].half for place in places]
     ax.errorbar(places, means, yerr=halves, capsize=2, **style)

@@ -41,7 +41,7 @@ LABELS = {  # Of the figure's rows, by statistic; the CSV has more.
     "hidden_gradient_std": "gradient std, hidden (log10)",
     "hidden_log10_update_to_weight": "update / weight, hidden (log10)",
 }
-# Of schemes that scale alike one is drawn; the others lie on it or beside it, and are in the tables.
+# Of schemes that scale alike one is plotted; the others lie on it or beside it, and are in the tables.
 ALIKE = ("uniform", "scaled_hidden", "kaiming_relu", "zeros", "lsuv", "unit_variance")
 
 
@@ -52,9 +52,9 @@ def write_width(folder: Path, dataset: Dataset, n_seeds: int) -> None:
         rows = coordinate_check(dataset, n_seeds, n_layers, widths, tuple(SCHEMES))
         replace_file(folder / "tables" / f"width_{n_layers}.csv", csv_text(rows).encode())
         with plt.rc_context(STYLE):
-            drawn = [row for row in rows if row["scheme"] not in ALIKE]
+            shown = [row for row in rows if row["scheme"] not in ALIKE]
             title = f"Scale against width, {count(n_layers, 'hidden layer')}; a flat line keeps its scale"
-            save_figure(draw_width(drawn, title), folder / "figures" / f"width_{n_layers}.png")
+            save_figure(plot_width(shown, title), folder / "figures" / f"width_{n_layers}.png")
         of_layers = exponent_rows(rows)
         exponents += of_layers
         sizes = f"{count(n_layers, 'hidden layer')} of {widths[0]} to {widths[-1]}"
@@ -69,7 +69,7 @@ def write_width(folder: Path, dataset: Dataset, n_seeds: int) -> None:
     replace_file(folder / "tables" / "width_parametrizations.csv", csv_text(rows).encode())
     with plt.rc_context(STYLE):
         title = f"{PARAMETRIZED} under three parametrizations, {count(n_layers, 'hidden layer')}"
-        save_figure(draw_width(rows, title), folder / "figures" / "width_parametrizations.png")
+        save_figure(plot_width(rows, title), folder / "figures" / "width_parametrizations.png")
     title = f"The same of {PARAMETRIZED} under each parametrization, hidden layers: {n_layers}"
     sections.append(f"## {title}\n\n{exponents_as_markdown(exponent_rows(rows))}\n")
     replace_file(folder / "tables" / "width.csv", csv_text(exponents).encode())
@@ -142,14 +142,14 @@ def exponents_as_markdown(exponents: Table) -> str:
     return markdown_table(["scheme", *(f"{name.replace('_', ' ')}, step {step}" for step, name in columns)], lines)
 
 
-def draw_width(rows: Table, title: str) -> Figure:
+def plot_width(rows: Table, title: str) -> Figure:
     """A row a statistic, a column a step (the first and the last), a line a scheme over the width."""
     size = (3.2 * len(SHOWN_STEPS) + 1.8, 2.1 * len(LABELS) + 0.7)
     figure, axes = plt.subplots(len(LABELS), len(SHOWN_STEPS), figsize=size, sharex=True, sharey="row")
     for line, (name, label) in zip(axes, LABELS.items(), strict=True):
         for ax, step in zip(line, SHOWN_STEPS, strict=True):
             for scheme in dict.fromkeys(row["scheme"] for row in rows):
-                _draw_scheme(ax, [row for row in rows if (row["scheme"], row["step"]) == (scheme, step)], name)
+                _plot_scheme(ax, [row for row in rows if (row["scheme"], row["step"]) == (scheme, step)], name)
         line[0].set_ylabel(label, fontsize=8)
     for ax, step in zip(axes[0], SHOWN_STEPS, strict=True):
         ax.set_title(f"step {step}")
@@ -163,7 +163,7 @@ def draw_width(rows: Table, title: str) -> Figure:
     return figure
 
 
-def _draw_scheme(ax: Axes, rows: Table, name: str) -> None:
+def _plot_scheme(ax: Axes, rows: Table, name: str) -> None:
     values = np.array([row[name] for row in rows])
     if not name.endswith("log10_update_to_weight"):
         values = np.log10(values, out=np.full(len(values), np.nan), where=values > 0)

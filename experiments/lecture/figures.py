@@ -20,16 +20,16 @@ WITHIN = 0.9  # Of the characters, which decide its scale.
 Measured = dict[str, Any]
 
 
-def draw_figure(section: str, measured: Measured) -> Figure | None:
+def plot_figure(section: str, measured: Measured) -> Figure | None:
     """A section's figure; None where it has none."""
-    draw = DRAWINGS.get(section)
-    if draw is None or (section == "embedding" and "film" not in measured):
+    plot = PLOTS.get(section)
+    if plot is None or (section == "embedding" and "film" not in measured):
         return None
     with plt.rc_context(STYLE):
-        return draw(measured)
+        return plot(measured)
 
 
-def draw_windows(measured: Measured) -> Figure:
+def plot_windows(measured: Measured) -> Figure:
     """The windows of the first two words: a row a window, context in blue, target in orange."""
     five, windows, vocabulary = measured["windows"]
     figure, axes = plt.subplots(1, 2, figsize=(7, 2.9))
@@ -53,7 +53,7 @@ def draw_windows(measured: Measured) -> Figure:
     return figure
 
 
-def draw_five_names(measured: Measured) -> Figure:
+def plot_five_names(measured: Measured) -> Figure:
     """The loss of the overfitted names above its floor."""
     figure, ax = plt.subplots(figsize=(6, 3))
     losses, floor = measured["losses"], measured["floor"]
@@ -101,7 +101,7 @@ def draw_minibatches(measured: Measured) -> Figure:
     return figure
 
 
-def draw_finder(measured: Measured) -> Figure:
+def plot_finder(measured: Measured) -> Figure:
     """The smoothed loss while the rate rises, with its band over seeds and its minimum."""
     rates, smooth, chosen = measured["curve"]
     figure, ax = plt.subplots(figsize=(6, 3.3))
@@ -120,7 +120,7 @@ def draw_finder(measured: Measured) -> Figure:
     return figure
 
 
-def draw_changes(measured: Measured) -> Figure:
+def plot_changes(measured: Measured) -> Figure:
     """Train and dev of every change: the distance between the two is what is learnt by heart."""
     runs = dict(sorted(measured["runs"].items(), key=lambda one: -np.mean([row["dev_loss"] for row in one[1]])))
     figure, ax = plt.subplots(figsize=(7, 0.42 * len(runs) + 1.3))
@@ -142,7 +142,7 @@ def draw_changes(measured: Measured) -> Figure:
     return figure
 
 
-def draw_film(measured: Measured) -> Figure:
+def plot_film(measured: Measured) -> Figure:
     """The embedding at six moments of one run, vowels in orange."""
     steps, tables, tokens = measured["film"]
     chosen = np.unique(np.round((len(steps) - 1) * np.linspace(0, 1, MOMENTS) ** 2).astype(int))
@@ -174,7 +174,7 @@ def draw_film(measured: Measured) -> Figure:
     return figure
 
 
-def draw_maps(measured: Measured) -> Figure:
+def plot_maps(measured: Measured) -> Figure:
     """White where a tanh is saturated: windows of the first minibatch against hidden units."""
     maps = measured["maps"]
     figure, axes = plt.subplots(len(maps), 1, figsize=(7, 1.45 * len(maps) + 0.6), sharex=True)
@@ -189,7 +189,7 @@ def draw_maps(measured: Measured) -> Figure:
     return figure
 
 
-def draw_ladder(measured: Measured) -> Figure:
+def plot_ladder(measured: Measured) -> Figure:
     """Dev losses from a uniform guess to the ensemble, highest first, on two scales."""
     rungs = [*measured["rungs"]]
     if measured["is_lecture"]:
@@ -224,15 +224,15 @@ def draw_ladder(measured: Measured) -> Figure:
 
 
 KINDS = ("counting", "the lecture's steps", "this project's studies", "published, not trained here")
-DRAWINGS: dict[str, Callable[[Measured], Figure]] = {
-    "data": draw_windows,
-    "five_names": draw_five_names,
+PLOTS: dict[str, Callable[[Measured], Figure]] = {
+    "data": plot_windows,
+    "five_names": plot_five_names,
     "minibatches": draw_minibatches,
-    "finder": draw_finder,
-    "changes": draw_changes,
-    "embedding": draw_film,
-    "initialisation": draw_maps,
-    "ladder": draw_ladder,
+    "finder": plot_finder,
+    "changes": plot_changes,
+    "embedding": plot_film,
+    "initialisation": plot_maps,
+    "ladder": plot_ladder,
 }
 
 

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 from experiments.analysis.style import save_figure
 from experiments.lecture import sections
-from experiments.lecture.figures import draw_figure
+from experiments.lecture.figures import plot_figure
 from experiments.lecture.published import ANY, HEADER, Line
 from experiments.lecture.walk import SECTIONS, Walk
 from experiments.report.sections import picture_uri
@@ -54,7 +54,7 @@ def make_chapter(walk: Walk, name: str, folder: Path) -> Chapter:
 def chapter_of(walk: Walk, name: str, measured: dict[str, Any], folder: Path) -> Chapter:
     """A section of which the values are measured already."""
     title, function = SECTIONS[name]
-    figure = draw_figure(name, measured)
+    figure = plot_figure(name, measured)
     if figure is not None:
         save_figure(figure, folder / "figures" / f"{name}.png")
     text, picture = inspect.cleandoc(function.__doc__ or ""), f"figures/{name}.png" if figure is not None else ""

@@ -2,7 +2,7 @@
 
 Sections use nothing but the public faces of `mlp_lm` and `experiments`. A section's arguments are attributes of
 `experiments.lecture.walk.Walk`. It returns our values by the keys of `experiments.lecture.published.FACTS`, of which a
-statement is a pair (whether it holds, what was measured), and what the figures draw. Its docstring is the page's text.
+statement is a pair (whether it holds, what was measured), and what the figures show. Its docstring is the page's text.
 """
 
 import csv

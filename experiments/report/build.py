@@ -144,7 +144,7 @@ def render(report: Report, refresh: int = 0) -> str:
 
 
 def page_data(report: Report) -> dict[str, Any]:
-    """What the page's script draws from."""
+    """What the page's script plots."""
     rows = ordered_runs(report.results.studies)
     places = {row["run_id"]: place for place, row in enumerate(rows)}
     tokens = report.baselines.tokens

@@ -1,4 +1,4 @@
-"""What the page draws: numbers, curves, diagnostics, embeddings and samples of runs, and cells of studies."""
+"""What the page plots: numbers, curves, diagnostics, embeddings and samples of runs, and cells of studies."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence

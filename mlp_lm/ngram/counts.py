@@ -1,4 +1,4 @@
-"""Counts of n-grams in context windows: counting them, and finding them again.
+"""Counts of n-grams in context windows: counting them, and looking them up again.
 
 A window is a row of ``contexts`` (token ids, oldest first) and the target that follows. Order ``j`` counts
 the targets seen after the last ``j`` context tokens; order 0 counts targets alone.

@@ -3,14 +3,14 @@ function runDetail(run) {
   const parent = document.querySelector("#detail .run");
   forget(parent);
   const runs = DATA.runs;
-  const told = [
+  const facts = [
     ["run", runs.id[run]], ["seed", runs.seed[run]], ["dev", loss(runs.dev_loss[run])], [DATA.wording.unseen, loss(runs.dev_unseen_loss[run])],
     ["train", loss(runs.train_loss[run])], ["train at step 0", loss(runs.initial_loss[run])], ["steps", runs.n_steps[run].toLocaleString("en")],
     ["parameters", runs.n_params[run].toLocaleString("en")], ["seconds", runs.seconds[run]],
     ...(runs.diverged[run] === null ? [] : [["diverged at step", runs.diverged[run]]]), ...ownSettings(run),
   ];
   const left = element("div"), right = element("div");
-  parent.append(runChoice(run), element("dl", { class: "settings" }, ...told.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, String(value))))),
+  parent.append(runChoice(run), element("dl", { class: "settings" }, ...facts.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, String(value))))),
     element("div", { class: "columns" }, left, right));
   left.append(element("h3", {}, "Curve"));
   runCurve(left, run);
@@ -56,18 +56,18 @@ function runCurve(parent, run) {
 }
 
 function diagnosticsPlot(parent, run) {
-  const found = DATA.diagnostics[run];
-  if (!found) {
+  const diagnostics = DATA.diagnostics[run];
+  if (!diagnostics) {
     parent.append(element("p", { class: "note" }, "No diagnostics in this page: a sweep with --diagnostics true records them."));
     return;
   }
-  const choice = element("select", {}, ...Object.keys(found.statistics).map((name) => element("option", { value: name }, words(name))));
+  const choice = element("select", {}, ...Object.keys(diagnostics.statistics).map((name) => element("option", { value: name }, words(name))));
   parent.append(element("h3", {}, "Diagnostics"), element("label", { class: "choice" }, "statistic ", choice));
   const drawn = chart(parent, "A statistic of each layer or matrix over training", () => {
-    const history = found.statistics[choice.value];
+    const history = diagnostics.statistics[choice.value];
     const marks = history[0].map((_, part) => {
       const y = history.map((values) => values[part]), name = `layer or matrix ${part + 1}`;
-      return { kind: "line", x: found.steps, y, name, colour: themed(SERIES[part % SERIES.length]), dots: 6, hover: y.map((value, i) => `${name} at step ${found.steps[i]}: ${value}`) };
+      return { kind: "line", x: diagnostics.steps, y, name, colour: themed(SERIES[part % SERIES.length]), dots: 6, hover: y.map((value, i) => `${name} at step ${diagnostics.steps[i]}: ${value}`) };
     });
     return { x: axis("training step"), y: axis(words(choice.value)), marks };
   }, 300);

@@ -133,8 +133,8 @@ function drawTicks(pen, axis, x, height, last, narrow) {
   const step = Math.ceil(axis.ticks.length / 14);
   for (const [place, text] of axis.ticks.filter((_, i) => i % step === 0)) {
     const y = placeY(place, height), at = x + (!last ? 8 : narrow ? 3 : -8);
-    const told = last && narrow ? text.replace(/^≥ /, "≥").replace(/\d+\.\d{3,}$/, (number) => Number(number).toFixed(2)) : text;
-    const short = told.length > 14 ? `${told.slice(0, 13)}…` : told;
+    const digits = last && narrow ? text.replace(/^≥ /, "≥").replace(/\d+\.\d{3,}$/, (number) => Number(number).toFixed(2)) : text;
+    const short = digits.length > 14 ? `${digits.slice(0, 13)}…` : digits;
     pen.lineWidth = 4;
     pen.strokeStyle = cssColour("--paper");
     pen.strokeText(short, at, y);

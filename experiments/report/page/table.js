@@ -14,13 +14,13 @@ function rankedTable(section, study, kept) {
 
   function update() {
     const query = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const found = entries.filter((entry) => query.every((word) => entry.text.includes(word)) && kept(entry));
+    const matches = entries.filter((entry) => query.every((word) => entry.text.includes(word)) && kept(entry));
     const column = columns.find((one) => one.key === state.column);
-    found.sort((a, b) => compare(a.values[column.key], b.values[column.key]) * (state.descending ? -1 : 1));
-    keepUnknownLast(found, column.key);
-    body.replaceChildren(...found.slice(0, state.shown).map((entry) => entryRow(study, columns, entry)));
+    matches.sort((a, b) => compare(a.values[column.key], b.values[column.key]) * (state.descending ? -1 : 1));
+    keepUnknownLast(matches, column.key);
+    body.replaceChildren(...matches.slice(0, state.shown).map((entry) => entryRow(study, columns, entry)));
     heads.forEach((head, i) => head.setAttribute("aria-sort", sortName(columns[i].key, state)));
-    tell(section, found, entries, state, update);
+    describeCount(section, matches, entries, state, update);
   }
   update();
   return update;
@@ -80,10 +80,10 @@ function compare(a, b) {
   return a === b ? 0 : a < b ? -1 : 1;
 }
 
-function keepUnknownLast(found, key) {
-  const known = found.filter((entry) => entry.values[key] !== undefined && entry.values[key] !== null);
-  const unknown = found.filter((entry) => !known.includes(entry));
-  found.splice(0, found.length, ...known, ...unknown);
+function keepUnknownLast(matches, key) {
+  const known = matches.filter((entry) => entry.values[key] !== undefined && entry.values[key] !== null);
+  const unknown = matches.filter((entry) => !known.includes(entry));
+  matches.splice(0, matches.length, ...known, ...unknown);
 }
 
 function entryRow(study, columns, entry) {
@@ -119,14 +119,14 @@ function baselineRow(study, columns, baseline) {
   return element("tr", { class: "baseline" }, ...cells);
 }
 
-function tell(section, found, entries, state, update) {
-  const cells = found.filter((entry) => entry.cell).length;
+function describeCount(section, matches, entries, state, update) {
+  const cells = matches.filter((entry) => entry.cell).length;
   const all = entries.filter((entry) => entry.cell).length;
-  section.querySelector(".count").textContent = `${cells} of ${all} configurations, ${found.length - cells} baselines`;
-  const rest = found.length - state.shown;
+  section.querySelector(".count").textContent = `${cells} of ${all} configurations, ${matches.length - cells} baselines`;
+  const rest = matches.length - state.shown;
   const show = (n) => () => { state.shown += n; update(); };
   section.querySelector(".more").replaceChildren(...(rest <= 0 ? [] : [
     element("button", { type: "button", onclick: show(200) }, `show ${Math.min(200, rest)} more`), " ",
-    element("button", { type: "button", onclick: show(rest) }, `show all ${found.length.toLocaleString("en")}`),
+    element("button", { type: "button", onclick: show(rest) }, `show all ${matches.length.toLocaleString("en")}`),
   ]));
 }
