@@ -50,6 +50,9 @@ class Role(StrEnum):
     HOST = "host"  # Acts before the program.
 
 
+OF_STEP_DECAY = ("schedule", "step_decay")  # The choice under which alone a field means something.
+
+
 def _field(default: Any, role: Role, help: str = "", **rules: Any) -> Any:
     return field(default=default, metadata={"role": role, "help": help, **rules})
 
@@ -78,13 +81,11 @@ class RunConfig:
     schedule: str = _field("step_decay", Role.SHAPE, "learning-rate schedule", table=SCHEDULES)
     warmup: float = _field(0.0, Role.SWITCH, "share of the steps in which the learning rate rises linearly", most=1)
     decay_factor: float = _field(
-        0.1, Role.NUMBER, "factor on the learning rate after the step of step_decay", least=0, only=("schedule",
-        "step_decay")
-    )  # fmt: skip
+        0.1, Role.NUMBER, "factor on the learning rate after the step of step_decay", least=0, only=OF_STEP_DECAY
+    )
     decay_at: float = _field(
-        0.5, Role.NUMBER, "share of the steps at which step_decay steps down", least=0, most=1, only=("schedule",
-        "step_decay")
-    )  # fmt: skip
+        0.5, Role.NUMBER, "share of the steps at which step_decay steps down", least=0, most=1, only=OF_STEP_DECAY
+    )
     patience: int = _field(
         3, Role.SHAPE, "evaluations without gain after which plateau steps down", least=1, only=("schedule", PLATEAU)
     )

@@ -45,13 +45,13 @@ def _resize(params: Params, old: Architecture, new: Architecture) -> Params:
         weight = positions(layer.weight, h) if i == 0 else _fit(layer.weight, (h, h))
         return Dense(weight, None if layer.bias is None else _fit(layer.bias, (h,)))
 
-    return Params(
+    return replace(
+        params,
         embedding=_fit(params.embedding, (old.vocab_size, d)),
         hidden=tuple(dense(i, layer) for i, layer in enumerate(params.hidden)),
         norms=tuple(Norm(_fit(norm.gain, (h,)), _fit(norm.shift, (h,))) for norm in params.norms),
         output=Dense(_fit(params.output.weight, (h, old.vocab_size)), params.output.bias),
         direct=None if params.direct is None else positions(params.direct, old.vocab_size),
-        activation=params.activation,
     )
 
 
