@@ -33,6 +33,7 @@ RESULTS_VERSION = 1  # Enters every run id: raise it when a change makes the sam
 PADDED_STEPS = 5_000
 PADDED_WIDTHS = {"embedding_dim": (4, 16, 32), "hidden_size": (32, 64, 128, 256, 512)}
 
+CPU_RUNS = 4  # Side by side on a core: their weights and activations fit its cache.
 LARGEST_INT = 2**31 - 1  # Counted in 32 bits.
 LARGE_VOCABULARY = 1_000  # Tokens from which on the softmax is computed in blocks: words, not characters.
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
@@ -317,9 +318,6 @@ def run_batch_size(config: RunConfig, vocab_size: int, widest: int) -> int:
     if vocab_size > LARGE_VOCABULARY:  # A run's weights alone fill a processor's cache.
         return max(1, widest // 64)
     return widest if 0 < config.batch_size <= 32 else max(1, widest // 2)
-
-
-CPU_RUNS = 4  # Side by side on a core: their weights and activations fit its cache.
 
 
 def near_match(value: str, known: Collection[str]) -> str:

@@ -401,7 +401,7 @@ class Trained:
     config: RunConfig
     dataset: Dataset
     seeds: tuple[int, ...]
-    params: Params
+    params: Params = field(repr=False)
     histories: tuple[History, ...] = field(repr=False)
 
     def __getitem__(self, i: int) -> Params:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.analysis.results import FILE_NAME as BASELINES_FILE
+from experiments.analysis.results import BASELINES_FILE
 from experiments.runner.rows import DIVERGED, DONE, SCHEMA
 from experiments.store import Store
 from experiments.store.atomic import replace_file

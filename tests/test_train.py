@@ -148,6 +148,7 @@ def test_each_model_is_one_of_the_stack_at_its_own_widths(few_dataset):
     for beyond in (2, -3):
         with pytest.raises(IndexError):
             trained[beyond]
+    assert "rray(" not in repr(trained)  # A notebook shows what was trained, and no weights.
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])

@@ -23,7 +23,15 @@ from mlp_lm.config import near_match
 from mlp_lm.data.dataset import Dataset, is_text_source
 from mlp_lm.ngram.baselines import Baselines, measure_baselines
 
+if TYPE_CHECKING:
+    import pandas
+
+    from mlp_lm.model import Moments, Params
+
 T = TypeVar("T")
+BASELINES_FILE = "baselines.json"
+SHOWN_CELLS = 40  # In a notebook.
+EARLIER = "earlier runs"  # The study of a folder's runs that were not asked for last.
 
 
 def say(message: str) -> None:
@@ -46,30 +54,18 @@ def read_failures(folder: Path, run_ids: Collection[str]) -> dict[str, list[str]
     return by_reason({run_id: reasons[run_id] for run_id in sorted(reasons.keys() & run_ids)})
 
 
-FILE_NAME = "baselines.json"
-
-
 def load_baselines(folder: Path, request: Request, dataset: Dataset | None = None) -> Baselines:
     """What is kept in a sweep's folder, or else computed from its data and kept.
 
     Raises:
         ValueError: nothing is kept, and the data cannot be had.
     """
-    known = read_kept(Baselines, folder, FILE_NAME)
+    known = read_kept(Baselines, folder, BASELINES_FILE)
     if known is not None and known.data_hash == request.data_hash:
         return known
     measured = measure_baselines(dataset or request.load_dataset())
-    write_small(folder, FILE_NAME, asdict(measured))
+    write_small(folder, BASELINES_FILE, asdict(measured))
     return measured
-
-
-if TYPE_CHECKING:
-    import pandas
-
-    from mlp_lm.model import Moments, Params
-
-SHOWN_CELLS = 40  # In a notebook.
-EARLIER = "earlier runs"  # The study of a folder's runs that were not asked for last.
 
 
 @dataclass(frozen=True)

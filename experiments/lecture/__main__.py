@@ -61,7 +61,7 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     print("what: printed | ours | agreement")
     with pinned_settings():
         for name, (title, _) in SECTIONS.items():
-            chapters.append(make_chapter(walk, name, page))
+            chapters.append(make_chapter(walk, name, walk.measure(name), page))
             print(f"\n{title}")
             for what, printed, ours, verdict in chapters[-1].rows(walk.is_own):
                 print(printable(f"  {what}: {' | '.join(filter(None, (printed, ours, verdict)))}"), flush=True)

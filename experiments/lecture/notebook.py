@@ -9,7 +9,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from experiments.lecture.page import chapter_of, shared_code, source_of
+from experiments.lecture.page import make_chapter, shared_code, source_of
 from experiments.lecture.published import HEADER
 from experiments.lecture.walk import SECTIONS, Walk
 from experiments.sweeps.text import html_table
@@ -44,7 +44,7 @@ class Show:
     def __call__(self, section: str, measured: dict[str, Any]) -> "Shown":
         """What a notebook displays."""
         with tempfile.TemporaryDirectory() as folder:
-            chapter = chapter_of(self.walk, section, measured, Path(folder))
+            chapter = make_chapter(self.walk, section, measured, Path(folder))
             picture = (Path(folder) / chapter.figure).read_bytes() if chapter.figure else b""
         rows = chapter.rows(self.walk.is_own)
         return Shown(html_table(HEADER, rows) if rows else "", picture)

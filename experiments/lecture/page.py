@@ -46,13 +46,8 @@ class Chapter:
         ]
 
 
-def make_chapter(walk: Walk, name: str, folder: Path) -> Chapter:
-    """Measure a section and write its figure into a folder's `figures`."""
-    return chapter_of(walk, name, walk.measure(name), folder)
-
-
-def chapter_of(walk: Walk, name: str, measured: dict[str, Any], folder: Path) -> Chapter:
-    """A section of which the values are measured already."""
+def make_chapter(walk: Walk, name: str, measured: dict[str, Any], folder: Path) -> Chapter:
+    """A section whose values are measured, with its figure written into a folder's `figures`."""
     title, function = SECTIONS[name]
     figure = plot_figure(name, measured)
     if figure is not None:

@@ -63,7 +63,9 @@ class Walk:
     @property
     def known(self) -> tuple[str, ...]:
         """The kinds of facts that hold for these words."""
-        return known_facts(self.names)
+        if self.names.sha256 == MAKEMORE_SHA256:
+            return ANY, FIVE, LIST
+        return (ANY, FIVE) if self.names.name == DEFAULT_DATA else (ANY,)
 
     @property
     def is_own(self) -> bool:
@@ -142,13 +144,6 @@ class Walk:
     def _draw(self, embedding_dim: int, hidden_size: int, init: str = "normal") -> Params:
         config = RunConfig(embedding_dim=embedding_dim, hidden_size=hidden_size)
         return init_params(jax.random.key(0), SCHEMES[init], config.architecture(len(self.names.vocabulary)))
-
-
-def known_facts(names: Dataset) -> tuple[str, ...]:
-    """The kinds of facts that hold for these words."""
-    if names.sha256 == MAKEMORE_SHA256:
-        return ANY, FIVE, LIST
-    return (ANY, FIVE) if names.name == DEFAULT_DATA else (ANY,)
 
 
 def torch_arrays() -> dict[str, np.ndarray]:

@@ -39,6 +39,7 @@ CHARACTERS, WORDS = "characters", "words"
 SAMPLED_TRAINING = 16  # A running text's training loss is that of every 16th window: all would cost too much.
 FEW_TOKENS = 200  # Of a part: the standard error of its loss is about 0.1 nats then.
 NAMED_TEXTS = (SMALL_TEXT, BROWN)
+HEADINGS = ("first name", "firstname", "given name", "name", "names", "text", "title", "token", "word", "words")
 NAMED_DATA = (DEFAULT_DATA, MAKEMORE_DATA, *NAMED_TEXTS)
 
 
@@ -68,9 +69,6 @@ class CountedContexts:
     def totals(self) -> Float[np.ndarray, " split"]:
         """Number of windows of each split."""
         return self.counts.sum(axis=(1, 2))
-
-
-HEADINGS = ("first name", "firstname", "given name", "name", "names", "text", "title", "token", "word", "words")
 
 
 @dataclass(frozen=True, eq=False)
