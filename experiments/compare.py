@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
+from experiments.analysis.comparisons import why_reference
 from experiments.analysis.folder_comparison import Comparison, compare, merge
 from experiments.analysis.results import SweepResults, open_sweep
 from experiments.analysis.studies import CONFIDENCE
@@ -17,7 +18,7 @@ from experiments.report.sections import Section, read_sections, write_sections
 from experiments.runner.interrupt import Interruption
 from experiments.store.atomic import replace_file
 from experiments.sweep import write_analysis
-from experiments.sweeps.text import count, csv_text, markdown_table, printable
+from experiments.sweeps.text import count, csv_text, inert, markdown_table, printable
 
 SHOWN_LINES = 20
 EPILOG = """one folder: each configuration against the default one (or else the best one), with intervals over seeds,
@@ -70,15 +71,15 @@ def compare_within(results: SweepResults) -> None:
         sections = [_section(results, intervals, name) for name in {one.study.name: None for one in intervals}]
         tables = results.folder / "tables"
         replace_file(tables / "word_intervals.csv", csv_text([one.columns() for one in intervals]).encode())
-        text = "\n\n".join(f"## {s.title}\n\n{s.text}\n\n{markdown_table(s.header, s.rows)}" for s in sections)
+        text = "\n\n".join(
+            f"## {inert(s.title)}\n\n{inert(s.text)}\n\n{markdown_table(s.header, s.rows)}" for s in sections
+        )
         replace_file(tables / "word_intervals.md", f"{text}\n".encode())
         write_sections(results.folder, [*kept, *sections])
         path = write_report(results.folder)
     for section in sections:
         print(f"{printable(section.title)}\n")
-        print_table(HEADER, section.rows[:SHOWN_LINES])
-        if len(section.rows) > SHOWN_LINES:
-            print(f"  and {len(section.rows) - SHOWN_LINES:,} more in {printable(str(tables / 'word_intervals.csv'))}")
+        print_table(HEADER, section.rows)
         stdout_console().print(f"\n{printable(section.text)}\n")
     print(f"Report: {printable(str(path))}")
 
@@ -89,14 +90,17 @@ def _section(results: SweepResults, intervals: Sequence[WordInterval], name: str
     run_ids = [row["run_id"] for cell in (reference, *(one.cell for one in mine)) for row in cell.finished]
     what = "stretches of dev" if results.is_running_text else "dev words"
     n_apart = sum(one.p < 1 - CONFIDENCE for one in mine)
+    n_more = len(mine) - SHOWN_LINES
+    more = f" {n_more:,} more are in tables/word_intervals.csv." if n_more > 0 else ""
     return Section(
         f"{name}: differences with other {what}",
         run_ids,
-        f"Dev loss minus that of {study.label(reference)}, paired by seed and token, in nats per token. The first "
+        f"Dev loss minus that of {study.label(reference)}, {why_reference(reference, study)}; paired by seed and "
+        f"token, in nats per token. The first "
         f"interval is 95 % over seeds, for these {what}; the second over seeds and {what} drawn together, as in "
         f"another sample of the same language on which the same networks are evaluated. p is that of no difference "
         f"over both, adjusted for all {count(len(mine), 'comparison')} (Holm 1979): {n_apart} of them "
-        f"{'is' if n_apart == 1 else 'are'} told apart from 0.",
+        f"{'is' if n_apart == 1 else 'are'} told apart from 0.{more}",
         HEADER,
         [
             [
@@ -106,7 +110,7 @@ def _section(results: SweepResults, intervals: Sequence[WordInterval], name: str
                 one.over_both.signed(),
                 f"{one.p:.4f}" if one.p >= 0.0001 else "below 0.0001",
             ]
-            for one in mine
+            for one in mine[:SHOWN_LINES]
         ],
     )
 

@@ -165,7 +165,7 @@ def _parts(architecture: Architecture) -> list[_Part]:
 def _coordinates(architecture: Architecture) -> tuple[UInt32[np.ndarray, " n"], UInt32[np.ndarray, " n"]]:
     """The two numbers that name each weight: (part, unit) and (distance of the position, feature).
 
-    Arguments of the compiled draws, and no constants of them: XLA would fold millions of them as it compiles.
+    They are passed to the compiled draws as arguments: as constants, XLA would fold millions of them while compiling.
     """
     each = []
     for part in _parts(architecture):

@@ -23,7 +23,7 @@ def pytest_configure(config):
 
     use_compilation_cache()
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    # XLA reads its flags once, so commands that tests start have none.
+    # XLA reads its flags once, so commands that tests start have none, unless a test gives them some.
     os.environ["XLA_FLAGS"] = cli.QUICK_XLA_FLAGS
     jax.devices()
     del os.environ["XLA_FLAGS"]

@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
+from experiments.analysis.comparisons import over_seeds_and_words
 from experiments.analysis.folder_comparison import compare, merge
 from experiments.analysis.results import open_sweep
 from experiments.analysis.studies import estimate, paired_difference
@@ -16,6 +17,8 @@ from experiments.report.sections import Section, read_sections, write_sections
 from experiments.runner.rows import SCHEMA
 from experiments.store import Store
 from experiments.sweeps.request import Request
+from mlp_lm.evaluation import each_loss
+from mlp_lm.mixtures import stretches
 from tests import cli
 from tests.synthetic import STORE_COLUMNS, synthetic_folder, synthetic_rows, write_request
 
@@ -145,8 +148,21 @@ def test_one_folder_is_compared_within_over_seeds_and_words(with_weights):
     expected = paired_difference(other, reference)
     assert float(row["difference"]) == pytest.approx(expected.mean, abs=1e-5)
     assert float(row["difference_high"]) == pytest.approx(expected.high, abs=1e-5)
-    widened = float(row["difference_over_both_high"]) - float(row["difference_over_both_low"])
-    assert widened > 0 and row["reference"] == "kaiming_tanh" and row["init"] == "normal" and row["n_seeds"] == "3"
+    windows, words = results.dataset.windows("dev", 3), stretches(results.dataset, "dev")[0]
+    losses = [
+        np.subtract(*(each_loss(*results.load_model(run)[:1], windows) for run in pair), dtype=np.float64)
+        for pair in zip(other.finished, reference.finished, strict=True)
+    ]
+    both, p = over_seeds_and_words(np.stack(losses), words)
+    actual = [float(row[f"difference_over_both_{end}"]) for end in ("low", "high")]
+    assert actual == pytest.approx([both.low, both.high], abs=1e-6)
+    assert float(row["p_difference"]) == pytest.approx(p, rel=1e-3)
+    assert (
+        both.half >= expected.half - 1e-6
+        and row["reference"] == "kaiming_tanh"
+        and row["init"] == "normal"
+        and row["n_seeds"] == "3"
+    )
     page = (with_weights / "report.html").read_text()
     assert "differences with other dev words" in page
     assert (

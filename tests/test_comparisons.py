@@ -152,8 +152,10 @@ def test_without_an_effect_of_words_an_interval_over_both_is_that_over_seeds_and
 def test_p_over_both_is_below_one_in_twenty_exactly_where_the_interval_excludes_zero():
     rng = np.random.default_rng(0)
     for _ in range(200):
-        both, p = over_seeds_and_words(*crossed(rng, 0.1, 1, 1, n_words=30))
+        losses, words = crossed(rng, 0.1, 1, 1, n_words=30)
+        both, p = over_seeds_and_words(losses, words)
         assert (p < 0.05) == (both.low > 0 or both.high < 0)
+        assert p >= p_of_difference(losses.mean(axis=1).tolist()) - 1e-12
     assert over_seeds_and_words(np.zeros((3, 4)), np.arange(4))[1] == 1
 
 
@@ -161,3 +163,5 @@ def test_a_constant_difference_has_no_width_over_words_and_one_word_has_no_inter
     words = np.repeat([0, 1, 2], [2, 3, 4])
     assert over_words(np.full(9, 0.25), words).half == pytest.approx(0, abs=1e-12)
     assert over_words(np.arange(9.0), np.zeros(9, int)).high == np.inf
+    both, p = over_seeds_and_words(np.arange(18.0).reshape(2, 9), np.zeros(9, int))
+    assert both.high == np.inf and math.isnan(p)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -63,3 +64,12 @@ def test_uniform_logits_cost_the_log_of_the_vocabulary(few_words, few_data):
     vocab_size = len(Vocabulary.of(few_words))
     params = init_params(jax.random.key(0), SCHEMES["zeros"], replace(PLAIN, vocab_size=vocab_size))
     np.testing.assert_allclose(exact_losses(params, few_data.examples), np.log(vocab_size), rtol=1e-6)
+
+
+def test_the_tests_check_shapes_and_types():
+    with pytest.raises(jaxtyping.TypeCheckError):
+        cross_entropy(jnp.zeros((4, 27)), jnp.zeros(5, int))  # Four windows, and five targets.
+    with pytest.raises(jaxtyping.TypeCheckError):
+        cross_entropy(jnp.zeros((4, 27)), jnp.zeros(4))  # Targets are integers.
+    with pytest.raises(jaxtyping.TypeCheckError):
+        init_params(jax.random.key(0), "fan_in", PLAIN)

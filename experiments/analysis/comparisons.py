@@ -90,6 +90,13 @@ def is_default(cell: Cell, study: Study) -> bool:
     return all(cell.settings[axis] == DEFAULTS[axis] for axis in study.axes)
 
 
+def why_reference(reference: Cell, study: Study) -> str:
+    """Why the others are compared with this one, and what that does to the differences."""
+    if is_default(reference, study):
+        return "the default configuration"
+    return "the best one: it was chosen by these losses, so that all differences are a little too large"
+
+
 def comparison_rows(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
     """One row a configuration: its difference from the study's reference, and whether there is any."""
     for study in studies:
@@ -124,15 +131,17 @@ def over_seeds_and_words(losses: Float[np.ndarray, "seed n"], words: Int[np.ndar
     what a seed does to a word. The variance between the means of seeds holds the last of these, and so does that
     between words, so that it is taken off their sum once (Cameron, Gelbach and Miller 2011, for two clusterings);
     degrees of freedom are Satterthwaite's (1946). The interval is never narrower than that over seeds alone or over
-    words alone. As in `over_words`, words are drawn whole.
+    words alone, and p never smaller. As in `over_words`, words are drawn whole.
 
     Args:
         losses: of two seeds or more; of differences of two models' losses, paired by seed, the interval is paired.
-        words: that of each token; of two words or more.
+        words: that of each token. A single one leaves the interval infinite, and p NaN.
     """
     _, index = np.unique(words, return_inverse=True)
     lengths, mean = np.bincount(index), float(losses.mean())
     n_seeds, n_words = len(losses), len(lengths)
+    if n_words < 2:
+        return Estimate(mean, -math.inf, math.inf, n_seeds), math.nan
     sums = np.stack([np.bincount(index, of_seed) for of_seed in losses])
     parts = (sums - lengths * mean) * n_words / len(words)  # Each word's share in the mean, which is their mean.
     by_seed, by_word = parts.mean(axis=1), parts.mean(axis=0)
@@ -143,11 +152,8 @@ def over_seeds_and_words(losses: Float[np.ndarray, "seed n"], words: Int[np.ndar
     uncertainty = of_seeds**2 / (n_seeds - 1) + of_words**2 / (n_words - 1)
     freedom = variance**2 / uncertainty if uncertainty else n_seeds - 1
     candidates = ((of_seeds, n_seeds - 1), (of_words, n_words - 1), (variance, freedom))
-    half, error, freedom = max(
-        (math.sqrt(variance) * float(stdtrit(freedom, (1 + CONFIDENCE) / 2)), math.sqrt(variance), freedom)
-        for variance, freedom in candidates
-    )
-    p = 2 * float(stdtr(freedom, -abs(mean) / error)) if error else float(mean == 0)
+    half = max(math.sqrt(v) * float(stdtrit(df, (1 + CONFIDENCE) / 2)) for v, df in candidates)
+    p = max(2 * float(stdtr(df, -abs(mean) / math.sqrt(v))) if v else float(mean == 0) for v, df in candidates)
     return Estimate(mean, mean - half, mean + half, n_seeds), p
 
 

@@ -44,7 +44,8 @@ def word_intervals(results: SweepResults) -> list[WordInterval]:
     """Each configuration of each study against the study's reference, from stored weights; two seeds or more.
 
     Raises:
-        ValueError: no run keeps its weights, or no two configurations have two seeds in common.
+        ValueError: no run keeps its weights, or no configuration has two seeds, with weights, in common with its
+            study's reference.
     """
     from mlp_lm.mixtures import stretches
 
@@ -66,7 +67,11 @@ def word_intervals(results: SweepResults) -> list[WordInterval]:
         adjusted = holm([one.p for one in intervals])
         every += [replace(one, p=p) for one, p in zip(intervals, adjusted, strict=True)]
     if not every:
-        raise ValueError(f"{results.folder} has no two configurations with two seeds and their weights in common")
+        references = ", ".join(study.label(reference_of(study)) for study in results.studies)
+        raise ValueError(
+            f"{results.folder}: no configuration has two seeds, with weights, in common with the one it is compared "
+            f"with ({references}); train more --seeds, or into another --out"
+        )
     return every
 
 

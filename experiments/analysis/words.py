@@ -132,7 +132,7 @@ def facts(results: SweepResults) -> list[tuple[str, str]]:
 
 
 def made_on(rows: Iterable[Row]) -> str:
-    """The devices and commits that runs were made on, in one line; a + marks a commit that was changed since."""
+    """The devices and commits that runs were made on, in one line; a + marks uncommitted changes."""
     return "; ".join(
         sorted(
             {f"{row['device']}, commit {(row['commit'] or 'unknown')[:9]}{'+' * bool(row['dirty'])}" for row in rows}

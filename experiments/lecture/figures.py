@@ -66,7 +66,7 @@ def plot_five_names(measured: Measured) -> Figure:
     return figure
 
 
-def draw_minibatches(measured: Measured) -> Figure:
+def plot_minibatches(measured: Measured) -> Figure:
     """Dev loss against steps and against examples seen, full batch beside minibatches."""
     figure, (by_step, by_work) = plt.subplots(1, 2, figsize=(8, 3.4), sharey=True)
     curves = measured["curves"]
@@ -227,7 +227,7 @@ KINDS = ("counting", "the lecture's steps", "this project's studies", "published
 PLOTS: dict[str, Callable[[Measured], Figure]] = {
     "data": plot_windows,
     "five_names": plot_five_names,
-    "minibatches": draw_minibatches,
+    "minibatches": plot_minibatches,
     "finder": plot_finder,
     "changes": plot_changes,
     "embedding": plot_film,

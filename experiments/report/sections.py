@@ -1,4 +1,4 @@
-"""Sections of a report: text, a table and a picture, which the page escapes, and shows as a data URI.
+"""Sections of a report: text, a table and a picture; the page escapes the text and shows the picture as a data URI.
 
 Some follow from a sweep's own rows and request: what goes on inside its models, how its runs were chosen, and what they
 cost. What a study adds is kept in `sections.json`.
@@ -14,10 +14,10 @@ from experiments.analysis.comparisons import (
     LOWER,
     MARGIN,
     compare,
-    is_default,
     reference_of,
     tuned_study,
     tunings,
+    why_reference,
 )
 from experiments.analysis.diagnostics import EXPLANATION, diagnostic_table, has_diagnostics
 from experiments.analysis.effects import value_name
@@ -127,9 +127,6 @@ def _comparison_section(study: Study, has_looks: bool) -> Iterator[Section]:
     compared = [c for c in compare([cell for cell in study.cells if cell.finished], reference) if c.difference.n > 1]
     if not compared:
         return
-    chosen = "the default configuration"
-    if not is_default(reference, study):
-        chosen = "the best one: it was chosen by these losses, so that all differences are a little too large"
     n_more = len(compared) - SHOWN_COMPARISONS
     more = f" {n_more:,} more are in tables/comparisons.csv." if n_more > 0 else ""
     if has_looks:
@@ -137,7 +134,8 @@ def _comparison_section(study: Study, has_looks: bool) -> Iterator[Section]:
     yield Section(
         f"{study.name}: which differences are there",
         (),
-        f"Dev loss minus that of {study.label(reference)}, {chosen}; paired by seed. The p-values are of Student's "
+        f"Dev loss minus that of {study.label(reference)}, {why_reference(reference, study)}; paired by seed. "
+        "The p-values are of Student's "
         f"t-test, adjusted for all {count(len(compared), 'comparison')} (Holm 1979); equivalent means less than "
         f"{MARGIN} apart (two one-sided tests, adjusted in the same way). Intervals and p-values are about seeds: "
         f"another sample of the data moves every dev loss by more, but all of them alike.{more}",

@@ -86,7 +86,8 @@ class Request:
         try:
             loaded = load_ideas(self.ideas)
         except ValueError as error:
-            raise ValueError(f"{error}; if it was moved, name it with --ideas") from None
+            other = f" ({loaded.path} has another content)" if loaded else ""
+            raise ValueError(f"{error}; if it was moved, name it with --ideas{other}") from None
         if loaded.sha256 != self.ideas_hash:
             raise ValueError(f"{self.ideas} has changed since the sweep: bring the old one back or run the sweep again")
 

@@ -7,7 +7,7 @@ const LINE_HEIGHT = 18;
 const SLANTED = 90;  // Pixels of a label that stands at a slant.
 
 // `range`: its ends, else those of the marks; `ticks`: [place, text] pairs, else round numbers; `limit`: where it ends at
-// the latest, because what lies beyond would flatten all else and is named in words at the edge.
+// the latest, because what lies beyond would flatten all else and is written as a number at the edge.
 function axis(title, more = {}) {
   return { title, ...more };
 }
