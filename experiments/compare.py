@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.table import Table
 
-from experiments.analysis.comparisons import why_reference
+from experiments.analysis.comparisons import p_text, why_reference
 from experiments.analysis.folder_comparison import Comparison, compare, merge
 from experiments.analysis.results import SweepResults, open_sweep
 from experiments.analysis.studies import CONFIDENCE
@@ -89,18 +89,17 @@ def _section(results: SweepResults, intervals: Sequence[WordInterval], name: str
     study, reference = mine[0].study, mine[0].reference
     run_ids = [row["run_id"] for cell in (reference, *(one.cell for one in mine)) for row in cell.finished]
     what = "stretches of dev" if results.is_running_text else "dev words"
-    n_apart = sum(one.p < 1 - CONFIDENCE for one in mine)
+    n_significant = sum(one.p < 1 - CONFIDENCE for one in mine)
     n_more = len(mine) - SHOWN_LINES
     more = f" {n_more:,} more are in tables/word_intervals.csv." if n_more > 0 else ""
     return Section(
         f"{name}: differences with other {what}",
         run_ids,
         f"Dev loss minus that of {study.label(reference)}, {why_reference(reference, study)}; paired by seed and "
-        f"token, in nats per token. The first "
-        f"interval is 95 % over seeds, for these {what}; the second over seeds and {what} drawn together, as in "
-        f"another sample of the same language on which the same networks are evaluated. p is that of no difference "
-        f"over both, adjusted for all {count(len(mine), 'comparison')} (Holm 1979): {n_apart} of them "
-        f"{'is' if n_apart == 1 else 'are'} told apart from 0.{more}",
+        f"token, in nats per token. The first interval is 95 % over seeds, for these {what}; the second over seeds and "
+        f"{what} drawn together, as in another sample of the same language on which the same networks are evaluated. "
+        f"p is that of no difference over both, adjusted for all {count(len(mine), 'comparison')} (Holm 1979): "
+        f"{n_significant} of them {'is' if n_significant == 1 else 'are'} significant at 5 %.{more}",
         HEADER,
         [
             [
@@ -108,7 +107,7 @@ def _section(results: SweepResults, intervals: Sequence[WordInterval], name: str
                 str(one.over_seeds.n),
                 one.over_seeds.signed(),
                 one.over_both.signed(),
-                f"{one.p:.4f}" if one.p >= 0.0001 else "below 0.0001",
+                p_text(one.p),
             ]
             for one in mine[:SHOWN_LINES]
         ],

@@ -20,6 +20,7 @@ from experiments.analysis.comparisons import (
     over_words,
     p_of_difference,
     p_of_equivalence,
+    p_text,
     reference_of,
 )
 from experiments.analysis.studies import estimate, make_study
@@ -165,3 +166,4 @@ def test_a_constant_difference_has_no_width_over_words_and_one_word_has_no_inter
     assert over_words(np.arange(9.0), np.zeros(9, int)).high == np.inf
     both, p = over_seeds_and_words(np.arange(18.0).reshape(2, 9), np.zeros(9, int))
     assert both.high == np.inf and math.isnan(p)
+    assert (p_text(p), p_text(0.00009), p_text(0.0123)) == ("nan", "below 0.0001", "0.0123")

@@ -174,6 +174,11 @@ def p_of_equivalence(differences: Sequence[float], margin: float) -> float:
     return float(max(_t_tail(differences, -margin, 1.0), _t_tail(differences, margin, -1.0)))
 
 
+def p_text(p: float) -> str:
+    """A p-value for a table."""
+    return "below 0.0001" if p < 0.0001 else f"{p:.4f}"
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """p-values adjusted for their number (Holm 1979): the chance of one below 0.05 by luck is at most 5 %.
 

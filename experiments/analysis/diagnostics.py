@@ -51,7 +51,7 @@ def has_diagnostics(study: Study) -> bool:
 def has_bound(cell: Cell) -> bool:
     """Whether its activation has a bound near which units are saturated.
 
-    What is recorded tells it of an activation whose ideas file is not loaded: without a bound nothing is saturated.
+    Of an activation whose ideas file is not loaded, what was recorded decides: without a bound nothing is saturated.
     """
     if cell.settings["activation"] in ACTIVATIONS:
         return activation_named(cell.settings["activation"]).saturation is not None

@@ -14,6 +14,7 @@ from experiments.analysis.comparisons import (
     LOWER,
     MARGIN,
     compare,
+    p_text,
     reference_of,
     tuned_study,
     tunings,
@@ -135,17 +136,17 @@ def _comparison_section(study: Study, has_looks: bool) -> Iterator[Section]:
         f"{study.name}: which differences are there",
         (),
         f"Dev loss minus that of {study.label(reference)}, {why_reference(reference, study)}; paired by seed. "
-        "The p-values are of Student's "
-        f"t-test, adjusted for all {count(len(compared), 'comparison')} (Holm 1979); equivalent means less than "
-        f"{MARGIN} apart (two one-sided tests, adjusted in the same way). Intervals and p-values are about seeds: "
-        f"another sample of the data moves every dev loss by more, but all of them alike.{more}",
+        f"The p-values are of Student's t-test, adjusted for all {count(len(compared), 'comparison')} (Holm 1979); "
+        f"equivalent means less than {MARGIN} apart (two one-sided tests, adjusted in the same way). Intervals and "
+        "p-values are about seeds: another sample of the data moves every dev loss by more, but all of them alike; "
+        f"`python -m experiments.compare` with this folder counts that, too.{more}",
         ("configuration", "seeds", "difference", "p", "conclusion"),
         [
             [
                 study.label(c.cell),
                 str(c.difference.n),
                 c.difference.signed(),
-                f"{c.p_difference:.4f}" if c.p_difference >= 0.0001 else "below 0.0001",
+                p_text(c.p_difference),
                 c.verdict + (f", by less than {MARGIN}" if c.within_margin and c.verdict in (LOWER, HIGHER) else ""),
             ]
             for c in compared[:SHOWN_COMPARISONS]

@@ -81,7 +81,7 @@ def _serve(connection: Connection) -> None:
 
 
 def _start(connection: Connection, core: int | None) -> Train | None:
-    """The train function of the job that the parent sends; None if it cannot be had, and the parent was told why."""
+    """The train function of the job that the parent sends; None after a failure, which was sent to the parent."""
     try:
         if core is not None and hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, {core})
