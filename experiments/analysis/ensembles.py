@@ -23,6 +23,7 @@ from mlp_lm.ngram.models import CountModel
 if TYPE_CHECKING:
     from mlp_lm.data.dataset import Windows
     from mlp_lm.mixtures import LogLinear, Probabilities
+    from mlp_lm.sampling import LogDistributions
 
 FILE_NAME = "ensembles.json"
 FAMILIES = ("absolute discount", "modified Kneser-Ney")  # Of count models, which are mixed in.
@@ -149,7 +150,7 @@ def measure_ensembles(
         orders = tuple(sorted(set(log_linear)))
         chosen = (Ensemble("", ()), pools[0], seeds, averages[0])
         distinct = {frozenset(row["run_id"] for row in pool.runs): pool for pool in chosen}
-        ensembles += [_mixed_log_linearly(pool, orders, results, dev.windows) for pool in distinct.values()]
+        ensembles += _mixed_log_linearly(list(distinct.values()), orders, results, dev.windows)
     new = dev.weights["dev_unseen"] > 0
     ensembles = [
         replace(one, unseen_loss=float(one.losses[new].mean()) if new.any() else math.nan) for one in ensembles
@@ -185,21 +186,30 @@ def _mixed(pool: Ensemble, name: str, dev: Predictions) -> Ensemble:
     return replace(pool, counted=name, mixing=LINEAR, weights=weight, losses=losses)
 
 
-def _mixed_log_linearly(pool: Ensemble, orders: tuple[int, ...], results: SweepResults, dev: "Windows") -> Ensemble:
-    """A pool of runs and modified Kneser-Ney of several orders."""
+def _mixed_log_linearly(
+    pools: Sequence[Ensemble], orders: tuple[int, ...], results: SweepResults, dev: "Windows"
+) -> list[Ensemble]:
+    """Each pool of runs and modified Kneser-Ney of several orders."""
     from mlp_lm.mixtures import cross_validate, stretches
 
-    mixture = log_linear_mixture(results, pool.runs, orders)
-    losses, weights = cross_validate(mixture, dev, stretches(results.dataset, "dev")[1]), mixture.fit(dev)
-    members = [count_model_name(LOG_LINEAR_FAMILY, k) for k in orders] + ["the networks"] * bool(pool.runs)
-    tokens = np.bincount(mixture.buckets.of(dev.contexts), minlength=mixture.buckets.number)
-    buckets = tuple(
-        {"networks": pool.name, "context": mixture.buckets.name(bucket), "dev_tokens": int(tokens[bucket])}
-        | {f"weight of {name}": weight for name, weight in zip(members, weights[bucket].tolist(), strict=True)}
-        for bucket in np.flatnonzero(tokens).tolist()
-    )
+    count_models = log_count_models(results, orders)
+    mixtures = [log_linear_mixture(results, pool.runs, orders, count_models) for pool in pools]
+    losses = cross_validate(mixtures, dev, stretches(results.dataset, "dev")[1])
     name = f"{LOG_LINEAR_FAMILY}, {', '.join(map(str, orders))} context tokens"
-    return replace(pool, counted=name, mixing=LOG_LINEAR, weights=weights, losses=losses, buckets=buckets)
+    ensembles = []
+    for pool, mixture, of_pool in zip(pools, mixtures, losses, strict=True):
+        weights = mixture.fit(dev)
+        members = [count_model_name(LOG_LINEAR_FAMILY, k) for k in orders] + ["the networks"] * bool(pool.runs)
+        tokens = np.bincount(mixture.buckets.of(dev.contexts), minlength=mixture.buckets.number)
+        buckets = tuple(
+            {"networks": pool.name, "context": mixture.buckets.name(bucket), "dev_tokens": int(tokens[bucket])}
+            | {f"weight of {name}": weight for name, weight in zip(members, weights[bucket].tolist(), strict=True)}
+            for bucket in np.flatnonzero(tokens).tolist()
+        )
+        ensembles.append(
+            replace(pool, counted=name, mixing=LOG_LINEAR, weights=weights, losses=of_pool, buckets=buckets)
+        )
+    return ensembles
 
 
 def check_context_lengths(flag: str, lengths: Sequence[int]) -> None:
@@ -219,13 +229,28 @@ def log_linear_orders(results: SweepResults, wanted: Sequence[int] | None) -> Se
     return wanted or (TEXT_LENGTHS if results.is_running_text else LIST_ORDERS)
 
 
-def log_linear_mixture(results: SweepResults, runs: Sequence[Row], orders: Sequence[int]) -> "LogLinear":
-    """Modified Kneser-Ney of several context lengths and the average of some runs, if any, which is the last member."""
-    from mlp_lm.mixtures import Buckets, LogLinear, log_average, log_count_model
+def log_count_models(results: SweepResults, orders: Sequence[int]) -> list["LogDistributions"]:
+    """Modified Kneser-Ney of several context lengths."""
+    from mlp_lm.mixtures import log_count_model
+
+    return [log_count_model(fit_count_model(results.dataset, LOG_LINEAR_FAMILY, k)) for k in orders]
+
+
+def log_linear_mixture(
+    results: SweepResults,
+    runs: Sequence[Row],
+    orders: Sequence[int],
+    count_models: Sequence["LogDistributions"] | None = None,
+) -> "LogLinear":
+    """The count models of these context lengths and the average of some runs, if any, which is the last member.
+
+    Mixtures with the same `count_models` (`log_count_models`) ask them together.
+    """
+    from mlp_lm.mixtures import Buckets, LogLinear, log_average
 
     dataset, longest = results.dataset, max(orders)
     train = dataset.windows("train", longest)
-    members = [log_count_model(fit_count_model(dataset, LOG_LINEAR_FAMILY, k)) for k in orders]
+    members = list(count_models or log_count_models(results, orders))
     if runs:
         members.append(log_average([results.load_model(row) for row in runs]))
     counts = count_ngrams(train.contexts, train.targets, longest, len(dataset.vocabulary))

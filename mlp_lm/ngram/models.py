@@ -14,16 +14,20 @@ import functools
 import operator
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import minimize_scalar
 
-from mlp_lm.ngram.counts import Located, NgramCounts, OrderCounts, continuation_counts, count_ngrams
+from mlp_lm.ngram.counts import UNSEEN, Located, NgramCounts, OrderCounts, continuation_counts, count_ngrams
 
 # KenLM's --discount_fallback, for counts of counts that give no estimate.
 FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)
+
+# Distributions of some distinct contexts, and of every context asked for which of them is its own.
+Grouped = tuple[Float[np.ndarray, "distinct vocab"], Int[np.ndarray, " m"]]
+Step = TypeVar("Step")
 
 EM_TOLERANCE = 1e-6  # nats per token gained by one more iteration
 EM_ITERATIONS = 200
@@ -60,7 +64,8 @@ class InterpolatedModel:
 
     def distribution(self, contexts: Int[np.ndarray, "m block"]) -> Float[np.ndarray, "m vocab"]:
         """Probabilities of the whole vocabulary after each context."""
-        return _last(self.climb_distribution(contexts))
+        distributions, group = _last(self.climb_distributions(contexts))
+        return distributions[group]
 
     def climb(self, located: Located) -> Iterator[Float[np.ndarray, " n"]]:
         """Probabilities of located targets: uniform, order 0, order 1, ..."""
@@ -70,20 +75,25 @@ class InterpolatedModel:
             probabilities = direct[gram_ids] + backoff[context_ids] * probabilities
             yield probabilities
 
-    def climb_distribution(
-        self,
-        contexts: Int[np.ndarray, "m block"],
-    ) -> Iterator[Float[np.ndarray, "m vocab"]]:
-        """Distributions after each context: uniform, order 0, order 1, ..."""
+    def climb_distributions(self, contexts: Int[np.ndarray, "m block"]) -> Iterator[Grouped]:
+        """Distributions after each context: uniform, order 0, order 1, ...
+
+        Contexts that end alike share a distribution of the shorter orders: each is computed once.
+        """
         vocab_size = self.counts.vocab_size
-        probabilities = np.full((len(contexts), vocab_size), 1 / vocab_size)
-        yield probabilities
+        distributions, group = np.full((1, vocab_size), 1 / vocab_size), np.zeros(len(contexts), np.int64)
+        yield distributions, group
         tables = zip(self.counts.orders, self.direct, self.backoff, strict=True)
         for (order, direct, backoff), ids in zip(tables, self.counts.context_ids(contexts), strict=True):
-            probabilities = backoff[ids][:, None] * probabilities
-            rows, grams = _grams_of(order, ids)
-            probabilities[rows, order.gram_keys[grams] % vocab_size] += direct[grams]
-            yield probabilities
+            # An unseen context is told from another by what is known of it, the shorter one.
+            keys = np.where(ids == UNSEEN, UNSEEN - group, ids)
+            _, one_of_each, longer = np.unique(keys, return_index=True, return_inverse=True)
+            known = ids[one_of_each]
+            distributions = backoff[known][:, None] * distributions[group[one_of_each]]
+            rows, grams = _grams_of(order, known)
+            distributions[rows, order.gram_keys[grams] % vocab_size] += direct[grams]
+            group = longer
+            yield distributions, group
 
 
 def maximum_likelihood(counts: NgramCounts) -> InterpolatedModel:
@@ -169,7 +179,8 @@ class DeletedInterpolation:
         """Probabilities of the whole vocabulary after each context."""
         *_, context_ids = self.frequencies.counts.context_ids(contexts)
         weights = self.weights[self.bucket_of_context[context_ids]]
-        return _mix(weights, self.frequencies.climb_distribution(contexts))
+        climb = self.frequencies.climb_distributions(contexts)
+        return _mix(weights, (distributions[group] for distributions, group in climb))
 
 
 def deleted_interpolation(
@@ -285,9 +296,9 @@ def _mean_loss(probabilities: Float[np.ndarray, " n"]) -> float:
         return float(-np.mean(np.log(probabilities)))
 
 
-def _last(arrays: Iterator[Float[np.ndarray, "..."]]) -> Float[np.ndarray, "..."]:
-    for array in arrays:
-        last = array
+def _last(steps: Iterator[Step]) -> Step:
+    for step in steps:
+        last = step
     return last
 
 
