@@ -215,8 +215,10 @@ class LogLinear:
         if len(windows) > most:
             chosen = np.random.default_rng(seed).choice(len(windows), most, replace=False)
             windows = Windows(windows.contexts[chosen], windows.targets[chosen])
-        chunks = [self.stack(contexts) for contexts in in_chunks(windows.contexts, vocab_size)]
-        stacked = np.stack(chunks) if chunks else np.zeros((0, len(self.members), 1, vocab_size), np.float32)
+        chunks = in_chunks(windows.contexts, vocab_size)
+        stacked = np.empty((len(chunks), len(self.members), chunks.shape[1], vocab_size), np.float32)
+        for place, contexts in zip(stacked, chunks, strict=True):
+            place[:] = self.stack(contexts)
         equal = np.full((1, len(self.members)), 1 / len(self.members))
         common = fit_weights(stacked, windows.targets, np.zeros(len(windows), int), equal)
         each = np.repeat(common, self.buckets.number, axis=0)
