@@ -2,6 +2,8 @@
 
 Write the file anew only where a change of bits is meant, and raise RESULTS_VERSION (mlp_lm/config.py) with it. It was
 first written from the code before the redesign, which gave the same numbers through its own interface.
+
+The file is a list of records, each of one kind of processor. `--add` prints the whole list with this one's.
 """
 
 import functools
@@ -50,6 +52,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
+def recorded() -> list[dict[str, Any]]:
+    """The records that are kept."""
+    return json.loads(Path(__file__).with_name("golden.json").read_text("utf-8"))
+
+
 @functools.cache
 def golden_dataset() -> Dataset:
     """The first thousand words of the embedded list."""
@@ -96,5 +103,7 @@ def _model() -> str:
 if __name__ == "__main__":
     os.environ["XLA_FLAGS"] = SINGLE_THREADED  # As workers have it.
     use_compilation_cache()
-    json.dump({"machine": machine(), "runs": {name: measure(name) for name in CONFIGS}}, sys.stdout, indent=1)
+    record = {"machine": machine(), "runs": {name: measure(name) for name in CONFIGS}}
+    others = recorded() if "--add" in sys.argv else []
+    json.dump([*(one for one in others if one["machine"] != machine()), record], sys.stdout, indent=1)
     print()
