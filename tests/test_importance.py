@@ -221,6 +221,35 @@ def test_a_step_is_told_for_each_value_of_every_other_axis():
     assert rows["block_size", 8, 50]["dev_loss"] == pytest.approx(2.35)
 
 
+def zipped_study():
+    """Rates that follow hidden sizes, two of which have the same."""
+    rate = {50: 0.2, 100: 0.2, 200: 0.1}
+    axes = {"hidden_size": (50, 100, 200), "block_size": (3, 8), "learning_rate": (0.1, 0.2)}
+    rows = synthetic_rows(axes, 2, lambda hidden_size, block_size, learning_rate: 2 + 5 / hidden_size + 1 / block_size)
+    return make_study("zipped", [row for row in rows if row["learning_rate"] == rate[row["hidden_size"]]])
+
+
+def test_an_axis_that_follows_another_is_no_factor_of_its_own():
+    study = zipped_study()
+    assert study.axes == ("hidden_size", "block_size", "learning_rate")
+    assert study.factors == ("hidden_size", "block_size")
+    result = importance(study)
+    assert isinstance(result, Importance)
+    assert {share.axes for share in result.shares} == {("hidden_size",), ("block_size",), ("hidden_size", "block_size")}
+    assert {row["axis"] for row in effect_rows([study])} == {"hidden_size", "block_size"}
+    assert list(difference_rows([study])) == []
+    assert study.caution == "With learning_rate in step with hidden_size, their effects cannot be told apart."
+
+
+def test_of_two_axes_that_settle_each_other_the_first_leads():
+    rows = synthetic_rows({"hidden_size": (50, 100), "gain": (1.0, 2.0), "block_size": (3, 8)}, 2, lambda **_: 2.0, 0.1)
+    study = make_study("pairs", [row for row in rows if row["hidden_size"] == 50 * row["gain"]])
+    assert (study.factors, study.followers) == (("hidden_size", "block_size"), {"gain": "hidden_size"})
+    assert not make_study("product", rows).followers
+    lines = [row for row in rows if row["block_size"] == 3 or (row["hidden_size"], row["gain"]) == (50, 1.0)]
+    assert not make_study("one from a middle", lines).followers
+
+
 def test_schemes_have_no_previous_one_and_unbalanced_studies_no_effects():
     rows = synthetic_rows({"init": ("normal", "uniform"), "n_layers": (1, 2)}, 2, lambda **_: 2.0, 0.1)
     steps = {row["axis"]: "to_previous" in row for row in effect_rows([make_study("schemes", rows)])}

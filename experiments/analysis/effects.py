@@ -31,11 +31,11 @@ def axis_values(study: Study, axis: str) -> list[Any]:
 
 def imbalance(study: Study) -> str | None:
     """Why effects of single axes mean little here; None where every combination of values has the same seeds."""
-    n_combinations = math.prod(len(axis_values(study, axis)) for axis in study.axes)
-    if not study.axes:
+    n_combinations = math.prod(len(axis_values(study, axis)) for axis in study.factors)
+    if not study.factors:
         return "nothing varies but the seed"
     if len(study.cells) < n_combinations:
-        return f"only {len(study.cells)} of {n_combinations} combinations of {', '.join(study.axes)} are there"
+        return f"only {len(study.cells)} of {n_combinations} combinations of {', '.join(study.factors)} are there"
     n_diverged = sum(cell.n_diverged for cell in study.cells)
     if n_diverged:
         return f"{n_diverged} of {sum(len(cell.rows) for cell in study.cells)} runs diverged"
@@ -51,7 +51,7 @@ def main_effects(study: Study, axis: str) -> dict[Any, Estimate]:
 
 def interactions(study: Study) -> dict[tuple[str, str], dict[tuple[Any, Any], Estimate]]:
     """For each pair of axes, and each pair of their values: minus the best pair of values, paired by seed."""
-    return {pair: effects(study, pair) for pair in itertools.combinations(study.axes, 2)}
+    return {pair: effects(study, pair) for pair in itertools.combinations(study.factors, 2)}
 
 
 def effects(study: Study, axes: Sequence[str]) -> dict[tuple, Estimate]:
@@ -86,7 +86,7 @@ def effect_rows(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
     the axis has.
     """
     for study in _balanced(studies):
-        for axis in study.axes:
+        for axis in study.factors:
             for (value,), columns in _steps(study, (axis,)):
                 yield {"study": study.name, "axis": axis, "value": value, **columns}
 
@@ -94,7 +94,7 @@ def effect_rows(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
 def interaction_rows(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
     """The same with each value of each other axis held: one row a pair of values, either way round."""
     for study in _balanced(studies):
-        for held, axis in itertools.permutations(study.axes, 2):
+        for held, axis in itertools.permutations(study.factors, 2):
             for (held_value, value), columns in _steps(study, (held, axis)):
                 where = {"held_axis": held, "held_value": held_value, "axis": axis, "value": value}
                 yield {"study": study.name, **where, **columns}
@@ -237,9 +237,9 @@ def importance(study: Study) -> Importance | str:
         return "No importance of axes: all runs have the same dev loss."
     n_seeds = grid.shape[-1]
     weights = np.random.default_rng(0).multinomial(n_seeds, np.full(n_seeds, 1 / n_seeds), N_RESAMPLES) / n_seeds
-    exact = decompose(grid, study.axes, np.full((1, n_seeds), 1 / n_seeds))
+    exact = decompose(grid, study.factors, np.full((1, n_seeds), 1 / n_seeds))
     pieces = np.array_split(weights, math.ceil(N_RESAMPLES * grid[..., 0].size / MOST_MEANS))
-    parts = [decompose(grid, study.axes, piece) for piece in pieces]
+    parts = [decompose(grid, study.factors, piece) for piece in pieces]
     resampled = {key: np.concatenate([part[key] for part in parts]) for key in exact}
     every_share = [_share(key, exact[key], resampled[key], n_seeds) for key in exact]
     *shares, higher, seeds = every_share
@@ -272,7 +272,7 @@ def importance_rows(studies: Iterable[Study]) -> Iterator[dict[str, Any]]:
 def _upper_halves(study: Study) -> dict[str, Study]:
     """By what is left out: a study without the lower half of some axes' numbers, for every combination of axes."""
     dropped = {}
-    for axis in study.axes:
+    for axis in study.factors:
         values = axis_values(study, axis)
         if len(values) > 2 and is_ordered(values):
             dropped[axis] = values[: len(values) // 2]
@@ -290,10 +290,10 @@ def _upper_halves(study: Study) -> dict[str, Study]:
 
 def loss_grid(study: Study) -> Float[np.ndarray, "*axes seed"]:
     """Dev losses of a balanced study, one dimension an axis and the last one for the seeds."""
-    places = [{value: i for i, value in enumerate(axis_values(study, axis))} for axis in study.axes]
+    places = [{value: i for i, value in enumerate(axis_values(study, axis))} for axis in study.factors]
     grid = np.empty((*map(len, places), len(study.cells[0].rows)))
     for cell in study.cells:
-        index = tuple(place[cell.settings[axis]] for place, axis in zip(places, study.axes, strict=True))
+        index = tuple(place[cell.settings[axis]] for place, axis in zip(places, study.factors, strict=True))
         grid[index] = [row["dev_loss"] for row in cell.rows]
     return grid
 

@@ -88,7 +88,7 @@ def plot_study(study: Study) -> Iterator[tuple[str, Figure]]:
         yield "differences", plot_differences(study)
         if imbalance(study) is None:
             yield "axes", plot_axes(study)
-            if len(study.axes) > 1:
+            if len(study.factors) > 1:
                 yield "pairs", plot_pairs(study)
     if tradeoffs := plot_tradeoffs(study):
         yield "tradeoffs", tradeoffs
@@ -236,21 +236,21 @@ def _best_plane_run(studies: Sequence[Study]) -> Row | None:
 
 def plot_axes(study: Study) -> Figure:
     """The effect of each axis that varies: dev loss over all others minus the best value's, paired by seed."""
-    n_columns = min(len(study.axes), PANELS_A_ROW)
-    n_rows = math.ceil(len(study.axes) / n_columns)
+    n_columns = min(len(study.factors), PANELS_A_ROW)
+    n_rows = math.ceil(len(study.factors) / n_columns)
     size = (max(6.0, 2.6 * n_columns + 1), 3 * n_rows + 0.4)
     figure, axes = plt.subplots(n_rows, n_columns, figsize=size, sharey=True, squeeze=False)
-    lines = {axis: main_effects(study, axis) for axis in study.axes}
+    lines = {axis: main_effects(study, axis) for axis in study.factors}
     beyond = far_off_side_by_side([[effect.mean for effect in line.values()] for line in lines.values()])
     for ax, (axis, line) in zip(axes.flat, lines.items(), strict=False):
         colours = [scheme_colour(str(name)) for name in line] if axis == "init" else [COLOURS[0]] * len(line)
         _plot_line(ax, line, beyond, colours)
         _name_places(ax, axis, line)
-    for ax in list(axes.flat)[len(study.axes) :]:
+    for ax in list(axes.flat)[len(study.factors) :]:
         ax.set_visible(False)
     for ax in axes[:, 0]:
         ax.set_ylabel("dev loss minus that of the best\nvalue of the axis (nats per token)")
-    subtitle = f"mean over all other axes; differences paired by seed, {study.shown_as}"
+    subtitle = "; ".join(filter(None, ("mean over all other axes", study.in_step, f"paired by seed, {study.shown_as}")))
     set_title(figure, f"{study.name}: effects of single axes on the dev loss", subtitle)
     return figure
 
@@ -268,7 +268,7 @@ def plot_pairs(study: Study) -> Figure:
         _name_places(ax, along, next(iter(lines.values())))
     axes[0, 0].set_ylabel("dev loss minus that of the panel's\nbest pair of values (nats per token)")
     subtitle = f"mean over all other axes; paired by seed, {study.shown_as}; lines that are not parallel interact"
-    n_pairs = math.comb(len(study.axes), 2)
+    n_pairs = math.comb(len(study.factors), 2)
     which = f", the {len(shares)} of {n_pairs} pairs that interact most" if len(shares) < n_pairs else ""
     set_title(figure, f"{study.name}: effects of two axes at a time{which}", subtitle)
     return figure
@@ -279,7 +279,7 @@ def strongest_pairs(study: Study) -> list[Share]:
     decomposition = importance(replace(study, ranges={}))  # A balanced study has a table of them in any case.
     if isinstance(decomposition, Importance):
         return [share for share in decomposition.shares if len(share.axes) == 2][:MAX_PAIRS]
-    return [Share(study.axes[:2], 0.0, 0.0, 0.0)]  # All runs have one loss.
+    return [Share(study.factors[:2], 0.0, 0.0, 0.0)]  # All runs have one loss.
 
 
 def pair_lines(study: Study, pair: Sequence[str]) -> tuple[str, str, dict[Any, Line]]:

@@ -85,6 +85,31 @@ class Study:
     cells: tuple[Cell, ...]
     ranges: Mapping[str, Range] = field(default_factory=dict)
 
+    @functools.cached_property
+    def followers(self) -> dict[str, str]:
+        """Axes whose values another one settles, as zipped ones do, and that axis; none of values that were drawn."""
+        found: dict[str, str] = {}
+        for axis in () if self.ranges else reversed(self.axes):
+            leaders = (other for other in self.axes if other != axis and other not in found)
+            leader = next((other for other in leaders if self._settles(other, axis)), None)
+            found |= {axis: leader} if leader else {}
+        return found
+
+    @property
+    def factors(self) -> tuple[str, ...]:
+        """The axes that vary of their own: all but `followers`."""
+        return tuple(axis for axis in self.axes if axis not in self.followers)
+
+    @property
+    def in_step(self) -> str:
+        """In words, which axes follow which, or nothing."""
+        return ", ".join(f"{axis} in step with {leader}" for axis, leader in reversed(self.followers.items()))
+
+    def _settles(self, axis: str, other: str) -> bool:
+        """Whether cells with the same value of `axis` have the same value of `other`."""
+        pairs = {(cell.settings[axis], cell.settings[other]) for cell in self.cells}
+        return len(pairs) == len({value for value, _ in pairs})
+
     @property
     def best(self) -> Cell:
         """The cell of the lowest mean dev loss among those without a diverged run, if there are any."""
@@ -129,7 +154,9 @@ class Study:
         sentences = []
         if max(len(cell.rows) for cell in self.cells) == 1:
             sentences.append("One seed each: a ranking without intervals, which another seed may turn round.")
-        rates = sorted({cell.settings["learning_rate"] for cell in self.cells})
+        if self.in_step:
+            sentences.append(f"With {self.in_step}, their effects cannot be told apart.")
+        rates = sorted({cell.settings["learning_rate"] for cell in self.cells if "learning_rate" in self.factors})
         best = self.best.settings["learning_rate"]
         if len(rates) > 1 and self.best.finished and best in (rates[0], rates[-1]):
             edge = "lowest" if best == rates[0] else "highest"

@@ -228,7 +228,7 @@ def fit_of(cell: Cell, study: Study) -> str:
 
 def _main_data(study: Study) -> list[dict[str, Any]]:
     axes = []
-    for axis in study.axes:
+    for axis in study.factors:
         effects = main_effects(study, axis)
         axes.append(
             {
