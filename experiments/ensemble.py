@@ -45,7 +45,7 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
     text = (
         "also mix several orders of modified Kneser-Ney log-linearly, with weights by how often a context was seen: "
         f"context lengths ({' '.join(map(str, LIST_ORDERS))}; of a running text {' '.join(map(str, TEXT_LENGTHS))}, "
-        "which takes minutes, and on a text like Brown half an hour or more)"
+        "which takes minutes: some ten on a text like Brown)"
     )
     parser.add_argument("--log-linear", type=int, nargs="*", metavar="INT", help=text)
     parser.add_argument("--test", action="store_true", help="also the test loss of what is best on dev")
