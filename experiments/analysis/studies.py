@@ -156,9 +156,9 @@ class Study:
             sentences.append("One seed each: a ranking without intervals, which another seed may turn round.")
         if self.in_step:
             sentences.append(f"With {self.in_step}, their effects cannot be told apart.")
-        rates = sorted({cell.settings["learning_rate"] for cell in self.cells if "learning_rate" in self.factors})
+        rates = sorted({cell.settings["learning_rate"] for cell in self.cells})
         best = self.best.settings["learning_rate"]
-        if len(rates) > 1 and self.best.finished and best in (rates[0], rates[-1]):
+        if "learning_rate" in self.factors and self.best.finished and best in (rates[0], rates[-1]):
             edge = "lowest" if best == rates[0] else "highest"
             sentences.append(f"The best learning rate, {best:g}, is the {edge} one tried: a better one may lie beyond.")
         return " ".join(sentences)
