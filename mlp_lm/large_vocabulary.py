@@ -3,20 +3,25 @@
 A block's logits stay in a processor's cache. The numbers are those of `mlp_lm.loss`, to rounding.
 
 A processor with matrix units multiplies bfloat16 several times faster than float32. Products here may take bfloat16
-factors; they always add up in float32, and weights, loss and gradients are float32.
+factors; they always add up in float32, and weights, loss and gradients are float32. There a block is of tokens, and its
+logits are computed twice. Other processors multiply float32 that was rounded to bfloat16, which gives the same numbers;
+there a block is of windows, and its logits are computed once.
 """
 
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from mlp_lm.config import FLOAT32
+from mlp_lm.config import BFLOAT16, FLOAT32
 from mlp_lm.model import Dropout, Moments, Params, forward
 
 BLOCK = 512  # Tokens whose logits exist at once; 256 to 512 measured best at 256 to 512 windows a step.
+WINDOW_BLOCK = 128  # Windows whose logits exist at once; 64 to 256 measured alike, 32 half as fast.
+BFLOAT16_UNITS = {"amx_bf16", "avx512_bf16"}
 NEVER = -1e30  # Bias of the tokens that fill the last block: their probability is zero.
 
 _Gradients = tuple[Float[Array, "batch features"], Float[Array, "features vocab"], Float[Array, " vocab"]]
@@ -76,15 +81,15 @@ def blockwise_cross_entropy(
 ) -> Float[Array, ""]:
     """Mean cross-entropy in nats of the logits `features @ weight + bias`, which never exist all at once.
 
-    Logits of a trained language model stay below 88, where exp overflows in float32; of one that does not, such as
-    `normal` with 500 hidden units at its start, sums are taken again below a running maximum. `precision` is that of
-    the factors of the products.
+    `precision` is that of the factors of the products.
     """
-    return _loss_and_grad(features, weight, bias, targets, precision)[0]
+    return _forward(features, weight, bias, targets, precision)[0]
 
 
-def _forward(features, weight, bias, targets, precision):
-    return _loss_and_grad(features, weight, bias, targets, precision)
+def _forward(features, weight, bias, targets, precision) -> tuple[Float[Array, ""], _Gradients]:
+    by_windows = jax.default_backend() == "cpu" and not (precision == BFLOAT16 and multiplies_bfloat16())
+    loss_and_grad = _loss_and_grad_by_windows if by_windows else _loss_and_grad_by_tokens
+    return loss_and_grad(features, weight, bias, targets, precision)
 
 
 def _backward(precision, gradients: _Gradients, upstream: Float[Array, ""]):
@@ -94,7 +99,67 @@ def _backward(precision, gradients: _Gradients, upstream: Float[Array, ""]):
 blockwise_cross_entropy.defvjp(_forward, _backward)
 
 
-def _loss_and_grad(
+@cache
+def processor_flags() -> frozenset[str]:
+    """What the processor can do, by Linux's names; nothing where they are not to be read."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(next((line for line in lines if line.startswith("flags")), "").split())
+
+
+def multiplies_bfloat16() -> bool:
+    """Whether the processor has units for products of bfloat16 factors."""
+    return bool(processor_flags() & BFLOAT16_UNITS)
+
+
+def _loss_and_grad_by_windows(
+    features: Float[Array, "batch features"],
+    weight: Float[Array, "features vocab"],
+    bias: Float[Array, " vocab"],
+    targets: Int[Array, " batch"],
+    precision: str,
+) -> tuple[Float[Array, ""], _Gradients]:
+    (batch, width), rounded = features.shape, partial(_rounded, precision=precision)
+    factor = rounded(weight)
+    size = min(batch, WINDOW_BLOCK)
+    shares = jnp.full(batch, 1 / batch)  # Of the mean; windows that fill the last block have none.
+
+    def in_blocks(x):
+        filled = jnp.pad(x, ((0, -batch % size), *[(0, 0)] * (x.ndim - 1)))
+        return filled.reshape(-1, size, *x.shape[1:])
+
+    def add_block(sums, block):
+        x, targets, shares = block
+        logits = x @ factor + bias[None, :]
+        highest = logits.max(axis=1)
+        exponentials = jnp.exp(logits - highest[:, None])
+        totals = exponentials.sum(axis=1)
+        is_target = jnp.arange(len(bias))[None, :] == targets[:, None]
+        d_logits = exponentials * (shares / totals)[:, None] - is_target * shares[:, None]
+        d_logits = jax.lax.optimization_barrier(rounded(d_logits))
+        losses = jnp.log(totals) + highest - jnp.take_along_axis(logits, targets[:, None], axis=1)[:, 0]
+        # XLA's fast products contract the last axis of their first factor, here of a copy.
+        gradients = jax.lax.optimization_barrier(x.T) @ d_logits, jnp.ones(len(x)) @ d_logits
+        return jax.tree.map(jnp.add, sums, (shares @ losses, *gradients)), d_logits @ factor.T
+
+    blocks = in_blocks(rounded(features)), in_blocks(targets), in_blocks(shares)
+    none = (jnp.zeros(()), jnp.zeros_like(weight), jnp.zeros_like(bias))
+    (loss, d_weight, d_bias), d_features = jax.lax.scan(add_block, none, blocks)
+    return loss, (d_features.reshape(-1, width)[:batch], d_weight, d_bias)
+
+
+def _rounded(x, precision: str):
+    """Float32 numbers that `precision` can hold."""
+    if precision == FLOAT32:
+        return x
+    kept = jnp.finfo(precision)
+    # A cast to bfloat16 and back would be optimised away.
+    return jax.lax.reduce_precision(x, kept.nexp, kept.nmant)
+
+
+def _loss_and_grad_by_tokens(
     features: Float[Array, "batch features"],
     weight: Float[Array, "features vocab"],
     bias: Float[Array, " vocab"],
@@ -142,7 +207,11 @@ def _transposed_blocks(weight, precision: str) -> Float[Array, "block size featu
 
 
 def _totals(x, blocks) -> tuple[Float[Array, " batch"], Float[Array, " batch"]]:
-    """The sum of exp(logit - offset) over the vocabulary, and the offset: 0 where no sum of the batch overflows."""
+    """The sum of exp(logit - offset) over the vocabulary, and the offset: 0 where no sum of the batch overflows.
+
+    Logits of a trained language model stay below 88, where exp overflows in float32; of one that does not, such as
+    `normal` with 500 hidden units at its start, sums are taken again below a running maximum.
+    """
 
     def add_block(total, block):
         weight, bias = block

@@ -110,11 +110,11 @@ def compare_machines(machines: Sequence[dict[str, Any]], device: str) -> str:
 
 def processor_with_units() -> str:
     """The processor's name, and its widest vectors, and whether it has matrix units for bfloat16 (AMX)."""
-    from experiments.benchmark.processor import flags
+    from mlp_lm.large_vocabulary import processor_flags
 
     units = {"avx512f": "AVX-512", "avx2": "AVX2"}
-    vectors = next((units[name] for name in units if name in flags()), "")
-    return ", ".join(filter(None, (processor(), vectors, "AMX" if "amx_bf16" in flags() else "")))
+    vectors = next((units[name] for name in units if name in processor_flags()), "")
+    return ", ".join(filter(None, (processor(), vectors, "AMX" if "amx_bf16" in processor_flags() else "")))
 
 
 def accelerator_name() -> str:

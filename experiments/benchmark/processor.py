@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import cast
 
 import jax
@@ -15,7 +14,7 @@ from mlp_lm.config import BFLOAT16, CPU_RUNS, Architecture, RunConfig, run_batch
 from mlp_lm.data.dataset import SAMPLED_TRAINING, Dataset
 from mlp_lm.evaluation import WINDOW_CHUNK, EvaluationSet, exact_losses, full_batch_loss_and_grad
 from mlp_lm.initializers import init_params
-from mlp_lm.large_vocabulary import blockwise_loss_and_grad, blockwise_window_losses
+from mlp_lm.large_vocabulary import blockwise_loss_and_grad, blockwise_window_losses, multiplies_bfloat16
 from mlp_lm.loss import minibatch_loss, minibatch_loss_and_grad
 from mlp_lm.minibatches import DRAWN_STEPS
 from mlp_lm.padding import take_run
@@ -39,7 +38,6 @@ WORD_BATCH, WORD_STEPS = 512, 5
 # What the modern recipe trains on and evaluates: three passes, and the exact losses before, half-way and at the end.
 BROWN_WINDOWS, BROWN_DEV, BROWN_PASSES, BROWN_EVALUATIONS = 800_000, 200_000, 3, 3
 EVALUATED_CHUNKS = 8  # Of WINDOW_CHUNK windows each, timed in place of all.
-BFLOAT16_UNITS = {"amx_bf16", "avx512_bf16"}
 SIDE = 2048  # Of the square matrices whose product is taken for the processor's peak.
 
 
@@ -131,7 +129,7 @@ def word_rows() -> Iterator[Row]:
         if not peers.has_torch():
             yield Row.missing(what, "stated", peers.NO_TORCH)
             continue
-        if precision == BFLOAT16 and not flags() & BFLOAT16_UNITS:
+        if precision == BFLOAT16 and not multiplies_bfloat16():
             yield Row.missing(what, "stated", "this processor has no units for bfloat16")
             continue
         product = seconds(peers.square_product(SIDE, precision), 2 * SIDE**3)
@@ -139,15 +137,6 @@ def word_rows() -> Iterator[Row]:
         ours, peak = 1e-9 / share.denominator, 1e-9 / share.numerator
         rates = f"{ours:.0f} of {peak:.0f} GFLOP/s, exponentials and updates included"
         yield Row.stated(what, share.median, "x", rates)
-
-
-def flags() -> set[str]:
-    """What the processor can do, by Linux's names; nothing where they are not to be read."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return set()
-    return set(next((line for line in lines if line.startswith("flags")), "").split())
 
 
 def evaluation_row(step_seconds: float) -> Row:
