@@ -4,9 +4,9 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int, UInt32
+from jaxtyping import Array, Int, Key, UInt32
 
-from mlp_lm.random_keys import MINIBATCH, Seed, Words, bits, fold_in, integers, key_words, purpose_key
+from mlp_lm.random_keys import MINIBATCH, Seed, purpose_key
 
 DRAWN_STEPS = 250  # Minibatches drawn at once; no number depends on it.
 FEISTEL_ROUNDS = 6
@@ -25,16 +25,16 @@ def draw_minibatches(
     epoch passes through all windows in an order of its own, but for less than a batch at its end; then `batch_size` is
     at most `n_windows`.
     """
-    key = key_words(purpose_key(seed, MINIBATCH))
-    each = jnp.arange(batch_size)[None, :]
+    keys = jax.vmap(partial(jax.random.fold_in, purpose_key(seed, MINIBATCH)))
     if not shuffle:
-        return integers(fold_in(key, steps[:, None]), each, n_windows)
-    n_batches = n_windows // batch_size
-    epochs, batches = jnp.divmod(steps, n_batches)
-    return permute(fold_in(key, epochs), batches[:, None] * batch_size + each, n_windows)
+        return jax.vmap(lambda key: jax.random.randint(key, (batch_size,), 0, n_windows))(keys(steps))
+    epochs, batches = jnp.divmod(steps, n_windows // batch_size)
+    return permute(keys(epochs), batches[:, None] * batch_size + jnp.arange(batch_size)[None, :], n_windows)
 
 
-def permute(keys: Words, places: Int[Array, "order place"], n: int | Int[Array, ""]) -> Int[Array, "order place"]:
+def permute(
+    keys: Key[Array, " order"], places: Int[Array, "order place"], n: int | Int[Array, ""]
+) -> Int[Array, "order place"]:
     """What stands at these places, each below n, of random orders of 0 to n - 1, one a key, without the rest of them.
 
     A Feistel network (Luby and Rackoff 1988) permutes the numbers of an even count of bits, whatever its rounds mix in;
@@ -44,21 +44,22 @@ def permute(keys: Words, places: Int[Array, "order place"], n: int | Int[Array, 
     half = (33 - jax.lax.clz(jnp.asarray(n, jnp.uint32) - 1)) // 2
     mask = (jnp.uint32(1) << half) - 1
 
-    def network(keys, numbers):
+    def network(key, number):
         def swap(i, halves):
             left, right = halves
-            return right, left ^ (bits(fold_in(fold_in(keys, i), right)) & mask)
+            mixed = jax.random.bits(jax.random.fold_in(jax.random.fold_in(key, i), right))
+            return right, left ^ (mixed & mask)
 
         # A loop: unrolled, every round would be computed anew for each of its uses.
-        left, right = jax.lax.fori_loop(0, FEISTEL_ROUNDS, swap, (numbers >> half, numbers & mask))
+        left, right = jax.lax.fori_loop(0, FEISTEL_ROUNDS, swap, (number >> half, number & mask))
         return left << half | right
 
     def again(numbers):
         (beyond,) = jnp.nonzero(numbers >= n, size=max(1, len(numbers) // 8), fill_value=len(numbers))
-        orders = beyond // places.shape[1]
-        return numbers.at[beyond].set(network((keys[0][orders], keys[1][orders]), numbers[beyond]), mode="drop")
+        walked = jax.vmap(network)(keys[beyond // places.shape[1]], numbers[beyond])
+        return numbers.at[beyond].set(walked, mode="drop")
 
-    numbers = network((keys[0][:, None], keys[1][:, None]), places.astype(jnp.uint32)).ravel()
+    numbers = jax.vmap(jax.vmap(network, in_axes=(None, 0)))(keys, places.astype(jnp.uint32)).ravel()
     numbers = jax.lax.while_loop(lambda numbers: (numbers >= n).any(), again, numbers)
     return numbers.reshape(places.shape).astype(jnp.int32)
 
