@@ -9,6 +9,7 @@ fan_in; orthogonal weights, made from the draws by a QR decomposition, are not n
 
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from types import ModuleType
 
 import jax
 import jax.numpy as jnp
@@ -41,42 +42,42 @@ def draw_params(
     Draws are nested, so those of the wide model hold the ones wanted, and one compiled program serves many widths.
     """
     wide = wide or architecture
-    draws = jax.device_get(standard_draws(purpose_key(np.uint32(seed), WEIGHTS), scheme.sample, wide))
+    draws = standard_draws(purpose_key(np.uint32(seed), WEIGHTS), scheme.sample, wide, on=np)
     params = scale_draws(unpad_params(draws, architecture), scheme, architecture, parametrization, base_width)
     return pad_params(params, architecture, wide.embedding_dim, wide.hidden_size)
 
 
-def standard_draws(key: Key[Array, ""], sample: Sample, architecture: Architecture) -> Params:
-    """A model whose every weight and bias is an independent standard draw (gains 1, shifts 0)."""
-    return _draw(key, *_coordinates(architecture), sample, architecture)
+def standard_draws(key: Key[Array, ""], sample: Sample, architecture: Architecture, on: ModuleType = jnp) -> Params:
+    """A model whose every weight and bias is an independent standard draw (gains 1, shifts 0).
 
-
-@partial(jax.jit, static_argnums=(3, 4))
-def _draw(
-    key: Key[Array, ""],
-    units: UInt32[Array, " n"],
-    inputs: UInt32[Array, " n"],
-    sample: Sample,
-    architecture: Architecture,
-) -> Params:
-    # All parts in one flat call: each use of the generator costs a good part of a second to compile.
+    Its arrays are those of `on`, jax.numpy or numpy.
+    """
     a, parts = architecture, _parts(architecture)
-    flat = jax.vmap(lambda u, i: sample(jax.random.fold_in(jax.random.fold_in(key, u), i)))(units, inputs)
-    cuts = np.cumsum([part.size for part in parts])[:-1]
+    flat = on.asarray(_draw(key, *_coordinates(architecture), sample))
+    starts = np.cumsum([0, *(part.size for part in parts)])
     draws = [
-        draw.reshape(part.groups * part.features, part.units)
-        for draw, part in zip(jnp.split(flat, cuts), parts, strict=True)
+        flat[start : start + part.size].reshape(part.groups * part.features, part.units)
+        for start, part in zip(starts, parts, strict=False)
     ]
     embedding, *rest, output, output_bias, direct = draws
     weights, biases = rest[: a.n_layers], rest[a.n_layers :]
     return Params(
         embedding=embedding.T,  # A token is a unit, its embedding the unit's weights.
         hidden=tuple(Dense(w, None if a.batch_norm else b[0]) for w, b in zip(weights, biases, strict=True)),
-        norms=tuple(Norm(jnp.ones(a.hidden_size), jnp.zeros(a.hidden_size)) for _ in weights if a.batch_norm),
+        norms=tuple(
+            Norm(on.ones(a.hidden_size, "float32"), on.zeros(a.hidden_size, "float32")) for _ in weights if a.batch_norm
+        ),
         output=Dense(output, output_bias[0]),
         direct=direct if a.direct else None,
         activation=a.activation,
     )
+
+
+@partial(jax.jit, static_argnums=3)
+def _draw(
+    key: Key[Array, ""], units: UInt32[Array, " n"], inputs: UInt32[Array, " n"], sample: Sample
+) -> Float[Array, " n"]:
+    return jax.vmap(lambda u, i: sample(jax.random.fold_in(jax.random.fold_in(key, u), i)))(units, inputs)
 
 
 def scale_draws(
@@ -166,6 +167,7 @@ def _coordinates(architecture: Architecture) -> tuple[UInt32[np.ndarray, " n"], 
     """The two numbers that name each weight: (part, unit) and (distance of the position, feature).
 
     They are passed to the compiled draws as arguments: as constants, XLA would fold millions of them while compiling.
+    There are as many as the next power of two, so that one program serves many architectures; those beyond name none.
     """
     each = []
     for part in _parts(architecture):
@@ -174,4 +176,5 @@ def _coordinates(architecture: Architecture) -> tuple[UInt32[np.ndarray, " n"], 
         units = part.number * _FIELD + np.arange(part.units) + np.zeros_like(inputs)
         each.append((units.ravel().astype(np.uint32), inputs.ravel().astype(np.uint32)))
     units, inputs = (np.concatenate(axis) for axis in zip(*each, strict=True))
-    return units, inputs
+    filling = (0, (1 << (len(units) - 1).bit_length()) - len(units))
+    return np.pad(units, filling), np.pad(inputs, filling)

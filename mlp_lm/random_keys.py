@@ -1,5 +1,7 @@
 """The keys of a run's random draws: one for each purpose, from its seed alone."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,7 +32,7 @@ def _seed(seed: Array) -> UInt32[Array, "2"]:
     return jnp.stack([jnp.uint32(0), seed.astype(jnp.uint32)])
 
 
-def _fold_in(key: UInt32[Array, "2"], data: UInt32[Array, ""]) -> UInt32[Array, "2"]:
+def _fold_in(key: UInt32[Array, "2"], data: Any) -> UInt32[Array, "2"]:
     return jnp.stack(_threefry(key, data))
 
 
