@@ -38,7 +38,16 @@ KINDS = {
     "history": "of how the results were made: times and counts that no table keeps; the page says so",
 }
 
-FUNCTIONS = {"sum": sum, "min": min, "max": max, "len": len, "log": math.log, "float": float, "map": map}
+FUNCTIONS = {
+    "sum": sum,
+    "min": min,
+    "max": max,
+    "len": len,
+    "log": math.log,
+    "exp": math.exp,
+    "float": float,
+    "map": map,
+}
 NUMBER = r"[+-]?\d[\d,]*(?:\.\d+)?(?<!,)"
 QUOTED = re.compile(rf"(?<![\w.^-])({NUMBER})(?: ± (\d[\d,]*(?:\.\d+)?))?( ?%)?(?![\w^])(?!\.\d)")
 IN_CODE = re.compile(r"`([+-]?\d[\d,.]*(?: ± [\d.]+)?(?: %)?)`")
