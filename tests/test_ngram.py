@@ -74,7 +74,7 @@ def all_families(counts, contexts, targets):
         "absolute discount": absolute_discount(counts, 0.7),
         "Kneser-Ney": kneser_ney(counts, 0.6),
         "modified Kneser-Ney": modified_kneser_ney(counts),
-        "deleted interpolation": deleted_interpolation(counts, contexts, targets),
+        "deleted interpolation": deleted_interpolation(counts, counts.locate(contexts, targets)),
     }
 
 
@@ -232,7 +232,8 @@ def test_deleted_interpolation_equals_its_formula():
     """Weighted relative frequencies, the weights looked up by ceil(-log((1 + frequency) / windows))."""
     contexts, targets = stream_windows(zipf_tokens(7, 500, 10), 2)
     held_out = stream_windows(zipf_tokens(8, 200, 10), 2)
-    model = deleted_interpolation(count_ngrams(contexts, targets, 2, 10), *held_out)
+    counts = count_ngrams(contexts, targets, 2, 10)
+    model = deleted_interpolation(counts, counts.locate(*held_out))
     tables = dictionary_counts(contexts, targets, 2, kneser_ney=False)
     expected = []
     for context, target in zip(*held_out, strict=True):
@@ -267,7 +268,7 @@ def test_deleted_interpolation_is_no_worse_than_any_order_alone():
     contexts, targets = word_windows(TEXT, 3)
     held_out = word_windows(["elma", "oliva", "hanna", "amy"], 3)
     counts = count_ngrams(contexts, targets, 3, VOCAB_SIZE)
-    mixed = held_out_loss(deleted_interpolation(counts, *held_out), *held_out)
+    mixed = held_out_loss(deleted_interpolation(counts, counts.locate(*held_out)), *held_out)
     assert mixed < math.log(VOCAB_SIZE)
     for length in range(4):
         assert mixed < held_out_loss(absolute_discount(counts.shortened(length), 0.0), *held_out)
@@ -305,20 +306,21 @@ def test_distributions_sum_to_one_and_hold_the_token_probabilities(corpus):
 def test_conditional_entropy_is_the_training_loss_of_maximum_likelihood_and_a_floor(corpus):
     vocab_size, train, asked = corpus
     block = train[0].shape[1]
-    floor = conditional_entropy(*train, block)
     counts = count_ngrams(*train, block, vocab_size)
+    floor = conditional_entropy(counts)
     assert held_out_loss(maximum_likelihood(counts), *train) == pytest.approx(floor, abs=1e-12)
     for model in all_families(counts, *asked).values():
         assert held_out_loss(model, *train) >= floor - 1e-12
-    assert floor <= conditional_entropy(*train, block - 1) + 1e-12
+    assert floor <= conditional_entropy(counts.shortened(block - 1)) + 1e-12
 
 
 def test_conditional_entropy_by_hand():
     """After 1: two 2s and two 3s cost log 2 each; after 2: always 1 costs nothing."""
     contexts = np.array([[1], [1], [1], [1], [2], [2]])
     targets = np.array([2, 2, 3, 3, 1, 1])
-    assert conditional_entropy(contexts, targets, 1) == pytest.approx(4 * math.log(2) / 6)
-    assert conditional_entropy(contexts, targets, 0) == pytest.approx(math.log(3))
+    counts = count_ngrams(contexts, targets, 1, 4)
+    assert conditional_entropy(counts) == pytest.approx(4 * math.log(2) / 6)
+    assert conditional_entropy(counts.shortened(0)) == pytest.approx(math.log(3))
 
 
 def test_add_k_without_k_is_maximum_likelihood():
@@ -396,7 +398,7 @@ def test_chosen_discount_is_as_good_as_a_fine_grid():
     held_out = stream_windows(zipf_tokens(13, 1000, 20), 2)
     counts = count_ngrams(contexts, targets, 2, 20)
     for table in (counts, continuation_counts(counts)):
-        chosen = choose_discount(table, *held_out)
+        chosen = choose_discount(table, counts.locate(*held_out))
         grid = [held_out_loss(absolute_discount(table, d), *held_out) for d in np.linspace(0.01, 0.99, 99)]
         assert 0 < chosen < 1
         assert held_out_loss(absolute_discount(table, chosen), *held_out) <= min(grid) + 1e-5
@@ -410,7 +412,8 @@ def test_baselines_have_every_family_at_every_length(few_words):
     assert len({(row.context_length, row.family) for row in rows}) == 42
     for row in rows:
         assert row.distinct_contexts == len({tuple(c[7 - row.context_length :]) for c in train[0].tolist()})
-        assert row.floor == pytest.approx(conditional_entropy(*train, row.context_length))
+        counted = count_ngrams(*train, row.context_length, len(dataset.vocabulary))
+        assert row.floor == pytest.approx(conditional_entropy(counted))
         assert (row.discount is not None) == (row.family in ("absolute discount", "Kneser-Ney"))
     counts = count_ngrams(*train, 2, len(dataset.vocabulary))
     refitted = {
@@ -494,7 +497,7 @@ def test_lecture_absolute_discount(lecture_splits, length, expected):
     counts = count_ngrams(*train, length, 27)
     grid = {tenths: held_out_loss(absolute_discount(counts, tenths / 10), *dev) for tenths in range(1, 10)}
     assert min(grid.values()) == pytest.approx(expected, abs=6e-4)
-    chosen = absolute_discount(counts, choose_discount(counts, *dev))
+    chosen = absolute_discount(counts, choose_discount(counts, counts.locate(*dev)))
     assert min(grid.values()) - 0.003 < held_out_loss(chosen, *dev) <= min(grid.values())
     if length == 4:
         assert held_out_loss(chosen, *test) == pytest.approx(2.060, abs=6e-4)

@@ -138,6 +138,6 @@ def test_the_brown_corpus_and_its_published_count_models():
     assert [len(text.ids[part]) for part in PARTS] == [800_000, 200_000, 161_192]
     train, dev, test = (text.windows(part, 2) for part in PARTS)
     counts = count_ngrams(train.contexts, train.targets, 2, len(text.vocabulary))
-    discount = choose_discount(continuation_counts(counts), dev.contexts, dev.targets)
+    discount = choose_discount(continuation_counts(counts), counts.locate(dev.contexts, dev.targets))
     perplexity = math.exp(held_out_loss(kneser_ney(counts, discount), test.contexts, test.targets))
     assert perplexity == pytest.approx(323, rel=0.1)  # Bengio et al. 2003, Table 1.

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mlp_lm.config import check_name
-from mlp_lm.data.dataset import Dataset, Windows
-from mlp_lm.ngram.counts import NgramCounts, continuation_counts, count_ngrams
+from mlp_lm.data.dataset import Dataset
+from mlp_lm.ngram.counts import Located, NgramCounts, continuation_counts, count_ngrams
 from mlp_lm.ngram.models import (
     CountModel,
     absolute_discount,
@@ -15,8 +15,8 @@ from mlp_lm.ngram.models import (
     choose_discount,
     conditional_entropy,
     deleted_interpolation,
-    held_out_loss,
     maximum_likelihood,
+    mean_loss,
     modified_kneser_ney,
 )
 
@@ -93,32 +93,33 @@ def measure_baselines(dataset: Dataset) -> Baselines:
     lengths = TEXT_LENGTHS if dataset.is_running_text else LIST_LENGTHS
     train, dev = (dataset.windows(part, max(lengths)) for part in ("train", "dev"))
     counts = count_ngrams(train.contexts, train.targets, max(lengths), len(dataset.vocabulary))
-    rows = [row for length in lengths for row in _rows(counts.shortened(length), train, dev)]
+    held_out = counts.locate(dev.contexts, dev.targets)
+    rows = [row for length in lengths for row in _rows(counts.shortened(length), held_out[: length + 1])]
     return Baselines(dataset.sha256, dataset.vocabulary.tokens, tuple(rows))
 
 
-def fitted_families(counts: NgramCounts, dev: Windows) -> Iterator[tuple[str, CountModel, float | None]]:
-    """Each family's name, its model fitted to ``counts``, and the discount chosen on ``dev``."""
+def fitted_families(counts: NgramCounts, dev: Located) -> Iterator[tuple[str, CountModel, float | None]]:
+    """Each family's name, its model fitted to ``counts``, and the discount chosen on dev, looked up in them."""
     yield "maximum likelihood", maximum_likelihood(counts), None
     yield "add one", add_k(counts, 1.0), None
     for name, fit in FAMILIES.items():
         yield name, *fit(counts, dev)
 
 
-def _deleted_interpolation(counts: NgramCounts, dev: Windows) -> tuple[CountModel, None]:
-    return deleted_interpolation(counts, dev.contexts, dev.targets), None
+def _deleted_interpolation(counts: NgramCounts, dev: Located) -> tuple[CountModel, None]:
+    return deleted_interpolation(counts, dev), None
 
 
-def _absolute_discount(counts: NgramCounts, dev: Windows) -> tuple[CountModel, float]:
-    discount = choose_discount(counts, dev.contexts, dev.targets)
+def _absolute_discount(counts: NgramCounts, dev: Located) -> tuple[CountModel, float]:
+    discount = choose_discount(counts, dev)
     return absolute_discount(counts, discount), discount
 
 
-def _kneser_ney(counts: NgramCounts, dev: Windows) -> tuple[CountModel, float]:
+def _kneser_ney(counts: NgramCounts, dev: Located) -> tuple[CountModel, float]:
     return _absolute_discount(continuation_counts(counts), dev)
 
 
-def _modified_kneser_ney(counts: NgramCounts, dev: Windows) -> tuple[CountModel, None]:
+def _modified_kneser_ney(counts: NgramCounts, dev: Located) -> tuple[CountModel, None]:
     return modified_kneser_ney(counts), None
 
 
@@ -140,13 +141,11 @@ def fit_count_model(dataset: Dataset, family: str, context_length: int) -> Count
     check_name("family", family, FAMILIES)
     train, dev = (dataset.windows(part, context_length) for part in ("train", "dev"))
     counts = count_ngrams(train.contexts, train.targets, context_length, len(dataset.vocabulary))
-    return FAMILIES[family](counts, dev)[0]
+    return FAMILIES[family](counts, counts.locate(dev.contexts, dev.targets))[0]
 
 
-def _rows(counts: NgramCounts, train: Windows, dev: Windows) -> Iterator[Baseline]:
-    length = counts.context_length
-    shorter = Windows(dev.contexts[:, dev.contexts.shape[1] - length :], dev.targets)
-    floor = conditional_entropy(train.contexts, train.targets, length)
-    for family, model, discount in fitted_families(counts, shorter):
-        loss = held_out_loss(model, shorter.contexts, shorter.targets)
-        yield Baseline(length, family, loss, discount, counts.distinct_contexts, floor)
+def _rows(counts: NgramCounts, dev: Located) -> Iterator[Baseline]:
+    floor = conditional_entropy(counts)
+    for family, model, discount in fitted_families(counts, dev):
+        loss = mean_loss(model.located_probabilities(dev))
+        yield Baseline(counts.context_length, family, loss, discount, counts.distinct_contexts, floor)

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import minimize_scalar
 
-from mlp_lm.ngram.counts import UNSEEN, Located, NgramCounts, OrderCounts, continuation_counts, count_ngrams
+from mlp_lm.ngram.counts import UNSEEN, Located, NgramCounts, OrderCounts, continuation_counts
 
 # KenLM's --discount_fallback, for counts of counts that give no estimate.
 FALLBACK_DISCOUNTS = (0.5, 1.0, 1.5)
@@ -43,6 +43,10 @@ class CountModel(Protocol):
         """Probability of each target after its context."""
         ...
 
+    def located_probabilities(self, located: Located) -> Float[np.ndarray, " n"]:
+        """The same, of windows that are looked up already in the counts of the training part."""
+        ...
+
     def distribution(self, contexts: Int[np.ndarray, "m block"]) -> Float[np.ndarray, "m vocab"]:
         """Probabilities of the whole vocabulary after each context."""
         ...
@@ -60,7 +64,11 @@ class InterpolatedModel:
         self, contexts: Int[np.ndarray, "n block"], targets: Int[np.ndarray, " n"]
     ) -> Float[np.ndarray, " n"]:
         """Probability of each target after its context."""
-        return _last(self.climb(self.counts.locate(contexts, targets)))
+        return self.located_probabilities(self.counts.locate(contexts, targets))
+
+    def located_probabilities(self, located: Located) -> Float[np.ndarray, " n"]:
+        """Probability of each target after its context, of windows that are looked up already."""
+        return _last(self.climb(located))
 
     def distribution(self, contexts: Int[np.ndarray, "m block"]) -> Float[np.ndarray, "m vocab"]:
         """Probabilities of the whole vocabulary after each context."""
@@ -171,7 +179,10 @@ class DeletedInterpolation:
         self, contexts: Int[np.ndarray, "n block"], targets: Int[np.ndarray, " n"]
     ) -> Float[np.ndarray, " n"]:
         """Probability of each target after its context."""
-        located = self.frequencies.counts.locate(contexts, targets)
+        return self.located_probabilities(self.frequencies.counts.locate(contexts, targets))
+
+    def located_probabilities(self, located: Located) -> Float[np.ndarray, " n"]:
+        """Probability of each target after its context, of windows that are looked up already."""
         weights = self.weights[self.bucket_of_context[located[-1][0]]]
         return _mix(weights, self.frequencies.climb(located))
 
@@ -183,15 +194,12 @@ class DeletedInterpolation:
         return _mix(weights, (distributions[group] for distributions, group in climb))
 
 
-def deleted_interpolation(
-    counts: NgramCounts, contexts: Int[np.ndarray, "n block"], targets: Int[np.ndarray, " n"]
-) -> DeletedInterpolation:
-    """Fit the mixture weights to held-out windows; ``counts`` are of the training windows."""
+def deleted_interpolation(counts: NgramCounts, held_out: Located) -> DeletedInterpolation:
+    """Fit the mixture weights to held-out windows, looked up in ``counts``, which are of the training windows."""
     frequencies = absolute_discount(counts, 0.0)
     bucket_of_context = _frequency_buckets(counts)
-    located = counts.locate(contexts, targets)
-    components = np.stack(list(frequencies.climb(located)), axis=1)
-    buckets = bucket_of_context[located[-1][0]]
+    components = np.stack(list(frequencies.climb(held_out)), axis=1)
+    buckets = bucket_of_context[held_out[-1][0]]
     uniform = np.full(components.shape[1], 1 / components.shape[1])
     common = mixture_weights(components, uniform)
     weights = [mixture_weights(components[buckets == b], common) for b in range(bucket_of_context.max() + 1)]
@@ -222,21 +230,22 @@ def held_out_loss(
     targets: Int[np.ndarray, " n"],
 ) -> float:
     """Mean loss in nats per token; infinite where the model gives a target probability zero."""
-    return _mean_loss(model.token_probabilities(contexts, targets))
+    return mean_loss(model.token_probabilities(contexts, targets))
 
 
-def choose_discount(
-    counts: NgramCounts,
-    contexts: Int[np.ndarray, "n block"],
-    targets: Int[np.ndarray, " n"],
-) -> float:
-    """The one discount, to within 1e-6, with which ``absolute_discount`` has the lowest held-out loss.
+def mean_loss(probabilities: Float[np.ndarray, " n"]) -> float:
+    """In nats per token; infinite where a probability is zero."""
+    with np.errstate(divide="ignore"):  # log 0 is meant: an impossible target costs infinitely much
+        return float(-np.mean(np.log(probabilities)))
 
-    For Kneser-Ney hand over ``continuation_counts(counts)``.
+
+def choose_discount(counts: NgramCounts, held_out: Located) -> float:
+    """The one discount, to within 1e-6, with which ``absolute_discount`` has the lowest loss on held-out windows.
+
+    They are looked up in ``counts``. For Kneser-Ney hand over ``continuation_counts(counts)``, which has the same ids.
     """
-    located = counts.locate(contexts, targets)
     loss = minimize_scalar(
-        lambda discount: _mean_loss(_last(absolute_discount(counts, discount).climb(located))),
+        lambda discount: mean_loss(absolute_discount(counts, discount).located_probabilities(held_out)),
         bounds=(0, 1),
         method="bounded",
         options={"xatol": 1e-6},
@@ -244,14 +253,11 @@ def choose_discount(
     return float(loss.x)
 
 
-def conditional_entropy(
-    contexts: Int[np.ndarray, "n block"], targets: Int[np.ndarray, " n"], context_length: int
-) -> float:
-    """Entropy in nats of the target given the last ``context_length`` tokens: no training loss is lower."""
-    vocab_size = 1 + int(max(contexts.max(initial=0), targets.max(initial=0)))
-    order = count_ngrams(contexts, targets, context_length, vocab_size).orders[-1]
+def conditional_entropy(counts: NgramCounts) -> float:
+    """Entropy in nats of the counted targets given the longest context: no training loss is lower."""
+    order = counts.orders[-1]
     totals = order.sum_by_context(order.counts)[order.context_of_gram]
-    return float(order.counts @ np.log(totals / order.counts) / len(targets))
+    return float(order.counts @ np.log(totals / order.counts) / order.counts.sum())
 
 
 def _discounted(counts: NgramCounts, discounts: Float[np.ndarray, "orders 3"]) -> InterpolatedModel:
@@ -289,11 +295,6 @@ def _grams_of(
     rows = np.repeat(np.arange(len(context_ids)), lengths)
     first_pairs = np.cumsum(lengths) - lengths
     return rows, np.arange(len(rows)) + np.repeat(starts - first_pairs, lengths)
-
-
-def _mean_loss(probabilities: Float[np.ndarray, " n"]) -> float:
-    with np.errstate(divide="ignore"):  # log 0 is meant: an impossible target costs infinitely much
-        return float(-np.mean(np.log(probabilities)))
 
 
 def _last(steps: Iterator[Step]) -> Step:
