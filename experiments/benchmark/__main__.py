@@ -109,12 +109,13 @@ def compare_machines(machines: Sequence[dict[str, Any]], device: str) -> str:
 
 
 def processor_with_units() -> str:
-    """The processor's name, and its widest vectors, and whether it has matrix units for bfloat16 (AMX)."""
+    """The processor's name, its widest vectors, and what it has for bfloat16: matrix units (AMX), or vectors (BF16)."""
     from mlp_lm.large_vocabulary import processor_flags
 
-    units = {"avx512f": "AVX-512", "avx2": "AVX2"}
-    vectors = next((units[name] for name in units if name in processor_flags()), "")
-    return ", ".join(filter(None, (processor(), vectors, "AMX" if "amx_bf16" in processor_flags() else "")))
+    kinds = {"avx512f": "AVX-512", "avx2": "AVX2"}, {"amx_bf16": "AMX", "avx512_bf16": "BF16"}
+    flags = processor_flags()
+    best = [next((units[flag] for flag in units if flag in flags), "") for units in kinds]
+    return ", ".join(filter(None, (processor(), *best)))
 
 
 def accelerator_name() -> str:
