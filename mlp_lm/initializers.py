@@ -50,15 +50,12 @@ def draw_params(
 def standard_draws(key: Key[Array, ""], sample: Sample, architecture: Architecture, on: ModuleType = jnp) -> Params:
     """A model whose every weight and bias is an independent standard draw (gains 1, shifts 0).
 
-    Its arrays are those of `on`, jax.numpy or numpy.
+    Its arrays are those of `on`: jax.numpy, or numpy, which compiles nothing for the parts of an architecture.
     """
     a, parts = architecture, _parts(architecture)
     flat = on.asarray(_draw(key, *_coordinates(architecture), sample))
-    starts = np.cumsum([0, *(part.size for part in parts)])
-    draws = [
-        flat[start : start + part.size].reshape(part.groups * part.features, part.units)
-        for start, part in zip(starts, parts, strict=False)
-    ]
+    *cut, _ = on.split(flat, np.cumsum([part.size for part in parts]))
+    draws = [draw.reshape(part.groups * part.features, part.units) for draw, part in zip(cut, parts, strict=True)]
     embedding, *rest, output, output_bias, direct = draws
     weights, biases = rest[: a.n_layers], rest[a.n_layers :]
     return Params(
@@ -167,7 +164,8 @@ def _coordinates(architecture: Architecture) -> tuple[UInt32[np.ndarray, " n"], 
     """The two numbers that name each weight: (part, unit) and (distance of the position, feature).
 
     They are passed to the compiled draws as arguments: as constants, XLA would fold millions of them while compiling.
-    There are as many as the next power of two, so that one program serves many architectures; those beyond name none.
+    There are as many as the next power of two, so that one program serves many architectures; what
+    fills them up repeats the first weight, and is cut off.
     """
     each = []
     for part in _parts(architecture):

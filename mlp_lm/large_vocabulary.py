@@ -3,9 +3,10 @@
 A block's logits stay in a processor's cache. The numbers are those of `mlp_lm.loss`, to rounding.
 
 A processor with matrix units multiplies bfloat16 several times faster than float32. Products here may take bfloat16
-factors; they always add up in float32, and weights, loss and gradients are float32. There a block is of tokens, and its
-logits are computed twice. Other processors multiply float32 that was rounded to bfloat16, which gives the same numbers;
-there a block is of windows, and its logits are computed once.
+factors; they always add up in float32, and weights, loss and gradients are float32. Steps with such factors go through
+blocks of tokens, whose logits are computed twice, and so do evaluations and accelerators. Other steps on a processor go
+through blocks of windows, whose logits are computed once; without units for bfloat16 their factors are float32 that was
+rounded to bfloat16.
 """
 
 from functools import cache, partial

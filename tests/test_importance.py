@@ -158,6 +158,8 @@ def test_intervals_of_effects_are_paired_by_seed():
 def test_numbers_are_spaced_by_value_and_names_evenly():
     assert spaced_places([2, 3, 8]) == pytest.approx([0, 2 / 6, 2])
     assert spaced_places([0.01, 0.1, 1.0]) == pytest.approx([0, 1, 2])
+    assert spaced_places([0, 0.01, 0.1, 1.0]) == pytest.approx([0, 1, 2, 3])
+    assert spaced_places([0, 1, 4]) == pytest.approx([0, 0.5, 2])
     assert spaced_places(["a", "b", "c"]) == [0, 1, 2]
 
 

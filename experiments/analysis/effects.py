@@ -174,12 +174,16 @@ def _number(value: float | None) -> float:
 def spaced_places(values: Sequence[Any]) -> list[float]:
     """Where the values of an axis stand in a figure, from 0 to their number minus 1.
 
-    Numbers are spaced by value, or by logarithm where the largest is at least ten times the smallest; names evenly.
+    Numbers are spaced by value, or by logarithm where the largest is at least ten times the smallest above zero, and a
+    zero then stands a mean step below that; names are spaced evenly.
     """
     if not is_ordered(values) or len(values) < 3:
         return [float(i) for i in range(len(values))]
-    logarithmic = values[0] > 0 and values[-1] >= 10 * values[0]
-    scaled = [math.log(value) if logarithmic else float(value) for value in values]
+    scaled = [float(value) for value in values]
+    smallest, *larger = scaled[1:] if scaled[0] == 0 else scaled
+    if smallest > 0 and scaled[-1] >= 10 * smallest:
+        step = math.log(scaled[-1] / smallest) / len(larger)
+        scaled = [math.log(value) if value else math.log(smallest) - step for value in scaled]
     return [(len(values) - 1) * (value - scaled[0]) / (scaled[-1] - scaled[0]) for value in scaled]
 
 

@@ -14,9 +14,9 @@ from mlp_lm.ngram.models import (
     add_k,
     choose_discount,
     conditional_entropy,
+    cross_entropy,
     deleted_interpolation,
     maximum_likelihood,
-    mean_loss,
     modified_kneser_ney,
 )
 
@@ -147,5 +147,5 @@ def fit_count_model(dataset: Dataset, family: str, context_length: int) -> Count
 def _rows(counts: NgramCounts, dev: Located) -> Iterator[Baseline]:
     floor = conditional_entropy(counts)
     for family, model, discount in fitted_families(counts, dev):
-        loss = mean_loss(model.located_probabilities(dev))
+        loss = cross_entropy(model.located_probabilities(dev))
         yield Baseline(counts.context_length, family, loss, discount, counts.distinct_contexts, floor)

@@ -44,7 +44,7 @@ class CountModel(Protocol):
         ...
 
     def located_probabilities(self, located: Located) -> Float[np.ndarray, " n"]:
-        """The same, of windows that are looked up already in the counts of the training part."""
+        """As `token_probabilities`, of windows that are located in the model's counts already."""
         ...
 
     def distribution(self, contexts: Int[np.ndarray, "m block"]) -> Float[np.ndarray, "m vocab"]:
@@ -67,7 +67,7 @@ class InterpolatedModel:
         return self.located_probabilities(self.counts.locate(contexts, targets))
 
     def located_probabilities(self, located: Located) -> Float[np.ndarray, " n"]:
-        """Probability of each target after its context, of windows that are looked up already."""
+        """As `token_probabilities`, of windows that are located in the counts already."""
         return _last(self.climb(located))
 
     def distribution(self, contexts: Int[np.ndarray, "m block"]) -> Float[np.ndarray, "m vocab"]:
@@ -182,7 +182,7 @@ class DeletedInterpolation:
         return self.located_probabilities(self.frequencies.counts.locate(contexts, targets))
 
     def located_probabilities(self, located: Located) -> Float[np.ndarray, " n"]:
-        """Probability of each target after its context, of windows that are looked up already."""
+        """As `token_probabilities`, of windows that are located in the counts already."""
         weights = self.weights[self.bucket_of_context[located[-1][0]]]
         return _mix(weights, self.frequencies.climb(located))
 
@@ -230,10 +230,10 @@ def held_out_loss(
     targets: Int[np.ndarray, " n"],
 ) -> float:
     """Mean loss in nats per token; infinite where the model gives a target probability zero."""
-    return mean_loss(model.token_probabilities(contexts, targets))
+    return cross_entropy(model.token_probabilities(contexts, targets))
 
 
-def mean_loss(probabilities: Float[np.ndarray, " n"]) -> float:
+def cross_entropy(probabilities: Float[np.ndarray, " n"]) -> float:
     """In nats per token; infinite where a probability is zero."""
     with np.errstate(divide="ignore"):  # log 0 is meant: an impossible target costs infinitely much
         return float(-np.mean(np.log(probabilities)))
@@ -245,7 +245,7 @@ def choose_discount(counts: NgramCounts, held_out: Located) -> float:
     They are looked up in ``counts``. For Kneser-Ney hand over ``continuation_counts(counts)``, which has the same ids.
     """
     loss = minimize_scalar(
-        lambda discount: mean_loss(absolute_discount(counts, discount).located_probabilities(held_out)),
+        lambda discount: cross_entropy(absolute_discount(counts, discount).located_probabilities(held_out)),
         bounds=(0, 1),
         method="bounded",
         options={"xatol": 1e-6},
