@@ -52,8 +52,12 @@ NOTE = (
 )
 
 # Words of several kinds: days, numbers, people, verbs, qualities, places.
-QUERIES = ("Monday", "three", "he", "could", "said", "city", "John", "red", "France", "dog", "night", "kitchen")
-N_QUERIES = 8
+# The paper's example, then one word of several kinds each.
+QUERIES = (
+    *("the", "dog", "was", "running", "in", "a", "room"),
+    *("Monday", "three", "he", "could", "said", "city", "John", "red", "France", "night", "kitchen"),
+)
+N_QUERIES = 14
 N_NEIGHBOURS = 6
 N_KNOWN = 3_000  # Neighbours are searched among the most frequent words: vectors of rare ones are hardly trained.
 
