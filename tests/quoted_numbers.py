@@ -62,7 +62,7 @@ UNITS = (
 NAMES = "context of|batch of|block size|decay of|dropout of|size|section|Lecture|lecture|part|Table|Python|version"
 # What needs no line: years, levels of confidence, settings beside their names, and ordinal numbers of things.
 NO_CELL = (
-    re.compile(r"(?<!\d)(?:19|20)\d\d(?!\d|,\d|\.\d)"),
+    re.compile(r"(?<![\d.])(?:19|20)\d\d(?!\d|,\d|\.\d)"),
     re.compile(r"95 %"),
     re.compile(rf"(?<![\w.,`]){NUMBER}(?:(?:,| to| or| and|-) {NUMBER})*[ -](?:{UNITS})\b"),
     re.compile(rf"\b(?:{NAMES}|n =) {NUMBER}(?:(?:,| to| or| and|-) {NUMBER})*(?! ±)"),
