@@ -164,8 +164,8 @@ def _coordinates(architecture: Architecture) -> tuple[UInt32[np.ndarray, " n"], 
     """The two numbers that name each weight: (part, unit) and (distance of the position, feature).
 
     They are passed to the compiled draws as arguments: as constants, XLA would fold millions of them while compiling.
-    There are as many as the next power of two, so that one program serves many architectures; what
-    fills them up repeats the first weight, and is cut off.
+    There are as many as the next power of two, so that one program serves many architectures; the surplus repeats the
+    first weight, and is cut off.
     """
     each = []
     for part in _parts(architecture):

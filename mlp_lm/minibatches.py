@@ -10,7 +10,7 @@ from mlp_lm.random_keys import MINIBATCH, Seed, purpose_key
 
 DRAWN_STEPS = 250  # Minibatches drawn at once; no number depends on it.
 FEISTEL_ROUNDS = 6
-GATHERINGS = 3  # Each takes some 0.4 s to compile, and spares numbers that are done the work on the last few.
+GATHERINGS = 3  # Each takes some 0.4 s to compile; with fewer, the last few numbers cost work on many more.
 
 
 def draw_minibatches(
@@ -55,7 +55,7 @@ def permute(
         return left << half | right
 
     def walk(orders, numbers, gatherings):
-        """Those of n or more are gathered to go on, a third of all at a time; so are those of them that still are."""
+        """Walk the numbers of n or more until all are below: up to a third of all at a time, gathered, and so on."""
 
         def again(orders, numbers):
             return jnp.where(numbers >= n, jax.vmap(network)(keys[orders], numbers), numbers)

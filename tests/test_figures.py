@@ -70,6 +70,17 @@ def test_effects_of_axes_are_drawn_for_balanced_studies_only():
     assert set(drawn(scheme_study(unbalanced=True))) == {"differences", "curves"}
 
 
+def test_a_value_that_is_far_off_is_named_within_its_panel():
+    losses = {0.0: 2.1, 0.001: 2.1, 0.01: 2.11, 0.1: 2.9}
+    axes = {"weight_decay": tuple(losses), "hidden_size": (50, 100)}
+    rows = synthetic_rows(axes, 3, lambda weight_decay, hidden_size: losses[weight_decay] + 1 / hidden_size, 0.001)
+    for ax in drawn(make_study("decay", rows))["axes"].axes:
+        low, high = ax.get_xlim()
+        named = [text for text in ax.texts if "→" in text.get_text()]
+        assert all(low < place < high for place in (*ax.get_xticks(), *(text.get_position()[0] for text in named)))
+        assert len(named) == (ax.get_xlabel() == "weight decay")
+
+
 def interacting_study(**more: tuple) -> Study:
     """Of hidden and block size, which matter only together; the embedding matters by itself."""
     axes = {"embedding_dim": (2, 10), "hidden_size": (50, 100, 200), "block_size": (3, 8)} | more

@@ -71,6 +71,7 @@ def actual(folder: Path, *lines: str) -> list[str]:
 
 def test_names_settings_years_code_and_links_are_no_claims():
     assert [one.text for one in quotes(PAGE)] == ["2.1771 ± 0.0026", "83 %", "66,675", "2.5", "3.3"]
+    assert [one.text for one in quotes("of 2003, with p = 0.2036")] == ["0.2036"]
 
 
 def test_a_page_whose_cells_are_named_passes(folder):

@@ -341,6 +341,6 @@ def _name_places(ax: Axes, axis: str, line: Line) -> None:
     gap = min(after - before for before, after in itertools.pairwise(places)) / len(names)  # Of a panel's width.
     long = max(map(len, names)) > min(6.0, LETTERS_A_PANEL * gap)
     ax.set_xticks(places, names, rotation=35 if long else 0, ha="right" if long else "center")
-    beside = 0.15 * (places[-1] - places[0])
-    ax.set_xlim(places[0] - beside, places[-1] + beside)  # Of values that are far off, too.
+    margin = 0.15 * (places[-1] - places[0])
+    ax.set_xlim(places[0] - margin, places[-1] + margin)  # Also for values that are far off, which nothing plots.
     ax.set_xlabel(axis.replace("_", " "))

@@ -51,8 +51,7 @@ NOTE = (
     'deleted-interpolation trigram; "best weight" chooses the trigram\'s weight on the validation part.'
 )
 
-# Words of several kinds: days, numbers, people, verbs, qualities, places.
-# The paper's example, then one word of several kinds each.
+# The paper's example, then words of several kinds: days, numbers, people, verbs, qualities, places.
 QUERIES = (
     *("the", "dog", "was", "running", "in", "a", "room"),
     *("Monday", "three", "he", "could", "said", "city", "John", "red", "France", "night", "kitchen"),
