@@ -77,7 +77,9 @@ def main(arguments: list[str] | None, interruption: Interruption) -> int:
         choose = partial(SeedStages, width=options.until, max_seeds=options.max_seeds, first_seed=first)
     dataset, terminal = load_dataset(sweep.data), CommandLine("sweep")
     analyse = partial(print_analysis, test=options.test)
-    return runner.run_sweep(sweep, dataset, how, terminal, interruption, analyse, choose=choose)
+    return runner.run_sweep(
+        sweep, dataset, how, terminal, interruption, analyse, choose=choose, prepare=prepare_analysis
+    )
 
 
 def run_sweep(
@@ -125,7 +127,14 @@ def run_sweep(
     terminal = Quiet(name)
     with Interruption() as interruption:
         exit_code = runner.run_sweep(
-            sweep, dataset, options, terminal, interruption, write_analysis, code=_as_code(sweep, ideas)
+            sweep,
+            dataset,
+            options,
+            terminal,
+            interruption,
+            write_analysis,
+            code=_as_code(sweep, ideas),
+            prepare=prepare_analysis,
         )
     if interruption:
         raise KeyboardInterrupt
@@ -161,6 +170,20 @@ def write_analysis(store: Store, dataset: Dataset, test: bool = False) -> "tuple
 
     with pinned_settings():
         return write_summary(store, dataset, test), write_report(store.root)
+
+
+def prepare_analysis(store: Store, dataset: Dataset) -> None:
+    """Do what `write_analysis` does whatever was trained: slow imports, and the count models of a word list.
+
+    Those of a text are left to it: they need memory, which training may need, too.
+    """
+    from experiments.analysis.results import BASELINES_FILE
+    from experiments.report import build  # noqa: F401
+    from mlp_lm import sampling  # noqa: F401
+    from mlp_lm.ngram.baselines import measure_baselines
+
+    if not dataset.is_running_text and not (store.root / BASELINES_FILE).exists():
+        measure_baselines(dataset)  # Which are kept in memory.
 
 
 def print_analysis(store: Store, dataset: Dataset, test: bool = False) -> None:

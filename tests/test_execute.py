@@ -27,6 +27,7 @@ from experiments.runner.protocol import (
 )
 from experiments.runner.worker import Job
 from experiments.store import Store
+from mlp_lm.config import RunConfig
 from tests import processes, toy
 
 TWO = (available_cores() * 2)[:2]
@@ -291,6 +292,20 @@ def test_failed_task_that_is_in_the_store_is_done():
     (event,) = ledger.note(Task(cohort), (FAILED, Failure(Fault.DEATH, "why")))
     assert event.rows == ({"run_id": "stored"},)
     assert not ledger.pending
+
+
+def test_workers_compile_different_programs_first():
+    narrow, wide = ([Cohort((RunConfig(hidden_size=h, seed=s),), 1.0) for s in range(3)] for h in (100, 200))
+    ledger = Ledger([*narrow, *wide], lambda _: None)
+    first = ledger.next_task([])
+    second = ledger.next_task([first])
+    assert (first.cohort, second.cohort) == (narrow[0], wide[0])
+    third = ledger.next_task([first, second])  # Nobody is left to compile anything else.
+    assert third.cohort == narrow[1]
+    list(ledger.note(second, (DONE, [])))
+    assert ledger.next_task([first, third]).cohort == wide[1]  # Whose program is done; the other one's is not.
+    list(ledger.note(first, (DONE, [])))
+    assert [ledger.next_task([third]).cohort for _ in range(2)] == [narrow[2], wide[2]]  # Longest first again.
 
 
 @pytest.mark.parametrize(

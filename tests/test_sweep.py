@@ -5,6 +5,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 
 import jax
@@ -130,6 +131,22 @@ def test_again_trains_nothing_and_an_extended_axis_only_the_new_cells(finished, 
     assert set(store.root.glob("shards/*")) > before.keys()
     assert sorted({row["hidden_size"] for row in rows_of(store).values()}) == [8, 10, 12]
     assert len(rows_of(store)) == 6
+
+
+@pytest.mark.parametrize("failing", [False, True])
+def test_the_analysis_is_prepared_once_beside_training_and_may_fail_there(tmp_path, monkeypatch, failing):
+    prepared = []
+
+    def prepare(store, dataset):
+        prepared.append((store.root, dataset.name, threading.current_thread() is threading.main_thread()))
+        if failing:
+            raise MemoryError
+
+    monkeypatch.setattr("experiments.sweep.prepare_analysis", prepare)
+    slices = [cli.sweep_here("smoke", "--out", str(tmp_path), "--shard", f"{i}/2").code for i in (1, 2)]
+    assert (slices, prepared) == ([0, 0], [])
+    assert cli.sweep_here("smoke", "--out", str(tmp_path), "--seeds", "3").code == 0
+    assert prepared == [(tmp_path, "ssa2018", False)] and (tmp_path / "report.html").exists()
 
 
 def test_a_run_alone_has_the_bits_of_the_same_run_in_a_sweep(finished, tmp_path):

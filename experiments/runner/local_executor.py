@@ -68,7 +68,7 @@ def _execute_on(
                 if ending:
                     worker.ask_to_stop()
                 elif ledger.pending and not worker.task and n_busy < most:
-                    worker.give(ledger.pending.popleft())
+                    worker.give(ledger.next_task(other.task for other in workers if other.task))
                     n_busy += 1
                 elif not worker.task and n_busy >= most:
                     worker.end()  # The others need its memory.

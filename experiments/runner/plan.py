@@ -46,7 +46,7 @@ class Cohort:
         """A content hash of the runs."""
         return hashlib.sha256("".join(run.run_id for run in self.runs).encode()).hexdigest()[:16]
 
-    @property
+    @functools.cached_property
     def program(self) -> RunConfig:
         """What is compiled for it."""
         return self.runs[0].program()

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from experiments.runner.plan import Cohort
 from experiments.runner.rows import Row
 from experiments.store.atomic import FORBIDDEN, FULL
+from mlp_lm.config import RunConfig
 
 # Messages of a worker are pairs whose first item is one of these.
 STEPS, RESUMED, DONE, FAILED, STOPPED = "steps", "resumed", "done", "failed", "stopped"
@@ -131,6 +132,15 @@ class Ledger:
         self.hopeless = ""
         self._stored, self._forget = stored, forget
         self._errors: Counter[str] = Counter()
+        self._compiled: set[RunConfig] = set()  # Programs of cohorts that are done: kept, or in the worker's memory.
+
+    def next_task(self, others: Iterable[Task]) -> Task:
+        """Take the next pending task, but rather one whose program none of the `others` is the first to compile."""
+        compiling = {task.cohort.program for task in others} - self._compiled
+        place = next((i for i, task in enumerate(self.pending) if task.cohort.program not in compiling), 0)
+        task = self.pending[place]
+        del self.pending[place]
+        return task
 
     def note(self, task: Task, message: Message) -> Iterator[Progress]:
         """What a message of a task means for the caller; a failed task may be pending again, in pieces."""
@@ -139,6 +149,7 @@ class Ledger:
             task.model_steps += content
             yield Progress(task.cohort, model_steps=content, resumed=kind == RESUMED)
         elif kind == DONE:
+            self._compiled.add(task.cohort.program)
             yield Progress(task.cohort, rows=tuple(content))
         elif kind == FAILED:
             yield from self._failed(task, content)

@@ -72,7 +72,7 @@ def _execute(
             if ending:
                 driver.ask_to_stop()
             while ledger.pending and not ending and driver.has_room:
-                driver.give(ledger.pending.popleft())
+                driver.give(ledger.next_task(driver.tasks.values()))
             for task, message in driver.receive():
                 if message[0] == FAILED and message[1].fault is Fault.MEMORY:
                     driver.give_fewer()

@@ -4,8 +4,10 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -102,6 +104,10 @@ MAX_ROUNDS = 3  # Of training what was found damaged.
 DAMAGED_EACH_TIME = "what is written there is damaged each time; choose another folder"
 
 
+def _nothing(store: Store, dataset: Dataset) -> None:
+    """Nothing needs to be prepared."""
+
+
 def run_sweep(
     sweep: SweepSpec,
     dataset: Dataset,
@@ -112,10 +118,12 @@ def run_sweep(
     program: str = "experiments.sweep",
     code: str | None = None,
     choose: Callable[[Studies], Stages] | None = None,
+    prepare: Analyse = _nothing,
 ) -> int:
     """Train what is missing of a sweep, and have its folder analysed, where it has a run.
 
-    With `choose`, runs are chosen in stages, each by the rows of those before. With a limit of time every
+    Once workers train, `prepare` does beside them what of the analysis needs no results; its exceptions are left to the
+    analysis. With `choose`, runs are chosen in stages, each by the rows of those before. With a limit of time every
     configuration gets one seed before any gets the next, and training ends in time, with everything saved.
 
     Its page names the command of this process, `python -m PROGRAM`, or the Python `code` that asked for it. Returns 0,
@@ -144,7 +152,7 @@ def run_sweep(
 
     with store.lock(shared=options.shard is not None), _copy(store, options, sweep) as copy, explained(copy.location):
         for _ in range(MAX_ROUNDS):
-            training = _train(stages, planner, ask, copy, terminal, interruption)
+            training = _train(stages, planner, ask, copy, terminal, interruption, partial(prepare, copy, dataset))
             asked, rows, failures = training.asked, training.rows, training.failures
             if interruption:
                 terminal.complain("stopped, everything so far is saved; the same command goes on from here")
@@ -249,6 +257,7 @@ def _train(
     copy: Store,
     terminal: Terminal,
     interruption: Interruption,
+    prepare: Callable[[], object],
 ) -> Training:
     """Train, round after round, until every run that the stages want has its row or has failed.
 
@@ -295,8 +304,10 @@ def _train(
         events = train(
             plan.cohorts, job, planner.slots, lambda: bool(interruption) or time.monotonic() > planner.deadline
         )
-        with interruption.deferred(), display as shown, contextlib.closing(events):
-            for event in events:
+        with ThreadPoolExecutor() as beside, interruption.deferred(), display as shown, contextlib.closing(events):
+            for n, event in enumerate(events):
+                if n == 0 and not options.shard:  # Not before: workers start first.
+                    beside.submit(prepare)
                 shown.show(event)
                 if event.failure:
                     failures |= {run.run_id: event.failure for run in event.cohort.runs}
